@@ -1,0 +1,163 @@
+"""Parameters of the accelerator: what a user chooses, what follows from it, and which choices can work."""
+
+from dataclasses import dataclass, fields, replace
+from math import gcd
+
+from hw.errors import InputError
+
+PARAMETER_BYTES = 8
+"""Bytes of one output channel's requantization parameters in memory: bias int32, multiplier uint16, shift uint8, one pad byte."""
+
+TABLE_ENTRIES = 256
+"""Entries of an exp or GELU table; one byte each."""
+
+
+def ceil_div(dividend: int, divisor: int) -> int:
+    """Smallest integer that is at least ``dividend / divisor``."""
+    return -(-dividend // divisor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceleratorConfig:
+    """One machine: ``rows`` identical row slices, one weight side, one sequencer.
+
+    Arguments:
+        rows: row slices; each owns one token of a row tile.
+        cols: columns of PEs (output channels of a column tile); columns 2p and 2p + 1 share packed products.
+        depth: int8 elements of a dot product per PE and cycle; also bytes of an activation or weight word.
+        activation_words: words of ``depth`` bytes in a row's activation bank.
+        residual_words: words of ``depth`` int16 in a row's residual bank.
+        weight_words: words of ``depth`` bytes in a column's weight ring.
+        kv_words: words of ``depth`` bytes in a column's K and V buffer.
+        parameter_tiles: column tiles that the ring of requantization parameters holds.
+        row_tiles: row tiles that a row keeps softmax and LayerNorm state for; ``tokens <= rows * row_tiles``.
+        classes: logits that the gate holds.
+        norm_elements: residual elements normalised per row and cycle; divides ``depth``.
+        weight_ports: AXI masters that stream weights; one more, the system port, does everything else.
+        axi_bytes: bytes of an AXI data beat.
+        burst_beats: most beats of one AXI burst.
+        outstanding: most read bursts in flight per port.
+        queue_depth: descriptors that may wait between fetch and each unit.
+        address_width: bits of an AXI address.
+        clock_mhz: clock that delays are stated for, in MHz; no timing closure is implied.
+
+    Raises:
+        InputError: when a value cannot work; the message names the field, the rule and the value.
+    """
+
+    rows: int
+    cols: int
+    depth: int
+    activation_words: int
+    residual_words: int
+    weight_words: int
+    kv_words: int
+    parameter_tiles: int
+    row_tiles: int
+    classes: int
+    norm_elements: int = 1
+    weight_ports: int = 1
+    axi_bytes: int = 16
+    burst_beats: int = 16
+    outstanding: int = 4
+    queue_depth: int = 8
+    address_width: int = 32
+    clock_mhz: int = 200
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InputError(f"{field.name} must be a positive integer, not {value!r}")
+        for name, low, high in _RANGES:
+            if not low <= getattr(self, name) <= high:
+                raise InputError(f"{name} must be between {low} and {high}, not {getattr(self, name)}")
+        if self.depth % self.norm_elements:
+            raise InputError(f"norm_elements must divide depth ({self.depth}), not {self.norm_elements}")
+        if self.axi_bytes not in (8, 16, 32, 64):
+            raise InputError(f"axi_bytes must be 8, 16, 32 or 64, not {self.axi_bytes}")
+        if self.burst_beats * self.axi_bytes > 4096:
+            raise InputError(f"burst_beats times axi_bytes must be at most 4096, not {self.burst_beats * self.axi_bytes}")
+
+    @property
+    def pairs(self) -> int:
+        """PE pairs per row; with an odd ``cols`` the last pair has one PE."""
+        return ceil_div(self.cols, 2)
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Multiply-accumulates that the array does per cycle at most."""
+        return self.rows * self.cols * self.depth
+
+    @property
+    def accumulator_width(self) -> int:
+        """Bits of an accumulator with its bias: 27 is the wide operand of a DSP48E2.
+
+        |bias| + sum |w| * 128 must stay below 2^26 for every output channel; the compiler checks it.
+        """
+        return 27
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that the row state covers."""
+        return self.rows * self.row_tiles
+
+    @property
+    def columns_per_beat(self) -> int:
+        """Columns whose weight words a weight port writes in one cycle."""
+        return max(1, min(self.cols, self.axi_bytes // self.depth))
+
+    @property
+    def groups_per_port(self) -> int:
+        """Groups of ``columns_per_beat`` columns that each weight port serves; group g of port m starts at column
+        ``(g * weight_ports + m) * columns_per_beat``. Columns beyond ``cols`` are read and dropped."""
+        return ceil_div(self.cols, self.columns_per_beat * self.weight_ports)
+
+    @property
+    def key_words_per_tile(self) -> int:
+        """Most words of a K bank that the ``cols`` channels of one tile touch."""
+        return ceil_div(self.cols + self.depth - gcd(self.cols, self.depth), self.depth)
+
+    def weight_port_bytes(self, k_words: int, column_tiles: int) -> int:
+        """Bytes that one weight port reads for a GEMM, rounded up to whole beats."""
+        size = k_words * column_tiles * self.groups_per_port * self.columns_per_beat * self.depth
+        return ceil_div(size, self.axi_bytes) * self.axi_bytes
+
+    def with_fields(self, assignments: str) -> "AcceleratorConfig":
+        """Copy with fields replaced, as ``--set rows=7,cols=1`` says.
+
+        Raises:
+            InputError: for an unknown field, a value that is not an integer, or a configuration that cannot work.
+        """
+        known = {field.name for field in fields(self)}
+        changes: dict[str, int] = {}
+        for assignment in filter(None, assignments.split(",")):
+            name, separator, text = assignment.partition("=")
+            name = name.strip()
+            if not separator or name not in known:
+                raise InputError(f"--set takes field=value with a field of {', '.join(sorted(known))}, not {assignment!r}")
+            try:
+                changes[name] = int(text)
+            except ValueError:
+                raise InputError(f"--set {name} must be an integer, not {text!r}") from None
+        return replace(self, **changes)
+
+
+_RANGES = (
+    ("rows", 1, 64),
+    ("cols", 1, 64),
+    ("depth", 1, 64),
+    ("activation_words", 2, 1 << 16),
+    ("residual_words", 2, 1 << 16),
+    ("weight_words", 2, 1 << 15),
+    ("kv_words", 2, 1 << 15),
+    ("parameter_tiles", 2, 1 << 12),
+    ("row_tiles", 1, 256),
+    ("classes", 1, 1024),
+    ("weight_ports", 1, 8),
+    ("burst_beats", 1, 256),
+    ("outstanding", 1, 64),
+    ("queue_depth", 2, 64),
+    ("address_width", 16, 64),
+    ("clock_mhz", 1, 1000),
+)

@@ -1,0 +1,89 @@
+"""Number formats and the arithmetic that golden model, RTL and board share bit for bit.
+
+All functions take and return numpy integer arrays (int64 unless stated) and are exact.
+"""
+
+import numpy as np
+
+MULTIPLIER_WIDTH = 16
+"""Bits of an unsigned requantization multiplier; with a normalised quotient it grows to 17."""
+QUOTIENT_WIDTH = MULTIPLIER_WIDTH + 1
+"""Bits of the quotient of `normalized_divide`."""
+SHIFT_WIDTH = 6
+"""Bits of a requantization shift, 0 to 63."""
+RESIDUAL_WIDTH = 16
+"""Bits of an element of the residual stream."""
+LOGIT_WIDTH = 24
+"""Bits of a logit; its unit is 2^-12 nat."""
+ENTROPY_FRACTION = 12
+"""Fractional bits of logits, entropies and thresholds: one unit is 2^-12 nat."""
+EXP_WIDTH = 7
+"""Bits of an exp table's entry, 0 to 127; 255 would overflow a packed chain of 8 products."""
+MEAN_FRACTION = 4
+"""Fractional bits of the LayerNorm mean."""
+PACKED_CHAIN = 8
+"""Products that may be summed in the low field of a packed chain: 8 * 127 * 128 = 130,048 <= 2^17 - 1."""
+
+
+def rounding_shift(value: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
+    """``floor(value / 2^shift + 1/2)``: the one rounding rule (half up) of every requantization."""
+    value = np.asarray(value, dtype=np.int64)
+    shift = np.asarray(shift, dtype=np.int64)
+    return (value + ((np.int64(1) << shift) >> 1)) >> shift
+
+
+def saturate(value: np.ndarray, width: int) -> np.ndarray:
+    """Clamp to a signed integer of ``width`` bits."""
+    return np.clip(value, -(1 << (width - 1)), (1 << (width - 1)) - 1)
+
+
+def requantize(accumulator: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray, width: int) -> np.ndarray:
+    """``saturate(rounding_shift((accumulator + bias) * multiplier, shift), width)``.
+
+    |accumulator + bias| < 2^26 and multiplier < 2^17, so the product fits 44 bits.
+    """
+    total = np.asarray(accumulator, dtype=np.int64) + bias
+    return saturate(rounding_shift(total * multiplier, shift), width)
+
+
+def normalized_divide(multiplier: int | np.ndarray, divisor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``(q, e)`` with ``e = bit_length(divisor)`` and ``q = floor(multiplier * 2^e / divisor)``, so that
+    ``multiplier / divisor = q * 2^-e`` up to a relative error of 2^-15 for a multiplier of at least 2^15.
+
+    Arguments:
+        multiplier: 1 to 2^16 - 1.
+        divisor: at least 1, below 2^31.
+
+    Returns:
+        q below 2^17 and e from 1, int64, of the divisor's shape.
+    """
+    divisor = np.asarray(divisor, dtype=np.int64)
+    exponent = np.frexp(divisor.astype(np.float64))[1].astype(np.int64)
+    return (np.asarray(multiplier, dtype=np.int64) << exponent) // divisor, exponent
+
+
+def integer_sqrt(value: np.ndarray) -> np.ndarray:
+    """``floor(sqrt(value))`` of non-negative int64 below 2^62, exactly."""
+    value = np.asarray(value, dtype=np.int64)
+    root = np.sqrt(value.astype(np.float64)).astype(np.int64)
+    root = np.where(root * root > value, root - 1, root)
+    return np.where((root + 1) * (root + 1) <= value, root + 1, root)
+
+
+def multiplier_and_shift(scale: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Multiplier in [2^15, 2^16) and shift with ``multiplier * 2^-shift`` closest to a positive real scale.
+
+    Returns:
+        (multiplier, shift) int64; a scale below 2^-47 gets multiplier 0 or a smaller one with the greatest shift, 63.
+
+    Raises:
+        ValueError: when a scale is not positive, or 2^16 and above.
+    """
+    scale = np.asarray(scale, dtype=np.float64)
+    if np.any(scale <= 0) or np.any(scale >= 1 << MULTIPLIER_WIDTH) or not np.all(np.isfinite(scale)):
+        raise ValueError(f"Requantization scale must be positive and below 2^16, not {scale}")
+    exponent = np.frexp(scale)[1].astype(np.int64)
+    shift = np.minimum(MULTIPLIER_WIDTH - exponent, (1 << SHIFT_WIDTH) - 1)
+    multiplier = np.rint(np.ldexp(scale, shift)).astype(np.int64)
+    carry = multiplier == 1 << MULTIPLIER_WIDTH
+    return np.where(carry, multiplier >> 1, multiplier), np.where(carry, shift - 1, shift)

@@ -1,0 +1,29 @@
+"""Named machines."""
+
+from hw.config import AcceleratorConfig
+from hw.errors import InputError
+
+PRESETS: dict[str, AcceleratorConfig] = {
+    # Tiny, for tests: Verilates in seconds, holds the default 17-token, 96-channel network.
+    "nano": AcceleratorConfig(
+        rows=4, cols=4, depth=4, activation_words=1024, residual_words=256, weight_words=256, kv_words=256,
+        parameter_tiles=64, row_tiles=8, classes=16, clock_mhz=200,
+    ),
+    # The flagship for the ZCU102 (XCZU9EG): 4,224 MAC a cycle; buffers sized for DeiT-B at 197 tokens.
+    "zcu102": AcceleratorConfig(
+        rows=33, cols=16, depth=8, activation_words=4096, residual_words=768, weight_words=1024, kv_words=512,
+        parameter_tiles=512, row_tiles=8, classes=1024, norm_elements=2, weight_ports=3, outstanding=8,
+        queue_depth=16, address_width=40, clock_mhz=300,
+    ),
+}  # fmt: skip
+
+
+def find_preset(name: str) -> AcceleratorConfig:
+    """Configuration of a preset.
+
+    Raises:
+        InputError: for an unknown name; the message lists the known ones.
+    """
+    if name not in PRESETS:
+        raise InputError(f"preset must be one of {', '.join(PRESETS)}, not {name!r}")
+    return PRESETS[name]

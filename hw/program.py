@@ -1,0 +1,79 @@
+"""A Program: everything the accelerator needs for one network or a gated pair, as data."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hw.config import AcceleratorConfig
+from hw.errors import InputError
+from hw.isa import DESCRIPTOR_BYTES, RECORD_HEAD_BYTES, Descriptor
+
+
+@dataclass(frozen=True)
+class Program:
+    """Descriptors, weights, parameters and tables in one block of memory.
+
+    Arguments:
+        config: machine that it was compiled for; another one would misread it.
+        memory: the block; descriptors first, every region aligned to a beat.
+        descriptor_count: 64-byte descriptors at the start.
+        image_bytes: bytes of one int8 image [height, width, channels] (pixel - 128).
+        classes: logits per image.
+        path_masks: (low, high) masks of kept attentions, bit i for encoder i; a Program of one network uses the low one.
+        threshold: gate threshold in 2^-12 nat; 0 where there is no gate.
+        regions: (name, offset, bytes) of every region, for people and for fault injection.
+    """
+
+    config: AcceleratorConfig
+    memory: bytes
+    descriptor_count: int
+    image_bytes: int
+    classes: int
+    path_masks: tuple[int, int]
+    threshold: int = 0
+    regions: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
+
+    @property
+    def image_stride(self) -> int:
+        """Bytes from an image to the next: `image_bytes` rounded up to a beat."""
+        return -(-self.image_bytes // self.config.axi_bytes) * self.config.axi_bytes
+
+    @property
+    def record_stride(self) -> int:
+        """Bytes from a result record to the next, rounded up to a beat."""
+        size = RECORD_HEAD_BYTES + 4 * self.classes
+        return -(-size // self.config.axi_bytes) * self.config.axi_bytes
+
+    def descriptors(self) -> list[Descriptor]:
+        """The descriptors in order.
+
+        Raises:
+            ValueError: for an unknown opcode.
+        """
+        starts = range(0, self.descriptor_count * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES)
+        return [Descriptor.decode(self.memory[start : start + DESCRIPTOR_BYTES]) for start in starts]
+
+    def region(self, name: str) -> tuple[int, int]:
+        """(offset, bytes) of the first region of that name.
+
+        Raises:
+            InputError: for an unknown name.
+        """
+        for known, offset, size in self.regions:
+            if known == name:
+                return offset, size
+        raise InputError(f"Program has no region {name!r}; it has {', '.join(sorted({r[0] for r in self.regions}))}")
+
+    def save(self, directory: Path) -> None:
+        """Write ``program.bin`` and ``program.json`` into an existing directory."""
+        (directory / "program.bin").write_bytes(self.memory)
+        head = {
+            "config": vars(self.config),
+            "descriptor_count": self.descriptor_count,
+            "image_bytes": self.image_bytes,
+            "classes": self.classes,
+            "path_masks": self.path_masks,
+            "threshold": self.threshold,
+            "regions": self.regions,
+        }
+        (directory / "program.json").write_text(json.dumps(head, indent=1) + "\n")
