@@ -1,0 +1,88 @@
+"""Fixed latencies and intervals of the machine, in cycles: closed forms of the configuration.
+
+Nothing in the machine stalls once it is issued, so these numbers are all that the issue logic needs to know of the rows.
+The components' RTL realises them; tests hold the two equal.
+"""
+
+from dataclasses import dataclass
+
+from hw import isa, numerics
+from hw.config import AcceleratorConfig
+
+FEED_LATENCY = 4
+"""Feed token at a row's input to the activation word at its first PE pair: bank read (2), row maximum minus score, table and mask."""
+PAIR_LATENCY = 4
+"""Operands at a PE pair's input to its captured accumulator: input, products, chain sum, accumulate."""
+WEIGHT_READ_LATENCY = 2
+"""Weight token at a column's memories to the weight word: read and output register."""
+DIVIDE_LATENCY = 5 + numerics.QUOTIENT_WIDTH + 1
+"""`NormalizedDivider`: start to quotient: 5 normalising steps, 17 quotient bits, result register."""
+LANE_LATENCY = 8
+"""Lane token at a lane's input to the written destination."""
+NORM_LATENCY = 8
+"""Normalise token at a row's input to the written activation bytes."""
+SQRT_STEPS = 27
+"""Bits of the root of n^2 * variance, one per cycle."""
+STATISTICS_LATENCY = 16 + 12 + 28 + 2 + SQRT_STEPS + DIVIDE_LATENCY + 8
+"""Statistics token at a row's input to the earliest capture token."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Latencies and intervals that depend on the configuration; all properties in cycles."""
+
+    config: AcceleratorConfig
+
+    @property
+    def reciprocal_latency(self) -> int:
+        """Last feed token of an exp tile to the row's quotient: feed, sum of the word, row sum, division."""
+        return FEED_LATENCY + 2 + DIVIDE_LATENCY
+
+    @property
+    def chain_latency(self) -> int:
+        """Last feed token to column 0 at the end of the drain chain."""
+        return FEED_LATENCY + PAIR_LATENCY + self.config.pairs
+
+    @property
+    def drain_latency(self) -> int:
+        """Last feed token of a tile at row 0 to the lane token of its column 0; column c follows c cycles later.
+
+        Columns wait in a delay line where the division takes longer than the chain.
+        """
+        return max(self.chain_latency, self.reciprocal_latency)
+
+    def tile_interval(self, k_words: int, post: isa.Post, reciprocal: bool) -> int:
+        """Fewest cycles from the first feed token of a tile to the first of the next tile.
+
+        Arguments:
+            k_words: feed tokens of the tile.
+            post: what its lanes do; the collector takes one word per cycle and row.
+            reciprocal: whether the tile starts a division.
+        """
+        interval = max(k_words, self.config.cols)
+        if post == isa.Post.KEY:
+            interval = max(interval, self.config.rows * self.config.key_words_per_tile)
+        if post == isa.Post.VALUE:
+            interval = max(interval, self.config.rows)
+        if reciprocal:
+            interval = max(interval, DIVIDE_LATENCY + 1)
+        return interval
+
+    def settle(self, post: isa.Post) -> int:
+        """Cycles from the last feed token of a tile at row 0 until everything it causes is in its memory, all rows."""
+        cycles = self.drain_latency + self.config.cols + LANE_LATENCY + self.config.rows
+        if post == isa.Post.KEY:
+            cycles += self.config.rows * (self.config.key_words_per_tile + 1) + 4
+        if post == isa.Post.VALUE:
+            cycles += 2 * self.config.rows + 4
+        return cycles
+
+    def norm_interval(self, words: int) -> int:
+        """Cycles from the statistics token of a row tile to that of the next; the pass of a row tile begins this long
+        after its statistics token."""
+        return max(STATISTICS_LATENCY, words * (self.config.depth // self.config.norm_elements))
+
+    @property
+    def norm_settle(self) -> int:
+        """Cycles from the last normalise token at row 0 until all rows have written."""
+        return NORM_LATENCY + self.config.rows
