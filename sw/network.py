@@ -1,0 +1,236 @@
+"""The networks: ViTs from timm, named by a checkpoint, a timm name or their numbers.
+
+- ``fmnist_vit_tiny``: the shipped checkpoint (28x28 grey images, patch 7, dim 96, depth 12, 3 heads);
+- any timm name of a plain ViT, such as ``deit_small_patch16_224``;
+- ``vit:dim=24,depth=2,heads=3,tokens=11,classes=7``, a network made on the spot; ``tokens`` counts the class token.
+
+All are timm's ``VisionTransformer``, its code unchanged.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hw.errors import InputError
+
+CHECKPOINTS = Path(__file__).parent / "assets"
+SHIPPED = ("fmnist_vit_tiny",)
+RANDOM = "random"
+_MADE_PREFIX = "vit:"
+_MADE_FIELDS = ("dim", "depth", "heads", "tokens", "classes", "mlp_ratio", "patch", "channels")
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """The shape of a plain ViT.
+
+    Attributes:
+        name: the name it was parsed from.
+        image_size: height and width in pixels, multiples of ``patch_size``.
+        channels: image channels.
+        patch_size: side of a square patch in pixels.
+        dim: channels of the residual stream.
+        depth: number of encoders.
+        heads: attention heads; ``dim`` is a multiple.
+        mlp_ratio: hidden channels of an MLP over ``dim``.
+        classes: number of logits.
+        timm_name: the timm model, or None where the numbers alone define the network.
+    """
+
+    name: str
+    image_size: tuple[int, int]
+    channels: int
+    patch_size: int
+    dim: int
+    depth: int
+    heads: int
+    mlp_ratio: float
+    classes: int
+    timm_name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            InputError: a number is out of range or does not divide as it must.
+        """
+        for field in ("channels", "patch_size", "dim", "depth", "heads", "classes"):
+            value = getattr(self, field)
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"Network {self.name!r}: {field} must be a positive integer, not {value}")
+        if self.dim % self.heads:
+            raise InputError(f"Network {self.name!r}: dim must be a multiple of heads {self.heads}, not {self.dim}")
+        if self.classes < 2:
+            raise InputError(f"Network {self.name!r}: classes must be at least 2, not {self.classes}")
+        if any(side < 1 or side % self.patch_size for side in self.image_size):
+            raise InputError(
+                f"Network {self.name!r}: image sides must be multiples of patch {self.patch_size}, not {self.image_size}"
+            )
+        if not 0.0 < self.mlp_ratio < 1024.0 or self.hidden != self.dim * self.mlp_ratio:
+            raise InputError(
+                f"Network {self.name!r}: dim * mlp_ratio must be a positive whole number, not "
+                f"{self.dim * self.mlp_ratio:g}"
+            )
+
+    @property
+    def patches(self) -> int:
+        """Number of patches."""
+        return (self.image_size[0] // self.patch_size) * (self.image_size[1] // self.patch_size)
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens, the class token included."""
+        return self.patches + 1
+
+    @property
+    def hidden(self) -> int:
+        """Hidden channels of each MLP."""
+        return int(self.dim * self.mlp_ratio)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of timm's VisionTransformer."""
+        return dict(
+            img_size=self.image_size,
+            patch_size=self.patch_size,
+            in_chans=self.channels,
+            num_classes=self.classes,
+            embed_dim=self.dim,
+            depth=self.depth,
+            num_heads=self.heads,
+            mlp_ratio=self.mlp_ratio,
+        )
+
+
+def parse_network(name: str) -> NetworkSpec:
+    """Return the shape of a network by name; imports timm only for a timm name.
+
+    Raises:
+        InputError: the name is unknown, the numbers do not fit, or the timm model is not a plain ViT.
+    """
+    if name == "fmnist_vit_tiny":
+        return NetworkSpec(name, (28, 28), 1, 7, 96, 12, 3, 4.0, 10)
+    if name.startswith(_MADE_PREFIX):
+        return _parse_made(name)
+    return _parse_timm(name)
+
+
+def _parse_made(name: str) -> NetworkSpec:
+    values: dict[str, float] = {}
+    for item in name.removeprefix(_MADE_PREFIX).split(","):
+        field, _, text = item.partition("=")
+        if field not in _MADE_FIELDS or field in values:
+            raise InputError(f"Network {name!r}: each field must be one of {', '.join(_MADE_FIELDS)}, once, not {item!r}")
+        try:
+            values[field] = float(text) if field == "mlp_ratio" else int(text)
+        except ValueError:
+            raise InputError(f"Network {name!r}: {field} must be a number, not {text!r}") from None
+    missing = [field for field in _MADE_FIELDS[:5] if field not in values]
+    if missing:
+        raise InputError(f"Network {name!r}: must also give {', '.join(missing)}")
+    if values["tokens"] < 2:
+        raise InputError(f"Network {name!r}: tokens counts the class token and must be at least 2, not {values['tokens']}")
+    patch = int(values.get("patch", 4))
+    if patch < 1:
+        raise InputError(f"Network {name!r}: patch must be a positive integer, not {patch}")
+    rows, columns = _grid(int(values["tokens"]) - 1)
+    return NetworkSpec(
+        name=name,
+        image_size=(patch * rows, patch * columns),
+        channels=int(values.get("channels", 1)),
+        patch_size=patch,
+        dim=int(values["dim"]),
+        depth=int(values["depth"]),
+        heads=int(values["heads"]),
+        mlp_ratio=float(values.get("mlp_ratio", 4.0)),
+        classes=int(values["classes"]),
+    )
+
+
+def _grid(patches: int) -> tuple[int, int]:
+    """Return the most square grid of that many patches, rows <= columns (a single row for a prime number)."""
+    rows = next(rows for rows in range(int(patches**0.5), 0, -1) if patches % rows == 0)
+    return rows, patches // rows
+
+
+def _parse_timm(name: str) -> NetworkSpec:
+    from sw.plain_vit import create_plain
+
+    vit = create_plain(name, device="meta")
+    embed, block = vit.patch_embed, vit.blocks[0]
+    return NetworkSpec(
+        name=name,
+        image_size=(embed.img_size[0], embed.img_size[1]),
+        channels=embed.proj.in_channels,
+        patch_size=embed.patch_size[0],
+        dim=vit.embed_dim,
+        depth=len(vit.blocks),
+        heads=block.attn.num_heads,
+        mlp_ratio=block.mlp.fc1.out_features / vit.embed_dim,
+        classes=vit.num_classes,
+        timm_name=name,
+    )
+
+
+def untrained_network(spec: NetworkSpec, seed: int = 0) -> Any:
+    """Return a VisionTransformer in training mode with timm's own initial weights, drawn from ``seed``."""
+    import torch
+
+    from sw.plain_vit import create_from_arguments, create_plain
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vit = create_from_arguments(spec.arguments()) if spec.timm_name is None else create_plain(spec.timm_name)
+    for block in vit.blocks:
+        # At 17 tokens the plain operations train 960 images/s under bfloat16, torch's fused attention 600.
+        block.attn.fused_attn = False
+    return vit
+
+
+def build_network(name: str, weights: str | Path | None = None, seed: int = 0) -> Any:
+    """Return the named network, a timm VisionTransformer in eval mode.
+
+    Args:
+        name: see `parse_network`.
+        weights: a safetensors file; ``random`` for weights that exercise the machine, drawn from ``seed``; None for
+            the weights that the repository ships with a checkpoint name.
+        seed: of random weights.
+
+    Raises:
+        InputError: the name is unknown, or the weights are missing, corrupt or of another network.
+    """
+    spec = parse_network(name)
+    vit = untrained_network(spec, seed)
+    if weights == RANDOM:
+        from sw.random_weights import draw_weights
+
+        draw_weights(vit, seed)
+        return vit.eval()
+    if weights is None:
+        if name not in SHIPPED:
+            raise InputError(f"Network {name!r} has no shipped weights: give '{RANDOM}' or a safetensors file")
+        weights = CHECKPOINTS / name / "model.safetensors"
+    load_weights(vit, Path(weights))
+    return vit.eval()
+
+
+def load_weights(vit: Any, path: Path) -> None:
+    """Load a safetensors file into ``vit``.
+
+    Raises:
+        InputError: the file is missing or corrupt, or its tensors are not this network's.
+    """
+    from sw.checkpoint import load_tensors
+
+    tensors = load_tensors(path)
+    wanted = {name: tuple(value.shape) for name, value in vit.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise InputError(
+                f"Checkpoint file {path} must hold {name!r} of shape {wanted.get(name, 'none')}, "
+                f"not {found.get(name, 'none')}"
+            )
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise InputError(f"Checkpoint file {path} must hold finite numbers, not so in {name!r}")
+    vit.load_state_dict(tensors)
