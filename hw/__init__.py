@@ -1,0 +1,1 @@
+"""The machine: configuration, number formats, descriptors, components, boards and build."""

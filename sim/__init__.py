@@ -1,0 +1,1 @@
+"""The measurement: RTL simulation, cocotb benches, cycle model, energy and traces."""

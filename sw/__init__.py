@@ -1,0 +1,1 @@
+"""The network: models, data, training, quantization, compiler, runtime and gated inference."""
