@@ -188,5 +188,5 @@ def lint(sources: Sequence[Path], top: str, *, parameters: Mapping[str, int | st
     verilator = find_verilator()
     paths = _check(sources, "-O2")
     values = [f"-G{name}={value}" for name, value in (parameters or {}).items()]
-    options = ["--lint-only", "-Wall", "--timing", "--timescale", "1ns/1ps", "--top-module", top, *values]
-    run_tool([verilator.executable, *options, *paths], cwd=Path.cwd(), env=verilator.env)
+    options = ["--lint-only", "-Wall", "-Wno-DECLFILENAME", "--timing", "--timescale", "1ns/1ps", "--top-module", top]
+    run_tool([verilator.executable, *options, *values, *paths], cwd=Path.cwd(), env=verilator.env)
