@@ -81,7 +81,7 @@ def save_run_state(directory: Path, tensors: Mapping[str, Any], values: Mapping[
     save_tensors(directory / name, tensors)
     digest = hashlib.sha256((directory / name).read_bytes()).hexdigest()
     save_json(directory / "state.json", {"tensors": name, "sha256": digest, **values})
-    for old in directory.glob("state-*.safetensors"):
+    for old in directory.glob("state-*"):
         if old.name != name:
             old.unlink()
 

@@ -150,7 +150,7 @@ def load_fashion_mnist(root: Path | str | None = None) -> FashionMnist:
         digest.update(labels.astype(np.uint8).tobytes())
     full = len(arrays["train"][0]) == _FULL_COUNT["train"]
     if full != (len(arrays["test"][0]) == _FULL_COUNT["test"]):
-        raise InputError(f"{directory} must hold both files of the full data set or both of the subset, not one of each")
+        raise InputError(f"{directory} must hold both files of the full data set or both of the subset, not a mixture")
     splits = {}
     for name, indices in split_indices(full=full).items():
         images, labels = arrays["test" if name.startswith("test") else "train"]

@@ -64,7 +64,8 @@ class NetworkSpec:
             raise InputError(f"Network {self.name!r}: classes must be at least 2, not {self.classes}")
         if any(side < 1 or side % self.patch_size for side in self.image_size):
             raise InputError(
-                f"Network {self.name!r}: image sides must be multiples of patch {self.patch_size}, not {self.image_size}"
+                f"Network {self.name!r}: image sides must be multiples of patch {self.patch_size}, not "
+                f"{self.image_size}"
             )
         if not 0.0 < self.mlp_ratio < 1024.0 or self.hidden != self.dim * self.mlp_ratio:
             raise InputError(
@@ -119,7 +120,8 @@ def _parse_made(name: str) -> NetworkSpec:
     for item in name.removeprefix(_MADE_PREFIX).split(","):
         field, _, text = item.partition("=")
         if field not in _MADE_FIELDS or field in values:
-            raise InputError(f"Network {name!r}: each field must be one of {', '.join(_MADE_FIELDS)}, once, not {item!r}")
+            known = ", ".join(_MADE_FIELDS)
+            raise InputError(f"Network {name!r}: each field must be one of {known}, once, not {item!r}")
         try:
             values[field] = float(text) if field == "mlp_ratio" else int(text)
         except ValueError:
@@ -128,7 +130,9 @@ def _parse_made(name: str) -> NetworkSpec:
     if missing:
         raise InputError(f"Network {name!r}: must also give {', '.join(missing)}")
     if values["tokens"] < 2:
-        raise InputError(f"Network {name!r}: tokens counts the class token and must be at least 2, not {values['tokens']}")
+        raise InputError(
+            f"Network {name!r}: tokens counts the class token and must be at least 2, not {values['tokens']}"
+        )
     patch = int(values.get("patch", 4))
     if patch < 1:
         raise InputError(f"Network {name!r}: patch must be a positive integer, not {patch}")

@@ -81,7 +81,7 @@ def _first_problem(vit: Any) -> str | None:
         (vit.cls_token is not None, "it has no class token"),
         (vit.num_prefix_tokens <= 1, "it has register tokens"),
         (vit.pos_embed is not None, "it has no learned position embeddings"),
-        (vit.attn_pool is None and vit.global_pool == "token", f"it pools with {vit.global_pool!r}, not its class token"),
+        (vit.attn_pool is None and vit.global_pool == "token", f"it pools by {vit.global_pool!r}, not 'token'"),
         (isinstance(vit.norm_pre, nn.Identity), "it has a norm before its blocks (norm_pre)"),
         (isinstance(vit.norm, nn.LayerNorm), f"its final norm is {type(vit.norm).__name__}, not LayerNorm"),
         (isinstance(vit.fc_norm, nn.Identity), "it has a norm after pooling (fc_norm)"),
@@ -102,6 +102,7 @@ def _first_block_problem(block: Any) -> str | None:
     if type(block) is not Block:
         return f"it is {type(block).__name__}, not Block"
     attention, mlp, absent = block.attn, block.mlp, nn.Identity
+    norms = (getattr(attention, part, absent()) for part in ("q_norm", "k_norm"))
     if type(attention) is not Attention:
         return f"its attention is {type(attention).__name__}, not Attention"
     if type(mlp) is not Mlp:
@@ -109,7 +110,7 @@ def _first_block_problem(block: Any) -> str | None:
     checks = (
         (isinstance(block.norm1, nn.LayerNorm), f"norm1 is {type(block.norm1).__name__}, not LayerNorm"),
         (isinstance(block.norm2, nn.LayerNorm), f"norm2 is {type(block.norm2).__name__}, not LayerNorm"),
-        (isinstance(attention.q_norm, absent) and isinstance(attention.k_norm, absent), "it normalises q and k (qk_norm)"),
+        (all(isinstance(norm, absent) for norm in norms), "it normalises q and k (qk_norm)"),
         (isinstance(getattr(attention, "norm", absent()), absent), "its attention has a norm before the projection"),
         (attention.proj.bias is not None and mlp.fc1.bias is not None, "it has no biases (proj_bias)"),
         (isinstance(mlp.norm, absent), "its MLP has a norm"),

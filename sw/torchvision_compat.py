@@ -17,7 +17,7 @@ def ensure_torchvision() -> None:
     Does nothing more than the import where the builds match. Call before the first ``import timm``.
     """
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise

@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     add("--attention-drop", type=float, default=0.6, help="most that attentions skip, in half the steps (%(default)s)")
     add("--kept", metavar="0,1,5", help="path to train: the encoders whose attention is kept (default all)")
     add("--init", metavar="FILE", type=Path, help="safetensors weights to start from (default fresh)")
-    add("--teacher", metavar="NAME|FILE", help="checkpoint to distil from, of the same network shape")
+    add("--teacher", metavar="NAME|FILE", help="checkpoint to distil from: a name, or a file of --model's shape")
     add("--distill-weight", type=float, help="share of the distillation (default 0.5 with a teacher, else 0)")
     add("--entropy-weight", type=float, default=0.0, help="of the entropy of correct answers (default %(default)s)")
     add("--bfloat16", action="store_true", help="compute under bfloat16 autocast")
@@ -155,15 +155,15 @@ def _networks(options: argparse.Namespace) -> tuple[Any, Any]:
     vit = untrained_network(spec, options.seed)
     if options.init is not None:
         load_weights(vit, options.init)
-    teacher = None
-    if options.teacher:
-        named = not Path(options.teacher).exists()
-        teacher = PathVit(build_network(options.teacher if named else options.model, None if named else options.teacher))
-    return PathVit(vit), teacher
+    if not options.teacher:
+        return PathVit(vit), None
+    from_file = Path(options.teacher).is_file()
+    name, weights = (options.model, options.teacher) if from_file else (options.teacher, None)
+    return PathVit(vit), PathVit(build_network(name, weights))
 
 
 def _recipe(options: argparse.Namespace, epoch_steps: int) -> Any:
-    from sw.training import Recipe
+    from sw.objective import Recipe
 
     steps = options.epochs * epoch_steps
     distill_weight = options.distill_weight
@@ -201,11 +201,9 @@ def _begin(options: argparse.Namespace, trainer: Any, run: dict, load_run_state:
 
 
 def _progress() -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    )
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
 if __name__ == "__main__":
