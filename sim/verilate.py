@@ -159,12 +159,12 @@ def verilate(
     key = digest(revision, ports, "\n".join(options), "\n".join([optimization, *flags, *link]), *texts)
 
     def build(entry: Path) -> None:
-        library = runtime_library(store, verilator, revision, trace_saif=trace_saif, jobs=jobs)
         work = entry.parent / "work"
         work.mkdir()
         control = work / "ports.vlt"
         control.write_text(ports)
         run_tool([verilator.executable, *options, "-Mdir", work, control, *paths], cwd=entry.parent, env=verilator.env)
+        library = runtime_library(store, verilator, revision, trace_saif=trace_saif, jobs=jobs)
         units = _compilation_units(work, optimization)
         objects = compile_objects(units, [*flags, f"-I{work}"], cwd=work, jobs=jobs)
         run_tool([find_compiler(), "-o", entry / top, *objects, library, *link], cwd=work)

@@ -1,0 +1,65 @@
+"""Every public name of the packages says what it is; arguments beyond one need more than a word."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("hw", "sw", "sim", "search")
+MODULES = sorted(
+    path
+    for package in PACKAGES
+    for path in (ROOT / package).rglob("*.py")
+    if not path.name.startswith("test_") and path.name != "conftest.py"
+)
+Definition = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def is_exempt(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+    return any(name.endswith((".setter", "overload", "override")) for name in decorators)
+
+
+def public_definitions(node: Definition, prefix: str) -> Iterator[tuple[str, Definition]]:
+    yield prefix, node
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return
+    for child in node.body:
+        if not isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) or child.name.startswith("_"):
+            continue
+        if isinstance(child, ast.ClassDef) or not is_exempt(child):
+            yield from public_definitions(child, f"{prefix}.{child.name}")
+
+
+def parameter_count(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+    return sum(argument.arg not in ("self", "cls") for argument in arguments)
+
+
+def complaints(source: str, name: str) -> list[str]:
+    """One line per public name without a docstring, or with one word for several parameters."""
+    found = []
+    for where, node in public_definitions(ast.parse(source), name):
+        text = (ast.get_docstring(node) or "").split()
+        if not text:
+            found.append(f"{where} has no docstring")
+        elif not isinstance(node, ast.Module | ast.ClassDef) and parameter_count(node) >= 2 and len(text) < 2:
+            found.append(f"{where} has {parameter_count(node)} parameters and a docstring of one word")
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_public_names_have_docstrings(path: Path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    assert not complaints(path.read_text(), name)
+
+
+def test_missing_docstrings_are_found():
+    source = "'M.'\nclass A:\n    'A.'\n    def f(self): ...\n    def _g(self): ...\ndef h(a, b):\n    'H.'\n"
+    assert complaints(source, "m") == [
+        "m.A.f has no docstring",
+        "m.h has 2 parameters and a docstring of one word",
+    ]
+    assert complaints("", "m") == ["m has no docstring"]
