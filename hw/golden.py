@@ -1,0 +1,275 @@
+"""The golden machine: runs a Program with the components' own integer-exact models, vectorised over images.
+
+It interprets the same descriptors and the same bytes of memory as the RTL, so there is no second implementation of the
+network: flipping a bit of the Program changes both alike.
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from hw import isa, numerics
+from hw.config import PARAMETER_BYTES, TABLE_ENTRIES
+from hw.control.gate import Gate
+from hw.device import RunResult
+from hw.isa import Descriptor, Opcode, Post, Target
+from hw.program import Program
+from hw.row.feed import Feed
+from hw.row.lane import Lane
+from hw.row.normalizer import LayerNorm
+from hw.row.processing_pair import ProcessingPair
+
+
+@dataclass
+class _State:
+    """Memories of the machine for n images."""
+
+    images: np.ndarray  # int8 [n, image bytes]
+    activation: np.ndarray  # int8 [n, rows, words, depth]
+    residual: np.ndarray  # int16 [n, rows, words, depth]
+    kv: np.ndarray  # int8 [n, cols, words, depth]
+    row_max: np.ndarray  # int8 [n, tokens]
+    logits: np.ndarray  # int64 [n, classes]
+
+    def select(self, keep: np.ndarray) -> "_State":
+        """State of the images where ``keep`` (bool [n]) holds."""
+        return _State(**{name: value[keep] for name, value in vars(self).items()})
+
+
+class GoldenMachine:
+    """Numpy model of the whole accelerator running one Program.
+
+    Arguments:
+        program: what to run; its configuration gives the memories' shapes.
+        chunk: images per batch; bounds the memory used.
+        threads: batches run side by side.
+    """
+
+    def __init__(self, program: Program, *, chunk: int = 64, threads: int = 2):
+        self.program = program
+        self.chunk = chunk
+        self.threads = threads
+        self._descriptors = program.descriptors()
+        self._memory = np.frombuffer(program.memory, dtype=np.int8)
+        self._weights: dict[int, np.ndarray] = {}
+
+    def run(
+        self, images: np.ndarray, *, path_masks: tuple[int, int] | None = None, threshold: int | None = None
+    ) -> RunResult:
+        """Run a batch.
+
+        Arguments:
+            images: int8 [n, height, width, channels], pixel - 128.
+            path_masks: (low, high) kept-attention masks; the Program's own by default.
+            threshold: gate threshold in 2^-12 nat; the Program's own by default.
+
+        Returns:
+            Logits, exits and entropies of every image; no cycles or counters, which only hardware has.
+        """
+        started = time.perf_counter()
+        masks = self.program.path_masks if path_masks is None else path_masks
+        limit = self.program.threshold if threshold is None else threshold
+        for index, descriptor in enumerate(self._descriptors):  # decode once, before the threads share it
+            if descriptor.opcode == Opcode.GEMM and not descriptor.flags & isa.FLAG_KV:
+                self._weight_matrix(index, descriptor)
+        flat = np.ascontiguousarray(images, dtype=np.int8).reshape(len(images), -1)
+        chunks = [flat[start : start + self.chunk] for start in range(0, len(flat), self.chunk)]
+        with ThreadPoolExecutor(self.threads) as pool:
+            parts = list(pool.map(lambda chunk: self._run_chunk(chunk, masks, limit), chunks))
+        logits, exits, entropy, gate_entropy = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return RunResult(
+            logits=logits, exits=exits, entropy=entropy, gate_entropy=gate_entropy, wall_s=time.perf_counter() - started
+        )
+
+    def _run_chunk(self, images: np.ndarray, masks: tuple[int, int], threshold: int):
+        """(logits, exits, entropy, gate entropy) of one batch of flat images."""
+        count, config = len(images), self.program.config
+        state = _State(
+            images=images,
+            activation=np.zeros((count, config.rows, config.activation_words, config.depth), np.int8),
+            residual=np.zeros((count, config.rows, config.residual_words, config.depth), np.int16),
+            kv=np.zeros((count, config.cols, config.kv_words, config.depth), np.int8),
+            row_max=np.zeros((count, config.max_tokens), np.int8),
+            logits=np.zeros((count, self.program.classes), np.int64),
+        )
+        logits = np.zeros((count, self.program.classes), np.int64)
+        exits, entropies = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        gates = np.full(count, 0xFFFFFFFF, np.int64)
+        running = np.arange(count)
+        for index, descriptor in enumerate(self._descriptors):
+            if descriptor.flags & isa.FLAG_ATTENTION:
+                mask = masks[1 if descriptor.flags & isa.FLAG_HIGH else 0]
+                if not mask >> descriptor.encoder & 1:
+                    continue
+            match descriptor.opcode:
+                case Opcode.LOAD:
+                    self._load(state, descriptor)
+                case Opcode.NORM:
+                    self._norm(state, descriptor)
+                case Opcode.GEMM:
+                    self._gemm(state, index, descriptor)
+                case Opcode.GATE | Opcode.END:
+                    entropy, _ = Gate.model(state.logits[:, : descriptor.classes])
+                    final = descriptor.opcode == Opcode.END
+                    if not final:
+                        gates[running] = entropy
+                    leave = np.ones(len(running), bool) if final else entropy <= threshold
+                    leaving = running[leave]
+                    logits[leaving], entropies[leaving] = state.logits[leave], entropy[leave]
+                    exits[leaving] = int(final)
+                    running, state = running[~leave], state.select(~leave)
+                    if not len(running):
+                        break
+        return logits, exits, entropies, gates
+
+    def _load(self, state: _State, descriptor: Descriptor) -> None:
+        """LOAD: gather token rows and write them to their banks."""
+        config, d = self.program.config, descriptor
+        tokens = d.tokens_outer * d.tokens_inner
+        outer, inner = np.divmod(np.arange(tokens), d.tokens_inner)
+        starts = d.address + outer * d.outer_stride + inner * d.inner_stride
+        offsets = (np.arange(d.segments)[:, None] * d.segment_stride + np.arange(d.segment_bytes)).reshape(-1)
+        addresses = starts[:, None] + offsets
+        if d.flags & isa.FLAG_IMAGE:
+            rows = state.images[:, addresses]  # [n, tokens, bytes]
+        else:
+            rows = np.broadcast_to(self._memory[addresses], (len(state.images), *addresses.shape))
+        if d.target == Target.RESIDUAL:
+            rows, bank = np.ascontiguousarray(rows).view("<i2"), state.residual
+        else:
+            bank = state.activation
+        words = -(-rows.shape[2] // config.depth)
+        padded = np.zeros((*rows.shape[:2], words * config.depth), bank.dtype)
+        padded[:, :, : rows.shape[2]] = rows
+        row_tile, row = np.divmod(np.arange(tokens) + d.first_row_tile * config.rows + d.first_row, config.rows)
+        word = (d.base + row_tile * d.stride)[:, None] + np.arange(words)
+        bank[:, row[:, None], word] = padded.reshape(*padded.shape[:2], words, config.depth)
+
+    def _norm(self, state: _State, descriptor: Descriptor) -> None:
+        """NORM: LayerNorm's normalise pass over all rows."""
+        d = descriptor
+        source = self._read(state.residual, d.source_base, d.source_stride, d.row_tiles, d.words)
+        normalised = np.zeros(source.shape, np.int8)
+        normalised[:, :, : d.channels] = LayerNorm.model(
+            source[:, :, : d.channels],
+            inverse=d.inverse,
+            inverse_shift=d.inverse_shift,
+            epsilon=d.epsilon,
+            multiplier=d.multiplier,
+            shift=d.shift,
+        )
+        self._write(state.activation, d.base, d.stride, d.row_tiles, 0, normalised)
+
+    def _gemm(self, state: _State, index: int, descriptor: Descriptor) -> None:
+        """GEMM: feed, multiply, requantize, post-process."""
+        d = descriptor
+        fed = self._read(state.activation, d.source_base, d.source_stride, d.row_tiles, d.k_words)
+        fed = fed[:, : d.tokens, : d.k_elements]
+        sums = None
+        if d.flags & isa.FLAG_EXP:
+            fed, sums = Feed.model(fed, state.row_max[:, : d.tokens], self._table(d).view(np.uint8))
+        if d.flags & isa.FLAG_KV:
+            weights = self._kv_matrix(state, d)
+        else:
+            weights = self._weight_matrix(index, d)
+        accumulator = ProcessingPair.model(fed, weights[..., : d.k_elements, :])
+        bias, multiplier, shift = self._parameters(d)
+        if sums is not None:
+            multiplier, exponent = (part[..., None] for part in numerics.normalized_divide(d.multiplier, sums))
+            shift = d.shift + exponent
+        post = Post(d.post)
+        width = {Post.RESIDUAL: numerics.RESIDUAL_WIDTH, Post.LOGITS: numerics.LOGIT_WIDTH}.get(post, 8)
+        values = numerics.requantize(accumulator, bias, multiplier, shift, width)
+        self._post(state, d, post, values)
+
+    def _post(self, state: _State, d: Descriptor, post: Post, values: np.ndarray) -> None:
+        """What the lanes do with requantized columns, int64 [n, tokens, columns]."""
+        match post:
+            case Post.GELU:
+                values = self._table(d)[values + 128]
+            case Post.RESIDUAL:
+                # A GEMM may start inside a word; its channels are consecutive elements from there.
+                words = -(-(d.element + d.columns) // self.program.config.depth)
+                before = self._read(state.residual, d.base, d.stride, d.row_tiles, words)
+                before = before[:, : d.tokens, d.element : d.element + d.columns]
+                self._write(state.residual, d.base, d.stride, d.row_tiles, d.element, Lane.model_residual(before, values))
+                return
+            case Post.SCORE:
+                state.row_max[:, : d.tokens] = values.max(axis=2)
+            case Post.KEY | Post.VALUE:
+                self._write_kv(state, d, post, values)
+                return
+            case Post.LOGITS:
+                state.logits[:, : d.columns] = values[:, 0]
+                return
+        self._write(state.activation, d.base, d.stride, d.row_tiles, d.element, values)
+
+    def _write_kv(self, state: _State, d: Descriptor, post: Post, values: np.ndarray) -> None:
+        """KEY and VALUE: the collector's writes into the K and V buffer."""
+        config = self.program.config
+        token, channel = np.arange(d.tokens)[:, None], np.arange(d.columns)[None, :]
+        if post == Post.KEY:
+            bank, word = token % config.cols, d.base + token // config.cols * d.stride
+            element = d.element + channel
+            state.kv[:, bank, word + element // config.depth, element % config.depth] = values
+        else:
+            bank, word = channel % config.cols, d.base + channel // config.cols * d.stride + token // config.depth
+            state.kv[:, bank, word, token % config.depth] = values
+
+    def _read(self, bank: np.ndarray, base: int, stride: int, row_tiles: int, words: int) -> np.ndarray:
+        """Token rows [n, row_tiles * rows, words * depth] of a bank [n, rows, words, depth]."""
+        index = base + np.arange(row_tiles)[:, None] * stride + np.arange(words)
+        gathered = bank[:, :, index].transpose(0, 2, 1, 3, 4)  # [n, row_tiles, rows, words, depth]
+        return gathered.reshape(len(bank), row_tiles * bank.shape[1], words * bank.shape[3])
+
+    def _write(self, bank: np.ndarray, base: int, stride: int, row_tiles: int, element: int, rows: np.ndarray) -> None:
+        """Write token rows [n, tokens, channels] from channel position ``element`` of each row tile's first word on."""
+        count, tokens, channels = rows.shape
+        depth = bank.shape[3]
+        token, position = np.arange(tokens)[:, None], element + np.arange(channels)[None, :]
+        row_tile, row = np.divmod(token, bank.shape[1])
+        bank[:, row, base + row_tile * stride + position // depth, position % depth] = rows
+
+    def _weight_matrix(self, index: int, d: Descriptor) -> np.ndarray:
+        """int8 [k_words * depth, columns] of a GEMM's streamed weights."""
+        if index not in self._weights:
+            config = self.program.config
+            size = config.weight_port_bytes(d.k_words, d.column_tiles)
+            shape = (d.column_tiles, d.k_words, config.groups_per_port, config.columns_per_beat, config.depth)
+            ports = [
+                self._memory[d.weights + port * size :][: int(np.prod(shape))].reshape(shape)
+                for port in range(config.weight_ports)
+            ]
+            tiles = np.stack(ports, axis=3)  # [tiles, words, groups, ports, columns, depth]
+            tiles = tiles.reshape(d.column_tiles, d.k_words, -1, config.depth)[:, :, : config.cols]
+            self._weights[index] = np.ascontiguousarray(
+                tiles.transpose(1, 3, 0, 2).reshape(d.k_words * config.depth, -1)[:, : d.columns]
+            )
+        return self._weights[index]
+
+    def _kv_matrix(self, state: _State, d: Descriptor) -> np.ndarray:
+        """int8 [n, k_words * depth, columns] from the K and V buffer."""
+        config = self.program.config
+        words = d.kv_base + np.arange(d.column_tiles)[:, None] * d.k_words + np.arange(d.k_words)
+        tiles = state.kv[:, :, words]  # [n, cols, tiles, words, depth]
+        matrix = tiles.transpose(0, 3, 4, 2, 1).reshape(len(state.kv), d.k_words * config.depth, -1)
+        return matrix[:, :, : d.columns]
+
+    def _parameters(self, d: Descriptor):
+        """(bias, multiplier, shift), int64 [columns] or scalars."""
+        if not d.flags & isa.FLAG_PER_COLUMN:
+            return 0, d.multiplier, d.shift
+        raw = self._memory[d.parameters :][: d.columns * PARAMETER_BYTES].tobytes()
+        entries = np.frombuffer(raw, dtype=self._parameter_dtype)
+        return (entries[name].astype(np.int64) for name in ("bias", "multiplier", "shift"))
+
+    @cached_property
+    def _parameter_dtype(self) -> np.dtype:
+        return np.dtype([("bias", "<i4"), ("multiplier", "<u2"), ("shift", "u1"), ("reserved", "u1")])
+
+    def _table(self, d: Descriptor) -> np.ndarray:
+        """int8 [256]: the GEMM's table."""
+        return self._memory[d.table :][:TABLE_ENTRIES]

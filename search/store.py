@@ -1,0 +1,78 @@
+"""The memory of a run: every finished step is kept, so that a killed run goes on where it stopped."""
+
+import json
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+
+class RunStore:
+    """Finished steps of one run: small results in SQLite, arrays in safetensors files beside it.
+
+    A step is looked up by its name under the run's key, a digest of arguments, data and code; another key is another
+    run, with a store of its own. Results survive SIGKILL: files are moved into place before the database knows them.
+    """
+
+    def __init__(self, directory: Path, key: str):
+        """Open or create the store of run ``key`` in ``directory``."""
+        self.path = directory / "steps" / key
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._database = sqlite3.connect(self.path / "steps.sqlite")
+        self._database.execute("CREATE TABLE IF NOT EXISTS step (name TEXT PRIMARY KEY, value TEXT, wall_s REAL)")
+        self._database.commit()
+
+    def value(self, name: str, compute: Callable[[], Any]) -> Any:
+        """A step's JSON value: the stored one, or ``compute()``, which is stored."""
+        row = self._database.execute("SELECT value FROM step WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            started = time.perf_counter()
+            text = json.dumps(compute())
+            self._finish(name, text, time.perf_counter() - started)
+        else:
+            text = row[0]
+        return json.loads(text)
+
+    def arrays(self, name: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """A step's arrays: the stored ones, or ``compute()``'s, which are stored."""
+        file = self.path / f"{name}.safetensors"
+        if not (self.known(name) and file.exists()):
+            started = time.perf_counter()
+            arrays = {key: np.ascontiguousarray(array) for key, array in compute().items()}
+            temporary = file.with_suffix(".tmp")
+            save_file(arrays, temporary)
+            temporary.replace(file)
+            self._finish(name, "null", time.perf_counter() - started)
+        return load_file(file)
+
+    def scratch(self, name: str) -> Path:
+        """A directory for a step's own checkpoints; `drop_scratch` removes it when the step is done."""
+        path = self.path / "scratch" / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def drop_scratch(self, name: str) -> None:
+        """Remove a step's scratch directory."""
+        shutil.rmtree(self.path / "scratch" / name, ignore_errors=True)
+
+    def known(self, name: str) -> bool:
+        """Whether a step is finished."""
+        return self._database.execute("SELECT 1 FROM step WHERE name = ?", (name,)).fetchone() is not None
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds that the finished steps took."""
+        return float(self._database.execute("SELECT COALESCE(SUM(wall_s), 0) FROM step").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def _finish(self, name: str, text: str, wall_s: float) -> None:
+        self._database.execute("INSERT OR REPLACE INTO step VALUES (?, ?, ?)", (name, text, wall_s))
+        self._database.commit()
