@@ -1,0 +1,85 @@
+"""Lookup tables of 256 entries: exp for softmax, GELU for the MLP."""
+
+import math
+
+import numpy as np
+from amaranth import Cat, Module
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw import numerics
+from hw.config import TABLE_ENTRIES
+
+TABLE_SLOTS = 2
+"""Tables held at a time: one in use, the next being written."""
+
+
+def exp_table(scale: float) -> np.ndarray:
+    """Softmax table ``round(127 * exp(-d * scale))`` of the distance d = row maximum - score, 0 to 255.
+
+    Arguments:
+        scale: nats per unit of the score.
+
+    Returns:
+        uint8 [256], 0 to 127; entry 0 is 127.
+    """
+    peak = (1 << numerics.EXP_WIDTH) - 1
+    return np.rint(peak * np.exp(-np.arange(TABLE_ENTRIES) * scale)).astype(np.uint8)
+
+
+def gelu_table(scale_in: float, scale_out: float, zero_point_out: int) -> np.ndarray:
+    """GELU (with erf) of every int8 code; entry ``code + 128`` is ``saturate8(round(gelu(code * scale_in) / scale_out) +
+    zero_point_out)``.
+
+    Returns:
+        int8 [256].
+    """
+    x = (np.arange(TABLE_ENTRIES) - TABLE_ENTRIES // 2) * scale_in
+    gelu = x * 0.5 * (1 + np.array([math.erf(value / math.sqrt(2)) for value in x]))
+    return numerics.saturate(np.rint(gelu / scale_out).astype(np.int64) + zero_point_out, 8).astype(np.int8)
+
+
+class Table(wiring.Component):
+    """2 slots x 256 entries of ``width`` bits in distributed RAM; reads are combinational, a write shows the next cycle.
+
+    Arguments:
+        width: bits of an entry.
+        read_ports: reads per cycle.
+
+    Members:
+        write: In, entry ``index`` of ``slot`` becomes ``data`` when ``valid``.
+        select: In, array of ``read_ports`` (slot, index).
+        value: Out, array of ``read_ports`` entries, same cycle.
+    """
+
+    def __init__(self, width: int, read_ports: int):
+        self.width = width
+        self.read_ports = read_ports
+        super().__init__(
+            {
+                "write": In(data.StructLayout({"valid": 1, "slot": 1, "index": 8, "data": width})),
+                "select": In(data.StructLayout({"slot": 1, "index": 8})).array(read_ports),
+                "value": Out(width).array(read_ports),
+            }
+        )
+
+    @staticmethod
+    def model(table: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Entries of a table [256] at ``index`` (any shape, 0 to 255); keeps the table's dtype."""
+        return np.asarray(table)[index]
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        m.submodules.memory = entries = memory.Memory(
+            shape=self.width, depth=TABLE_SLOTS * TABLE_ENTRIES, init=[], attrs={"ram_style": "distributed"}
+        )
+        write = entries.write_port()
+        m.d.comb += [
+            write.en.eq(self.write.valid),
+            write.addr.eq(Cat(self.write.index, self.write.slot)),
+            write.data.eq(self.write.data),
+        ]
+        for select, value in zip(self.select, self.value, strict=True):
+            read = entries.read_port(domain="comb")
+            m.d.comb += [read.addr.eq(Cat(select.index, select.slot)), value.eq(read.data)]
+        return m
