@@ -125,7 +125,7 @@ def verilate(
         top: Name of the top module. Its ports are always visible to a bench.
         build_root: The build cache; ``hw.toolchain.cache_root() / "verilated"`` when None.
         parameters: Values for the top's parameters; a string is passed as Verilog writes it, quotes included.
-        optimization: The C++ compiler's flag for the design; -O2 doubles the build time of a large one for 10 % of speed.
+        optimization: The C++ compiler's flag for the design; -O2 doubles a large one's build time for 10 % of speed.
         timing: Whether delays (``#5 clk = ~clk;``) are obeyed, which a self-clocked top needs.
         public_all: Whether every signal is visible and writable (slow: several times fewer cycles per second).
         jobs: Number of compilers at a time.
