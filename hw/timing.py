@@ -51,15 +51,17 @@ class Timing:
         """
         return max(self.chain_latency, self.reciprocal_latency)
 
-    def tile_interval(self, k_words: int, post: isa.Post, reciprocal: bool) -> int:
-        """Fewest cycles from the first feed token of a tile to the first of the next tile.
+    def drain_interval(self, post: isa.Post, reciprocal: bool) -> int:
+        """Fewest cycles from the last feed token of a tile to the last feed token of the next tile, of the same GEMM or not.
+
+        The issue may hold it in a counter that is set to this number with a last token and falls by one each cycle from the
+        next one on: a tile of k words may begin when the counter is below k.
 
         Arguments:
-            k_words: feed tokens of the tile.
-            post: what its lanes do; the collector takes one word per cycle and row.
-            reciprocal: whether the tile starts a division.
+            post: what the lanes of the first of the two tiles do; the collector takes one word per cycle and row.
+            reciprocal: whether the first tile starts a division.
         """
-        interval = max(k_words, self.config.cols)
+        interval = self.config.cols
         if post == isa.Post.KEY:
             interval = max(interval, self.config.rows * self.config.key_words_per_tile)
         if post == isa.Post.VALUE:
@@ -67,6 +69,15 @@ class Timing:
         if reciprocal:
             interval = max(interval, DIVIDE_LATENCY + 1)
         return interval
+
+    def tile_interval(self, k_words: int, post: isa.Post, reciprocal: bool) -> int:
+        """Fewest cycles from the first feed token of a tile to the first of the next tile of the same GEMM.
+
+        Arguments:
+            k_words: feed tokens of the tile.
+            post, reciprocal: as for `drain_interval`.
+        """
+        return max(k_words, self.drain_interval(post, reciprocal))
 
     def settle(self, post: isa.Post) -> int:
         """Cycles from the last feed token of a tile at row 0 until everything it causes is in its memory, all rows."""
