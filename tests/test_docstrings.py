@@ -18,8 +18,9 @@ Definition = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def is_exempt(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Redefinitions whose contract stands elsewhere; Amaranth's ``elaborate`` is described by its class."""
     decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
-    return any(name.endswith((".setter", "overload", "override")) for name in decorators)
+    return node.name == "elaborate" or any(name.endswith((".setter", "overload", "override")) for name in decorators)
 
 
 def public_definitions(node: Definition, prefix: str) -> Iterator[tuple[str, Definition]]:
