@@ -1,35 +1,30 @@
 """AXI4-Lite slave with the registers and counters of `hw.isa`."""
 
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import isa
 from hw.config import AcceleratorConfig
 from hw.control.jobs import error_report, settings
+from hw.memory.axi import AXI4LiteSignature
 
-ADDRESS_WIDTH = 10
+IDENTITY = int.from_bytes(b"PIVT", "big")
+"""What the identity register reads."""
+VERSION = 1
+"""Version of the register interface."""
+ADDRESS_WIDTH = 12
 """Bits of a register's byte address."""
-
-
-def axi_lite_signature() -> wiring.Signature:
-    """AXI4-Lite, 32 data bits, seen from the master."""
-    address = data.StructLayout({"address": ADDRESS_WIDTH, "protection": 3})
-    return wiring.Signature(
-        {
-            "write_address": Out(stream.Signature(address)),
-            "write_data": Out(stream.Signature(data.StructLayout({"data": 32, "strobe": 4}))),
-            "write_response": In(stream.Signature(2)),
-            "read_address": Out(stream.Signature(address)),
-            "read_data": In(stream.Signature(data.StructLayout({"data": 32, "response": 2}))),
-        }
-    )
 
 
 class Registers(wiring.Component):
     """Registers and counters at the offsets of `isa.register_offset`; an unknown offset reads 0 and ignores writes.
 
+    A write takes effect, and its response is valid, 2 cycles after the later of address and data; read data is valid one
+    cycle after the address. One access of each direction is in hand at a time; responses are always OKAY.
+
     Members:
-        bus: AXI4-Lite; one access at a time, responses are always OKAY.
+        bus: AXI4-Lite slave.
         settings: the written values.
         start, soft_reset, clear_interrupt: one cycle high when the control register's bit is written.
         busy, done, error, images_done: what status reads.
@@ -38,10 +33,10 @@ class Registers(wiring.Component):
     """
 
     def __init__(self, config: AcceleratorConfig):
-        self.config = config
+        self._config = config
         super().__init__(
             {
-                "bus": In(axi_lite_signature()),
+                "bus": In(AXI4LiteSignature(ADDRESS_WIDTH)),
                 "settings": Out(settings(config)),
                 "start": Out(1),
                 "soft_reset": Out(1),
@@ -55,3 +50,58 @@ class Registers(wiring.Component):
                 "interrupt": Out(1),
             }
         )
+
+    def elaborate(self, platform) -> Module:  # noqa: D102
+        m = Module()
+        written = {name: Signal(32, name=name) for name, access, _ in isa.REGISTERS if access == "rw"}
+        read_only = {
+            "identity": IDENTITY,
+            "version": VERSION,
+            "control": 0,
+            "status": Cat(self.busy, self.done, self.error.code != 0, Signal(5), self.error.code, self.error.index),
+            "images_done": self.images_done,
+        }
+        for name in self.settings.shape().members:
+            value = written[name] if name in written else Cat(written[f"{name}_low"], written[f"{name}_high"])
+            m.d.comb += self.settings[name].eq(value)
+        m.d.comb += self.interrupt.eq(self.pending & written["interrupt_enable"][0])
+        self._write_channel(m, written)
+        self._read_channel(m, [written.get(name, read_only.get(name)) for name, _, _ in isa.REGISTERS])
+        return m
+
+    def _write_channel(self, m: Module, written: dict[str, Signal]) -> None:
+        bus = self.bus
+        word, value, strobe = Signal(ADDRESS_WIDTH - 2), Signal(32), Signal(4)
+        write = Signal()
+        m.d.comb += write.eq(~bus.awready & ~bus.wready & ~bus.bvalid)
+        have_address, have_value = Signal(), Signal()
+        m.d.comb += [bus.awready.eq(~have_address), bus.wready.eq(~have_value)]
+        with m.If(bus.awvalid & bus.awready):
+            m.d.sync += [word.eq(bus.awaddr[2:]), have_address.eq(1)]
+        with m.If(bus.wvalid & bus.wready):
+            m.d.sync += [value.eq(bus.wdata), strobe.eq(bus.wstrb), have_value.eq(1)]
+        with m.If(write):
+            m.d.sync += [have_address.eq(0), have_value.eq(0), bus.bvalid.eq(1)]
+            with m.Switch(word):
+                for name, register in written.items():
+                    with m.Case(isa.register_offset(name) // 4):
+                        for byte in range(4):
+                            with m.If(strobe[byte]):
+                                m.d.sync += register[8 * byte : 8 * byte + 8].eq(value[8 * byte : 8 * byte + 8])
+                with m.Case(isa.register_offset("control") // 4):
+                    pulses = Cat(self.start, self.soft_reset, self.clear_interrupt)
+                    m.d.comb += pulses.eq(value[:3] & strobe[0].replicate(3))
+        with m.Elif(bus.bready):
+            m.d.sync += bus.bvalid.eq(0)
+
+    def _read_channel(self, m: Module, registers: list) -> None:
+        bus = self.bus
+        m.d.comb += bus.arready.eq(~bus.rvalid)
+        with m.If(bus.arvalid & bus.arready):
+            m.d.sync += [bus.rvalid.eq(1), bus.rdata.eq(0)]
+            with m.Switch(bus.araddr[2:]):
+                for number, value in enumerate(registers + list(self.counters)):
+                    with m.Case(number):
+                        m.d.sync += bus.rdata.eq(value)
+        with m.Elif(bus.rready):
+            m.d.sync += bus.rvalid.eq(0)
