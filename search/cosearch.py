@@ -1,0 +1,171 @@
+"""The search: which attentions to keep at low and at high effort, and the entropy at which to go on.
+
+    python -m search.cosearch [--model fmnist_vit_tiny] [--preset nano] [--lec 0.7] [--max-loss 0.002] ...
+
+Results: ``runs/<name>/result.json`` and ``report.html``. A killed search goes on where it stopped.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hw.errors import InputError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(prog="python -m search.cosearch", description=__doc__.splitlines()[0])
+    result.add_argument("--model", default="fmnist_vit_tiny", help="network name (default: %(default)s)")
+    result.add_argument("--weights", metavar="FILE", help="safetensors file in place of the shipped weights")
+    result.add_argument("--preset", default="nano", help="machine (default: %(default)s)")
+    result.add_argument("--set", dest="overrides", default="", metavar="FIELD=N,...", help="fields of the preset to override")
+    result.add_argument("--data", default="embedded", metavar="DIR", help="Fashion-MNIST directory (default: %(default)s)")
+    result.add_argument("--memory", default="", metavar="FIELD=N,...", help="memory timing: latency, bytes_per_cycle, outstanding")
+    result.add_argument("--lec", type=float, default=0.7, help="least fraction answered by the low effort (default: %(default)s)")
+    result.add_argument("--max-loss", type=float, default=0.002, metavar="LOSS",
+                        help="greatest loss of accuracy against the int8 baseline, fraction of 1 (default: %(default)s)")  # fmt: skip
+    result.add_argument("--rows", choices=("class", "mean"), default="class", help="stream rows that CKA compares (default: %(default)s)")
+    result.add_argument("--steps", type=int, default=150, metavar="N", help="fine-tuning steps per effort (default: %(default)s)")
+    result.add_argument("--batch", type=int, default=128, metavar="N", help="images per step (default: %(default)s)")
+    result.add_argument("--learning-rate", type=float, default=3e-4, metavar="LR", help="peak learning rate (default: %(default)s)")
+    result.add_argument("--random-paths", type=int, default=16, metavar="N", help="random paths to rank a path among (default: %(default)s)")
+    result.add_argument("--rtl-images", type=int, default=64, metavar="N", help="test images of the gated RTL run (default: %(default)s)")
+    result.add_argument("--seed", type=int, default=0, help="of fine-tuning and random paths (default: %(default)s)")
+    result.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="torch threads (default: %(default)s)")
+    result.add_argument("--out", type=Path, metavar="DIR", help="default: runs/<model>-<preset>")
+    return result
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raise InputError for a number out of range."""
+    for name, low, high in (("lec", 0.0, 1.0), ("max_loss", 0.0, 1.0)):
+        if not low <= getattr(options, name) <= high:
+            raise InputError(f"--{name.replace('_', '-')} must be between {low:g} and {high:g}, not {getattr(options, name)}")
+    for name in ("steps", "batch", "random_paths", "rtl_images", "threads"):
+        if getattr(options, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(options, name)}")
+    if not options.learning_rate > 0:
+        raise InputError(f"--learning-rate must be positive, not {options.learning_rate}")
+    if options.out is not None and options.out.exists() and not options.out.is_dir():
+        raise InputError(f"--out must be a directory, not the file {options.out}")
+
+
+def search(options: argparse.Namespace, progress: Any) -> tuple[dict[str, Any], Path]:
+    """Run the search, or finish an interrupted one.
+
+    Returns:
+        The content of `result.json` and the directory it belongs to.
+
+    Raises:
+        InputError: bad input.
+        search.outcome.NoPairQualifies: no pair keeps both constraints.
+    """
+    import torch
+
+    from hw.presets import find_preset
+    from search.outcome import conclude
+    from search.run import Arguments, Run, Steps, run_key
+    from search.store import RunStore
+    from sim.memory_timing import MemoryTiming
+    from sw.data import load_fashion_mnist
+    from sw.network import build_network
+    from sw.skipping import PathVit
+
+    _check(options)
+    config = find_preset(options.preset).with_fields(options.overrides)
+    memory = MemoryTiming.parse(options.memory)
+    torch.set_num_threads(options.threads)
+    network = PathVit(build_network(options.model, options.weights, options.seed)).eval()
+    data = load_fashion_mnist(options.data)
+    if options.rtl_images > len(data.test):
+        raise InputError(f"--rtl-images must be at most {len(data.test)}, not {options.rtl_images}")
+    arguments = Arguments(
+        model=options.model, weights=options.weights, preset=options.preset, overrides=options.overrides, data=options.data,
+        memory=options.memory, lec=options.lec, max_loss=options.max_loss, rows=options.rows,
+        finetune_steps=options.steps, batch=options.batch, learning_rate=options.learning_rate,
+        random_paths=options.random_paths, rtl_images=options.rtl_images, seed=options.seed, threads=options.threads,
+    )  # fmt: skip
+    out = options.out or Path("runs") / f"{options.model.replace('/', '_')}-{options.preset}"
+    store = RunStore(out, run_key(arguments, data.digest, _weights_digest(network)))
+    try:
+        run = Run(arguments, config, store, Steps(progress, 4 * network.depth + 9), data, network, memory)
+        return conclude(run), out
+    finally:
+        store.close()
+
+
+def _weights_digest(network: Any) -> str:
+    """SHA-256 of a network's parameters."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name, value in network.vit.state_dict().items():
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _provenance(options: argparse.Namespace, digest: str) -> dict[str, Any]:
+    """What a reader needs to repeat the run."""
+    import subprocess
+
+    from search.run import code_digest, versions
+
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    return {
+        "command": "python -m search.cosearch " + " ".join(sys.argv[1:]),
+        "commit": commit.stdout.strip() or "unknown",
+        "seed": options.seed,
+        "threads": options.threads,
+        "versions": versions(),
+        "data_digest": digest,
+        "code_digest": code_digest(),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = parser().parse_args(arguments)
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from search.outcome import NoPairQualifies, summary_table
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    started = time.perf_counter()
+    try:
+        with Progress(*columns, console=console) as progress:
+            result, out = search(options, progress)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except NoPairQualifies as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return 1
+    from search.report import render
+
+    result["wall_s"] = time.perf_counter() - started
+    result["provenance"] = _provenance(options, result.pop("data_digest"))
+    _write(out / "report.html", render(result))
+    _write(out / "result.json", json.dumps(result, indent=1) + "\n")
+    Console().print(summary_table(result))
+    print(f"{out / 'result.json'}\n{out / 'report.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

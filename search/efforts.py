@@ -1,0 +1,187 @@
+"""Phase 1: the best path of every effort by Path-Score, fine-tuned, quantized and answered by the golden device."""
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from search.cka import cka_matrix
+from search.path_score import ScoredPath, best_paths, random_paths
+from search.run import Run, device_images
+
+_CKA_BATCH = 250
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Logits of one network on both splits, by split name.
+
+    Attributes:
+        fp32: float32 [n, classes].
+        int8: int64 [n, classes], golden device, 2^-12 nat.
+        entropy: int64 [n], golden device, 2^-12 nat.
+    """
+
+    fp32: dict[str, np.ndarray]
+    int8: dict[str, np.ndarray]
+    entropy: dict[str, np.ndarray]
+
+    def correct(self, split: Any, *, fp32: bool = False) -> np.ndarray:
+        """bool [n]: whether the first of the greatest logits is the label."""
+        logits = (self.fp32 if fp32 else self.int8)[split.name]
+        return logits.argmax(1) == split.labels
+
+
+def redundancy(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """CKA on the calibration images.
+
+    Returns:
+        (matrix [depth, depth] between the streams entering encoder i and after encoder j's attention, its diagonal).
+    """
+    import torch
+
+    from sw.data import to_input
+
+    def compute() -> list[list[float]]:
+        images = to_input(run.data.calibration.images)
+        whole = len(images) - len(images) % _CKA_BATCH
+
+        def batches():
+            for start in range(0, whole, _CKA_BATCH):
+                with torch.no_grad():
+                    pair = run.network.streams(images[start : start + _CKA_BATCH], rows=run.arguments.rows)
+                yield tuple(stream.numpy() for stream in pair)
+                update(start + _CKA_BATCH, whole)
+
+        return cka_matrix(batches(), run.network.depth).tolist()
+
+    with run.steps.step("CKA between residual streams") as update:
+        matrix = np.array(run.store.value("cka", compute))
+    return matrix, np.diag(matrix)
+
+
+def scored_paths(run: Run) -> tuple[np.ndarray, list[ScoredPath]]:
+    """(CKA matrix, best path of every effort from 1 to depth)."""
+    matrix, diagonal = redundancy(run)
+    return matrix, best_paths(diagonal)
+
+
+def finetuned(run: Run, path: ScoredPath) -> Any:
+    """The path's network after fine-tuning: cross-entropy, distillation from the full ViT, entropy on right answers."""
+    import torch
+
+    from sw.finetune import finetune, teacher_answers
+    from sw.skipping import PathVit
+
+    name = f"effort{path.effort:02d}.finetuned"
+    with run.steps.step(f"fine-tune effort {path.effort}") as update:
+
+        def compute() -> dict[str, np.ndarray]:
+            answers = run.store.arrays(
+                "teacher", lambda: {"logits": teacher_answers(run.network, run.data.train).numpy()}
+            )
+            tuned = finetune(
+                run.network,
+                path.kept,
+                run.data.train,
+                teacher_logits=torch.from_numpy(answers["logits"]),
+                steps=run.arguments.finetune_steps,
+                batch=run.arguments.batch,
+                lr=run.arguments.learning_rate,
+                seed=run.arguments.seed,
+                progress=update,
+                state_dir=run.store.scratch(name),
+            )
+            return {key: value.numpy() for key, value in tuned.vit.state_dict().items()}
+
+        tensors = run.store.arrays(name, compute)
+        run.store.drop_scratch(name)
+    network = PathVit(copy.deepcopy(run.network.vit), path.kept)
+    network.vit.load_state_dict({key: torch.from_numpy(value) for key, value in tensors.items()})
+    return network.eval()
+
+
+class Candidate:
+    """One network of the search with its path: what it answers, and the Program that answers.
+
+    Attributes:
+        name: of its steps in the store.
+        path: its path and Path-Score.
+        network: `sw.skipping.PathVit`, fp32.
+    """
+
+    def __init__(self, run: Run, name: str, path: ScoredPath, network: Any):
+        """Nothing is computed before it is asked for."""
+        self.name = name
+        self.path = path
+        self.network = network
+        self._run = run
+
+    @cached_property
+    def integer(self) -> Any:
+        """The integer network, calibrated on the calibration split."""
+        from sw.data import to_input
+        from sw.quantization import quantize
+
+        return quantize(self.network, to_input(self._run.data.calibration.images))
+
+    @cached_property
+    def program(self) -> Any:
+        """The path alone as a Program, its skipped attentions left out."""
+        from sw.compiler import compile_network
+
+        return compile_network(self.integer, self._run.config, kept=self.path.kept, mask_register=False)
+
+    @cached_property
+    def answers(self) -> Answers:
+        """fp32 and golden int8 answers on the calibration and test splits."""
+        from hw.golden import GoldenMachine
+        from sw.finetune import evaluate_fp32
+
+        store, fp32, int8, entropy = self._run.store, {}, {}, {}
+        with self._run.steps.step(f"{self.name}: int8 answers"):
+            for split in (self._run.data.calibration, self._run.data.test):
+
+                def torch_answers(split: Any = split) -> dict[str, np.ndarray]:
+                    return {"logits": evaluate_fp32(self.network, split).numpy()}
+
+                def golden_answers(split: Any = split) -> dict[str, np.ndarray]:
+                    outcome = GoldenMachine(self.program).run(device_images(split))
+                    return {"logits": outcome.logits, "entropy": outcome.entropy}
+
+                fp32[split.name] = store.arrays(f"{self.name}.fp32.{split.name}", torch_answers)["logits"]
+                golden = store.arrays(f"{self.name}.int8.{split.name}", golden_answers)
+                int8[split.name], entropy[split.name] = golden["logits"], golden["entropy"]
+        return Answers(fp32, int8, entropy)
+
+
+def path_rank(run: Run, path: ScoredPath) -> dict[str, Any]:
+    """Where a path ranks among random paths of its effort, in fp32 accuracy before fine-tuning, calibration split.
+
+    Returns:
+        ``accuracy``, ``rank`` (1 is best, ties count against the path), ``among`` (paths compared, itself included),
+        and the random paths' ``accuracies``.
+    """
+    from sw.finetune import evaluate_fp32
+
+    split = run.data.calibration
+
+    def accuracy_of(kept: tuple[int, ...]) -> float:
+        logits = evaluate_fp32(run.network, split, kept).numpy()
+        return float((logits.argmax(1) == split.labels).mean())
+
+    def compute() -> dict[str, Any]:
+        others = random_paths(
+            run.network.depth, path.effort, run.arguments.random_paths, run.arguments.seed, path.kept
+        )
+        own, accuracies = accuracy_of(path.kept), []
+        for index, other in enumerate(others):
+            accuracies.append(accuracy_of(other))
+            update(index + 1, len(others))
+        rank = 1 + sum(accuracy >= own for accuracy in accuracies)
+        return {"accuracy": own, "rank": rank, "among": len(others) + 1, "accuracies": accuracies}
+
+    with run.steps.step(f"rank of the effort {path.effort} path among random ones") as update:
+        return run.store.value(f"rank.effort{path.effort:02d}", compute)

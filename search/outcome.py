@@ -1,0 +1,226 @@
+"""The search from its first step to its result."""
+
+from typing import Any
+
+import numpy as np
+
+from hw import numerics
+from search.costs import AdditiveCycles, PathCost, gated_run, rtl_costs
+from search.efforts import Candidate, finetuned, path_rank, scored_paths
+from search.intervals import paired_difference, wilson
+from search.pairs import Cascade, Choice, Effort, choose, expected, expected_product
+from search.path_score import ScoredPath, mask_of
+from search.run import Run
+
+UNITS_PER_NAT = 1 << numerics.ENTROPY_FRACTION
+_HISTOGRAM_BINS = 40
+
+
+class NoPairQualifies(Exception):
+    """No pair and threshold keep both constraints; the message names the nearest."""
+
+
+def conclude(run: Run) -> dict[str, Any]:
+    """Run or finish every step of a search; returns the content of `result.json` less time and provenance.
+
+    Raises:
+        NoPairQualifies: no pair keeps both constraints on the calibration split.
+    """
+    matrix, paths = scored_paths(run)
+    candidates, whole, baseline = _candidates(run, paths)
+    additive = AdditiveCycles.measure(run, whole)
+    costs = rtl_costs(run, "costs of every effort", [(candidate.program, None) for candidate in candidates])
+    split = run.data.calibration
+    efforts = [
+        Effort(c.path.kept, c.answers.correct(split), c.answers.entropy[split.name], cost.delay_ms, cost.energy_mj)
+        for c, cost in zip(candidates, costs, strict=True)
+    ]
+    choice = choose(efforts, efforts[-1].accuracy, run.arguments.lec, run.arguments.max_loss)
+    if not choice.qualifies:
+        near = choice.cascade
+        raise NoPairQualifies(
+            f"No pair keeps F_low >= {run.arguments.lec} and a loss <= {run.arguments.max_loss} on the calibration split; the "
+            f"nearest is effort {near.low.effort} then {near.high.effort}: F_low {near.f_low:.4f}, accuracy "
+            f"{near.accuracy:.4f} against {efforts[-1].accuracy:.4f}"
+        )
+    low, high = (next(c for c in candidates if c.path.kept == side.kept) for side in (choice.cascade.low, choice.cascade.high))
+    unmasked = rtl_costs(run, "no attention at all", [(whole, 0)])[0].cycles
+    return {
+        **_head(run, choice.cascade, low, high, baseline),
+        **_test_figures(run, choice, candidates, efforts, low, high),
+        **_cycles(run, additive, costs, candidates, choice, unmasked),
+        "cka": matrix.tolist(),
+        "path_ranks": {
+            f"{name} (effort {candidate.path.effort})": path_rank(run, candidate.path)
+            for name, candidate in (("low", low), ("high", high))
+        },
+        "front": choice.front,
+        "data_digest": run.data.digest,
+    }
+
+
+def _candidates(run: Run, paths: list[ScoredPath]) -> tuple[list[Candidate], Any, str]:
+    """Candidates by effort, the whole network's Program with its path mask register, and which one the baseline is.
+
+    The baseline is the whole ViT, as shipped or after the same fine-tuning as the efforts: the one that answers more
+    calibration images right in int8.
+    """
+    from sw.compiler import compile_network
+
+    tuned = [Candidate(run, f"effort{path.effort:02d}", path, finetuned(run, path)) for path in paths]
+    shipped = Candidate(run, "shipped", paths[-1], run.network)
+    split = run.data.calibration
+    better = shipped.answers.correct(split).sum() >= tuned[-1].answers.correct(split).sum()
+    label = "whole ViT in int8, as shipped" if better else "whole ViT in int8, with the same fine-tuning"
+    candidates = tuned[:-1] + [shipped if better else tuned[-1]]
+    return candidates, compile_network(candidates[-1].integer, run.config), label
+
+
+def _head(run: Run, cascade: Cascade, low: Candidate, high: Candidate, baseline: str) -> dict[str, Any]:
+    arguments = run.arguments
+    return {
+        "model": arguments.model,
+        "preset": arguments.preset,
+        "seed": arguments.seed,
+        "clock_mhz": run.config.clock_mhz,
+        "low": {"kept": list(low.path.kept)},
+        "high": {"kept": list(high.path.kept)},
+        "threshold_nats": cascade.threshold / UNITS_PER_NAT,
+        "lec": arguments.lec,
+        "max_loss": arguments.max_loss,
+        "f_low": cascade.f_low,
+        "baseline": baseline,
+        "rule": (
+            f"lowest E[delay] x E[energy] with F_low >= {arguments.lec} and a loss of at most {arguments.max_loss} against the "
+            "int8 baseline, both on the calibration split, with the golden device's integer entropy"
+        ),
+        "images": {"train": len(run.data.train), "calibration": len(run.data.calibration), "test": len(run.data.test)},
+        "sources": (
+            "Accuracy, exits and entropy: golden device, which equals the RTL bit for bit. Cycles: RTL simulation of each effort's "
+            "Program; the model's cycles are sums of RTL measurements, shown beside the RTL's. Energy: modelled from the RTL's "
+            "counters. Clock: assumed, no timing closure is implied; nothing was run on a board."
+        ),
+    }
+
+
+def _test_figures(
+    run: Run, choice: Choice, candidates: list[Candidate], efforts: list[Effort], low: Candidate, high: Candidate
+) -> dict[str, Any]:
+    """Accuracies on the test split and the costs that follow from its F_low."""
+    from sw.quantization import logits_sqnr_db
+
+    test, cascade, base = run.data.test, choice.cascade, candidates[-1]
+    exits = low.answers.entropy[test.name] <= cascade.threshold
+    low_right, high_right = low.answers.correct(test), high.answers.correct(test)
+    right, base_right = np.where(exits, low_right, high_right), base.answers.correct(test)
+    f_low = float(exits.mean())
+    delay = expected(cascade.low.delay_ms, cascade.high.delay_ms, f_low)
+    energy = expected(cascade.low.energy_mj, cascade.high.energy_mj, f_low)
+    product = expected_product(cascade.low, cascade.high, f_low)
+    whole = efforts[-1]
+    per_image = np.where(exits, cascade.low.delay_ms, cascade.low.delay_ms + cascade.high.delay_ms)
+    entropy = low.answers.entropy[test.name] / UNITS_PER_NAT
+    edges = np.linspace(0.0, max(float(np.log(low.answers.int8[test.name].shape[1])), float(entropy.max())), _HISTOGRAM_BINS + 1)
+    single = None
+    if choice.best_single is not None:
+        best = next(c for c in candidates if c.path.kept == choice.best_single.kept)
+        single = {
+            "effort": best.path.effort,
+            "kept": list(best.path.kept),
+            "accuracy_test": float(best.answers.correct(test).mean()),
+            "minus_baseline": paired_difference(best.answers.correct(test), base_right),
+            "delay_ms": choice.best_single.delay_ms,
+            "energy_mj": choice.best_single.energy_mj,
+            "edp_mj_ms": choice.best_single.edp_mj_ms,
+            "edp_gain": whole.edp_mj_ms / choice.best_single.edp_mj_ms,
+        }
+    single_wins = choice.best_single is not None and choice.best_single.edp_mj_ms <= cascade.edp_mj_ms
+    return {
+        "f_low_test": f_low,
+        "accuracy": {
+            "baseline_fp32": float(base.answers.correct(test, fp32=True).mean()),
+            "baseline_int8": float(base_right.mean()),
+            "low": float(low_right.mean()),
+            "high": float(high_right.mean()),
+            "cascade": float(right.mean()),
+        },
+        "delay_ms": {"baseline": whole.delay_ms, "cascade": delay},
+        "energy_mj": {"baseline": whole.energy_mj, "cascade": energy},
+        "edp_mj_ms": {"baseline": whole.edp_mj_ms, "cascade": delay * energy},
+        "edp_per_image_mj_ms": {"baseline": whole.edp_mj_ms, "cascade": product},
+        "edp_gain": whole.edp_mj_ms / (delay * energy),
+        "delay_percentiles_ms": {f"p{q}": float(np.percentile(per_image, q)) for q in (50, 99)},
+        "intervals": {"cascade_minus_baseline": paired_difference(right, base_right), "f_low_test_95": wilson(int(exits.sum()), len(exits))},
+        "best_single": single,
+        "winner": f"the single path of effort {choice.best_single.effort}" if single_wins else "the pair",
+        "chosen_calibration": {
+            "accuracy": cascade.accuracy, "delay_ms": cascade.delay_ms, "energy_mj": cascade.energy_mj,
+            "accuracy_floor": whole.accuracy - run.arguments.max_loss,
+        },
+        "entropy_histogram": {
+            "edges_nats": edges.tolist(),
+            "right": np.histogram(entropy[low_right], edges)[0].tolist(),
+            "wrong": np.histogram(entropy[~low_right], edges)[0].tolist(),
+        },
+        "efforts": [
+            {
+                "effort": c.path.effort,
+                "kept": list(c.path.kept),
+                "path_score": c.path.score,
+                "accuracy_calibration": e.accuracy,
+                "accuracy_test": float(c.answers.correct(test).mean()),
+                "accuracy_fp32_test": float(c.answers.correct(test, fp32=True).mean()),
+                "disagreement_test": float((c.answers.int8[test.name].argmax(1) != c.answers.fp32[test.name].argmax(1)).mean()),
+                "sqnr_db": float(logits_sqnr_db(c.answers.fp32[test.name], c.answers.int8[test.name])),
+                "delay_ms": e.delay_ms,
+                "energy_mj": e.energy_mj,
+            }
+            for c, e in zip(candidates, efforts, strict=True)
+        ],
+    }  # fmt: skip
+
+
+def _cycles(
+    run: Run, additive: AdditiveCycles, costs: list[PathCost], candidates: list[Candidate], choice: Choice, unmasked: int
+) -> dict[str, Any]:
+    """Model and RTL cycles of the chosen paths, the gated run, the delay split and attention's share."""
+    from sw.compiler import compile_pair
+
+    by_path = {candidate.path.kept: place for place, candidate in enumerate(candidates)}
+    low, high = by_path[choice.cascade.low.kept], by_path[choice.cascade.high.kept]
+    pair = compile_pair(candidates[low].integer, candidates[high].integer, run.config, choice.cascade.threshold)
+    masked = rtl_costs(run, "chosen paths", [(pair_path.program, None) for pair_path in (candidates[low], candidates[high])])
+    return {
+        "low": {"kept": list(candidates[low].path.kept), "cycles": additive.cycles(candidates[low].path.kept)},
+        "high": {"kept": list(candidates[high].path.kept), "cycles": additive.cycles(candidates[high].path.kept)},
+        "rtl": {"low_cycles": masked[0].cycles, "high_cycles": masked[1].cycles, "gated": gated_run(run, pair)},
+        "breakdown": {
+            name: costs[place].breakdown for name, place in (("baseline", len(costs) - 1), ("low effort", low), ("high effort", high))
+        },
+        "attention_share": 1.0 - unmasked / additive.full,
+        "path_masks": {"low": mask_of(candidates[low].path.kept), "high": mask_of(candidates[high].path.kept)},
+    }
+
+
+def summary_table(result: dict[str, Any]) -> Any:
+    """The result in a few lines, as a `rich.table.Table`."""
+    from rich.table import Table
+
+    table = Table(title=f"{result['model']} on {result['preset']}: winner is {result['winner']}")
+    for column in ("", "top-1 (%)", "delay (ms)", "energy (mJ)", "EDP (mJ ms)", "EDP gain"):
+        table.add_column(column, justify="left" if not column else "right")
+
+    def row(name: str, accuracy: float, delay: float, energy: float, gain: float) -> None:
+        table.add_row(name, f"{100 * accuracy:.2f}", f"{delay:.4f}", f"{energy:.4f}", f"{delay * energy:.5f}", f"{gain:.2f}")
+
+    row("baseline", result["accuracy"]["baseline_int8"], result["delay_ms"]["baseline"], result["energy_mj"]["baseline"], 1.0)
+    row("cascade", result["accuracy"]["cascade"], result["delay_ms"]["cascade"], result["energy_mj"]["cascade"], result["edp_gain"])
+    single = result["best_single"]
+    if single is not None:
+        row(f"effort {single['effort']} alone", single["accuracy_test"], single["delay_ms"], single["energy_mj"], single["edp_gain"])
+    share = 100 * result["attention_share"]
+    table.caption = (
+        f"low keeps {result['low']['kept']}, high {result['high']['kept']}, threshold {result['threshold_nats']:.4f} nat, "
+        f"F_low {result['f_low_test']:.3f} (test); attention is {share:.1f} % of the baseline's delay"
+    )
+    return table
