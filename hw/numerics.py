@@ -28,8 +28,8 @@ PACKED_CHAIN = 8
 def rounding_shift(value: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
     """``floor(value / 2^shift + 1/2)``: the one rounding rule (half up) of every requantization."""
     value = np.asarray(value, dtype=np.int64)
-    shift = np.asarray(shift, dtype=np.int64)
-    return (value + ((np.int64(1) << shift) >> 1)) >> shift
+    shift = np.minimum(np.asarray(shift, dtype=np.int64), 63)
+    return (value + np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), 0)) >> shift
 
 
 def saturate(value: np.ndarray, width: int) -> np.ndarray:

@@ -21,10 +21,15 @@ LANE_LATENCY = 8
 """Lane token at a lane's input to the written destination."""
 NORM_LATENCY = 8
 """Normalise token at a row's input to the written activation bytes."""
+CHANNEL_STEPS = 12
+"""Bits of the number of channels, one per cycle."""
+SUM_STEPS = 27
+"""Bits of the magnitude of a residual sum, one per cycle."""
 SQRT_STEPS = 27
 """Bits of the root of n^2 * variance, one per cycle."""
-STATISTICS_LATENCY = 16 + 12 + 28 + 2 + SQRT_STEPS + DIVIDE_LATENCY + 8
-"""Statistics token at a row's input to the earliest capture token."""
+STATISTICS_LATENCY = 2 + numerics.MULTIPLIER_WIDTH + CHANNEL_STEPS + SUM_STEPS + (1 + SQRT_STEPS) + DIVIDE_LATENCY
+"""Statistics token at a row's input to the earliest capture token: token and sums read, mean, n times square sum, squared sum,
+root, quotient."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What becomes of a drained column: requantization and everything fused behind it."""
 
 import numpy as np
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,7 +12,7 @@ from hw.row.divider import EXPONENT_WIDTH
 from hw.row.requantizer import REQUANTIZER_LATENCY, Requantizer, Saturation
 from hw.row.residual_bank import RESIDUAL_READ_LATENCY, element_write, residual_read, residual_word
 from hw.row.row_maximum import RowMaximum
-from hw.row.row_statistics import statistics_update
+from hw.row.row_moments import statistics_update
 from hw.row.table import Table
 from hw.row.word_assembly import WordAssembly
 from hw.tokens import collector_word, index_width, lane_token, table_write
@@ -33,6 +33,14 @@ def byte_write(config: AcceleratorConfig) -> data.StructLayout:
 def logit(config: AcceleratorConfig) -> data.StructLayout:
     """A logit on its way to the gate; ``last`` comes with the tile's last column whether that one is ``valid`` or not."""
     return data.StructLayout({"valid": 1, "last": 1, "value": signed(numerics.LOGIT_WIDTH)})
+
+
+_PASSAGE = (
+    "first", "last", "enabled", "start", "post", "table_slot", "row_tile", "address", "element", "tokens_left", "kv_index"
+)  # fmt: skip
+_OPERANDS = 1  # cycle in which the requantizer takes its operands
+_VALUE = _OPERANDS + REQUANTIZER_LATENCY  # cycle in which the requantized value is there
+_RESIDUAL_READ = _VALUE - 1 - RESIDUAL_READ_LATENCY  # one more for the choice of the element
 
 
 class Lane(wiring.Component):
@@ -77,3 +85,123 @@ class Lane(wiring.Component):
                 "row_max": Out(signed(8)),
             }
         )
+
+    @staticmethod
+    def model_residual(residual: np.ndarray, delta: np.ndarray) -> np.ndarray:
+        """Residual int16 after the add of int16 ``delta``, saturated; any broadcastable shapes."""
+        return numerics.saturate(np.asarray(residual, dtype=np.int32) + delta, numerics.RESIDUAL_WIDTH).astype(np.int16)
+
+    @staticmethod
+    def model_gelu(table: np.ndarray, code: np.ndarray) -> np.ndarray:
+        """int8 of `gelu_table` for requantized int8 codes of any shape."""
+        return Table.model(table, np.asarray(code, dtype=np.int16) + 128)
+
+    model_requantize = staticmethod(Requantizer.model)
+    model_row_max = staticmethod(RowMaximum.model)
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        operands = Signal.like(self.token, reset_less=True)
+        column = Signal.like(self.column, reset_less=True)
+        m.d.sync += [operands.eq(self.token), column.eq(self.column)]
+
+        m.submodules.requantizer = requantizer = Requantizer()
+        m.d.comb += [
+            self.reciprocal_row_tile.eq(operands.row_tile),
+            requantizer.accumulator.eq(column),
+            requantizer.bias.eq(operands.bias),
+            requantizer.multiplier.eq(Mux(operands.exponential, self.quotient, operands.multiplier)),
+            requantizer.shift.eq(operands.shift + Mux(operands.exponential, self.exponent, 0)),
+        ]
+        with m.Switch(operands.post):
+            with m.Case(Post.RESIDUAL):
+                m.d.comb += requantizer.saturation.eq(Saturation.RESIDUAL)
+            with m.Case(Post.LOGITS):
+                m.d.comb += requantizer.saturation.eq(Saturation.LOGIT)
+            with m.Default():
+                m.d.comb += requantizer.saturation.eq(Saturation.BYTE)
+
+        valids, stages = self._elaborate_passage(m, operands)
+        self._elaborate_residual(m, valids, stages, requantizer.value)
+        self._elaborate_bytes(m, valids[_VALUE], stages[_VALUE], requantizer.value[:8])
+        now, valid = stages[_VALUE], valids[_VALUE]
+        m.d.sync += [
+            self.logits.valid.eq(valid & now.enabled & (now.post == Post.LOGITS)),
+            self.logits.last.eq(valid & now.last & (now.post == Post.LOGITS)),
+            self.logits.value.eq(requantizer.value),
+        ]
+        return m
+
+    def _elaborate_passage(self, m, operands):
+        """What is still needed of the token behind the operands, by cycle."""
+        layout = data.StructLayout({name: self.token.shape()[name].shape for name in _PASSAGE} | {"tokens_left": 1})
+        valids, stages = {_OPERANDS: Signal(name="valid1")}, {_OPERANDS: Signal(layout, name="passage1")}
+        m.d.sync += valids[_OPERANDS].eq(self.token.valid)
+        m.d.comb += [stages[_OPERANDS][name].eq(operands[name]) for name in _PASSAGE if name != "tokens_left"]
+        m.d.comb += stages[_OPERANDS].tokens_left.eq(operands.tokens_left != 0)
+        for cycle in range(_OPERANDS + 1, _VALUE + 1):
+            valids[cycle] = Signal(name=f"valid{cycle}")
+            stages[cycle] = Signal(layout, name=f"passage{cycle}", reset_less=True)
+            m.d.sync += [valids[cycle].eq(valids[cycle - 1]), stages[cycle].eq(stages[cycle - 1])]
+        return valids, stages
+
+    def _elaborate_residual(self, m, valids, stages, value):
+        """Read the element, add, write it back and report it to the statistics."""
+        early, chosen, now = stages[_RESIDUAL_READ], stages[_VALUE - 1], stages[_VALUE]
+        before = Signal(signed(numerics.RESIDUAL_WIDTH), reset_less=True)
+        total = Signal(signed(numerics.RESIDUAL_WIDTH + 1))
+        maximum = (1 << (numerics.RESIDUAL_WIDTH - 1)) - 1
+        saturated = Mux(total > maximum, maximum, Mux(total < ~maximum, ~maximum, total))
+        is_residual = valids[_VALUE] & (now.post == Post.RESIDUAL)
+        m.d.comb += [
+            self.residual_read.valid.eq(valids[_RESIDUAL_READ] & (early.post == Post.RESIDUAL)),
+            self.residual_read.address.eq(early.address),
+            total.eq(before + value[: numerics.RESIDUAL_WIDTH].as_signed()),
+            self.statistics.value.eq(self.residual_write.data),
+        ]
+        m.d.sync += [
+            before.eq(self.residual_word[chosen.element]),
+            self.residual_write.valid.eq(is_residual & now.enabled),
+            self.residual_write.address.eq(now.address),
+            self.residual_write.element.eq(now.element),
+            self.residual_write.data.eq(Mux(now.enabled, saturated, 0)),
+            self.statistics.valid.eq(is_residual),
+            self.statistics.start.eq(now.start),
+            self.statistics.first.eq(now.first),
+            self.statistics.last.eq(now.last),
+            self.statistics.row_tile.eq(now.row_tile),
+        ]
+
+    def _elaborate_bytes(self, m, valid, now, byte):
+        """Everything that is an int8: activations, scores, words of K and V."""
+        m.submodules.gelu = gelu = Table(width=8, read_ports=1)
+        m.submodules.row_maximum = row_maximum = RowMaximum(self.config)
+        m.submodules.assembly = assembly = WordAssembly(self.config)
+        is_gelu = now.post == Post.GELU
+        to_bank = is_gelu | (now.post == Post.REQUANT) | (now.post == Post.SCORE)
+        m.d.comb += [
+            gelu.write.valid.eq(self.table_write.valid & ~self.table_write.exponential),
+            gelu.write.slot.eq(self.table_write.slot),
+            gelu.write.index.eq(self.table_write.index),
+            gelu.write.data.eq(self.table_write.data),
+            gelu.select[0].slot.eq(now.table_slot),
+            gelu.select[0].index.eq(Cat(byte[:7], ~byte[7])),
+            row_maximum.row_tile.eq(self.max_row_tile),
+            row_maximum.column.valid.eq(valid & (now.post == Post.SCORE)),
+            row_maximum.column.score.eq(byte),
+            self.row_max.eq(row_maximum.row_max),
+            assembly.column.valid.eq(valid & ((now.post == Post.KEY) | (now.post == Post.VALUE))),
+            assembly.column.value.eq(now.post == Post.VALUE),
+            assembly.column.exists.eq(now.tokens_left),
+            assembly.column.index.eq(now.kv_index),
+            assembly.column.byte.eq(byte),
+            self.collector.eq(assembly.word),
+        ]
+        m.d.comb += [row_maximum.column[name].eq(now[name]) for name in ("start", "first", "last", "enabled", "row_tile")]
+        m.d.comb += [assembly.column[name].eq(now[name]) for name in ("first", "last", "enabled", "element", "address")]
+        m.d.sync += [
+            self.activation_write.valid.eq(valid & now.enabled & to_bank),
+            self.activation_write.address.eq(now.address),
+            self.activation_write.element.eq(now.element),
+            self.activation_write.data.eq(Mux(is_gelu, gelu.value[0], byte)),
+        ]

@@ -2,46 +2,34 @@
 
 import numpy as np
 from amaranth import Module, Mux, Signal, signed
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import numerics
 from hw.config import AcceleratorConfig
 from hw.row.divider import EXPONENT_WIDTH, NormalizedDivider
+from hw.row.row_moments import SUM_WIDTH, RowMoments, statistics_update
 from hw.row.square_root import SquareRoot
-from hw.tokens import index_width, norm_token
+from hw.timing import CHANNEL_STEPS, SQRT_STEPS, SUM_STEPS
+from hw.tokens import norm_token
 
-SUM_WIDTH = 28
-"""Bits of the signed sum of 4095 int16."""
-SQUARE_SUM_WIDTH = 44
-"""Bits of the sum of 4095 squares of int16."""
-CHANNEL_WIDTH = 12
-"""Bits of the number of channels."""
 MEAN_WIDTH = numerics.RESIDUAL_WIDTH + numerics.MEAN_FRACTION + 1
 """Bits of the signed mean; one more than exact, as the inverse may be rounded up."""
 
-
-def statistics_update(config: AcceleratorConfig) -> data.StructLayout:
-    """One residual element from the lane; columns that do not exist carry 0 and count for ``first`` and ``last`` alone."""
-    return data.StructLayout(
-        {
-            "valid": 1,
-            "start": 1,
-            "first": 1,
-            "last": 1,
-            "row_tile": index_width(config.row_tiles),
-            "value": signed(numerics.RESIDUAL_WIDTH),
-        }
-    )
+_READ = 1
+_MEAN = _READ + 1
+_SQUARES = _MEAN + numerics.MULTIPLIER_WIDTH
+_SQUARE = _SQUARES + CHANNEL_STEPS
+_ROOT = _SQUARE + SUM_STEPS
 
 
 class RowStatistics(wiring.Component):
     """Sum and sum of squares per row tile, and the serial unit that turns them into what normalises a row.
 
-    An update in cycle t can be read from cycle t + 2 on. The unit is started by ``token.statistics`` and takes mean (fraction
-    of 4 bits), V = n * square sum - sum^2 + epsilon, its root and the quotient, one bit a cycle, without a DSP; a token with
-    ``capture``, `STATISTICS_LATENCY` cycles later at the earliest, brings them to the outputs from 2 cycles after itself until 2
-    cycles after the next capture. The next start may come with the capture.
+    An update in cycle t counts for a token from cycle t + 1 on. The unit is started by ``token.statistics`` and takes mean
+    (fraction of 4 bits), V = n * square sum - sum^2 + epsilon, its root and the quotient, one bit a cycle, without a DSP; a token
+    with ``capture``, `STATISTICS_LATENCY` cycles later at the earliest, brings them to the outputs from 2 cycles after itself until
+    2 cycles after the next capture. The next start may come with the capture, but not before it. ``inverse_shift`` is at least 4.
 
     Members:
         update: In, `statistics_update`.
@@ -61,3 +49,100 @@ class RowStatistics(wiring.Component):
                 "exponent": Out(EXPONENT_WIDTH),
             }
         )
+
+    @staticmethod
+    def model(
+        residual: np.ndarray, channels: int, inverse: int, inverse_shift: int, epsilon: int, multiplier: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Statistics of rows.
+
+        Arguments:
+            residual: int16 [..., n]; elements beyond ``channels`` are 0.
+            channels: n of the formula, 1 to 4095.
+            inverse, inverse_shift: ``inverse * 2^-inverse_shift`` is 1 / n.
+            epsilon: n^2 * epsilon in squared residual units, at least 1.
+            multiplier: numerator of the quotient.
+
+        Returns:
+            (mean, quotient, exponent), int64 [...].
+        """
+        elements = np.asarray(residual).astype(np.float64)  # sums stay below 2^42, so they are exact
+        total = elements.sum(axis=-1).astype(np.int64)
+        square_sum = np.einsum("...i,...i->...", elements, elements).astype(np.int64)
+        magnitude = numerics.rounding_shift(np.abs(total) * inverse, inverse_shift - numerics.MEAN_FRACTION)
+        variance = channels * square_sum - total * total + epsilon
+        root = np.maximum(numerics.integer_sqrt(variance), 1)
+        quotient, exponent = numerics.normalized_divide(multiplier, root)
+        return np.sign(total) * magnitude, quotient, exponent
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        m.submodules.moments = moments = RowMoments(self.config)
+        m.submodules.root = root = SquareRoot()
+        m.submodules.divider = divider = NormalizedDivider()
+        m.d.comb += moments.update.eq(self.update)
+
+        step = Signal(range(_ROOT + 1))
+        job = Signal.like(self.token, reset_less=True)
+        with m.If(self.token.statistics):
+            m.d.sync += [step.eq(_READ), job.eq(self.token)]
+        with m.Elif(step == _ROOT):
+            m.d.sync += step.eq(0)
+        with m.Elif(step != 0):
+            m.d.sync += step.eq(step + 1)
+
+        # Three products, one after the other on one adder, most significant bit of `bits` first.
+        negative = Signal(reset_less=True)
+        magnitude = Signal(SUM_STEPS, reset_less=True)
+        square_sum = Signal.like(moments.square_sum, reset_less=True)
+        bits = Signal(SUM_STEPS, reset_less=True)
+        product = Signal(2 * SQRT_STEPS, reset_less=True)
+        variance = Signal.like(product)
+        m.d.comb += moments.row_tile.eq(job.row_tile)
+        restart = (step == _MEAN) | (step == _SQUARES) | (step == _SQUARE)
+        factor = Mux((step >= _SQUARES) & (step < _SQUARE), square_sum, magnitude)
+        m.d.sync += [product.eq(Mux(restart, 0, product << 1) + Mux(bits[-1], factor, 0)), bits.eq(bits << 1)]
+        with m.Switch(step):
+            with m.Case(_READ):
+                m.d.sync += [
+                    negative.eq(moments.sum[SUM_WIDTH - 1]),
+                    magnitude.eq(Mux(moments.sum < 0, -moments.sum, moments.sum)),
+                    square_sum.eq(moments.square_sum),
+                    bits.eq(job.inverse << (SUM_STEPS - numerics.MULTIPLIER_WIDTH)),
+                ]
+            with m.Case(_SQUARES - 1):
+                m.d.sync += bits.eq(job.channels << (SUM_STEPS - CHANNEL_STEPS))
+            with m.Case(_SQUARE - 1):
+                m.d.sync += bits.eq(magnitude)
+            with m.Case(_SQUARE):
+                m.d.sync += variance.eq(product + job.epsilon)
+        m.d.comb += [
+            root.start.eq(step == _ROOT),
+            root.value.eq(variance - product),
+            divider.start.eq(root.done),
+            divider.divisor.eq(Mux(root.root == 0, 1, root.root)),
+            divider.multiplier.eq(job.multiplier),
+        ]
+        self._elaborate_results(m, step == _SQUARES, product, negative, job.inverse_shift, divider)
+        return m
+
+    def _elaborate_results(self, m, mean_multiplied, product, negative, inverse_shift, divider):
+        """Shift the mean's product while the unit goes on, and hand all over at the capture."""
+        # Twice the mean, so that the rounding bit survives the shift.
+        mean = Signal(SUM_STEPS + numerics.MULTIPLIER_WIDTH + 1, reset_less=True)
+        shifts = Signal(numerics.SHIFT_WIDTH)
+        with m.If(mean_multiplied):
+            m.d.sync += [mean.eq(product << 1), shifts.eq(inverse_shift - numerics.MEAN_FRACTION)]
+        with m.Elif(shifts != 0):
+            m.d.sync += [mean.eq(mean >> 1), shifts.eq(shifts - 1)]
+        rounded = Signal(MEAN_WIDTH - 1)
+        capture = Signal()
+        m.d.comb += rounded.eq((mean >> 1) + mean[0])
+        # One cycle late: the element before the capture still uses the old results 2 cycles after its token.
+        m.d.sync += capture.eq(self.token.capture)
+        with m.If(capture):
+            m.d.sync += [
+                self.mean.eq(Mux(negative, -rounded, rounded)),
+                self.quotient.eq(divider.quotient),
+                self.exponent.eq(divider.exponent),
+            ]
