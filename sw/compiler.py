@@ -1,0 +1,315 @@
+"""Compiles integer networks to Programs: descriptors, weights, parameters and tables for one machine."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from hw import numerics
+from hw.config import AcceleratorConfig, ceil_div
+from hw.errors import InputError
+from hw.isa import (
+    FLAG_ATTENTION,
+    FLAG_EXP,
+    FLAG_IMAGE,
+    FLAG_KV,
+    FLAG_PER_COLUMN,
+    Opcode,
+    Operation,
+    Post,
+    Target,
+)
+from hw.program import Program
+from sw.descriptor_stream import DescriptorStream, Span
+from sw.integer_network import IntegerAttention, IntegerLinear, IntegerMlp, IntegerNetwork, IntegerNorm
+from sw.memory_map import MemoryMap, Region, checked_layout
+from sw.program_image import ProgramImage, parameter_bytes, weight_bytes
+
+_GREATEST_THRESHOLD = (1 << 32) - 1
+
+
+def compile_network(
+    network: IntegerNetwork, config: AcceleratorConfig, *, kept: Iterable[int] | None = None, mask_register: bool = True
+) -> Program:
+    """Compile one network.
+
+    Args:
+        network: the network.
+        config: the machine.
+        kept: encoders whose attention runs; None for all that the network has.
+        mask_register: keep every attention of the network in the Program and choose by its path mask, so that another
+            path needs no compilation; False leaves the skipped ones out.
+
+    Raises:
+        InputError: the network does not fit the machine, or `kept` names an attention that it does not have.
+    """
+    path = _path(network, kept)
+    stream, image = DescriptorStream(config), ProgramImage(config)
+    _NetworkCompiler(network, config, stream, image, "").compile(network.kept if mask_register else path)
+    _finish(stream, Opcode.END, network.classes)
+    mask = _mask(path)
+    return _program(config, network, stream, image, (mask, mask), 0)
+
+
+def compile_pair(
+    low: IntegerNetwork,
+    high: IntegerNetwork,
+    config: AcceleratorConfig,
+    threshold: int,
+    *,
+    low_kept: Iterable[int] | None = None,
+    high_kept: Iterable[int] | None = None,
+) -> Program:
+    """Compile a gated pair: the low-effort network, the gate, the high-effort network.
+
+    Equal weights and tables of the two are stored once; the path masks choose among the attentions they have.
+
+    Args:
+        low: answers first.
+        high: answers where the entropy of the first answer is above the threshold.
+        config: the machine.
+        threshold: entropy in 2^-12 nat up to which the first answer stands.
+        low_kept: encoders whose attention runs in `low`; None for all that it has.
+        high_kept: the same for `high`.
+
+    Raises:
+        InputError: a network does not fit, the two take different images or classes, or the threshold is out of range.
+    """
+    for what in ("image_size", "channels", "classes"):
+        if getattr(low, what) != getattr(high, what):
+            raise InputError(f"A pair must have equal {what}, not {getattr(low, what)} and {getattr(high, what)}")
+    if not 0 <= threshold <= _GREATEST_THRESHOLD:
+        raise InputError(f"Gate threshold must be 0 to {_GREATEST_THRESHOLD} (2^-12 nat), not {threshold}")
+    masks = (_mask(_path(low, low_kept)), _mask(_path(high, high_kept)))
+    stream, image = DescriptorStream(config), ProgramImage(config)
+    _NetworkCompiler(low, config, stream, image, "low.").compile(low.kept)
+    _finish(stream, Opcode.GATE, low.classes)
+    stream.high = True
+    _NetworkCompiler(high, config, stream, image, "high.").compile(high.kept)
+    _finish(stream, Opcode.END, high.classes)
+    return _program(config, low, stream, image, masks, int(threshold))
+
+
+def _path(network: IntegerNetwork, kept: Iterable[int] | None) -> frozenset[int]:
+    path = network.kept if kept is None else frozenset(kept)
+    for index in sorted(path - network.kept):
+        raise InputError(f"Kept encoder must be one of {sorted(network.kept)}, whose attention is there, not {index}")
+    return path
+
+
+def _mask(path: frozenset[int]) -> int:
+    return sum(1 << index for index in path)
+
+
+def _finish(stream: DescriptorStream, opcode: Opcode, classes: int) -> None:
+    operation = Operation.GATE if opcode == Opcode.GATE else Operation.OTHER
+    stream.emit(opcode, {"operation": int(operation), "classes": classes})
+
+
+def _program(
+    config: AcceleratorConfig,
+    network: IntegerNetwork,
+    stream: DescriptorStream,
+    image: ProgramImage,
+    masks: tuple[int, int],
+    threshold: int,
+) -> Program:
+    memory, regions = image.finish(stream.descriptors)
+    height, width = network.image_size
+    return Program(
+        config=config,
+        memory=memory,
+        descriptor_count=len(stream.descriptors),
+        image_bytes=height * width * network.channels,
+        classes=network.classes,
+        path_masks=masks,
+        threshold=threshold,
+        regions=regions,
+    )
+
+
+def _activation(region: Region) -> Span:
+    return Span("activation", region.base, region.end)
+
+
+def _kv(region: Region) -> Span:
+    return Span("kv", region.base, region.end)
+
+
+class _NetworkCompiler:
+    """Emits one network's descriptors and regions, up to its logits."""
+
+    def __init__(
+        self,
+        network: IntegerNetwork,
+        config: AcceleratorConfig,
+        stream: DescriptorStream,
+        image: ProgramImage,
+        prefix: str,
+    ) -> None:
+        self.network = network
+        self.config = config
+        self.stream = stream
+        self.image = image
+        self.prefix = prefix
+        self.map: MemoryMap = checked_layout(network, config)
+
+    def compile(self, present: frozenset[int]) -> None:
+        """Emit everything, with the attentions of the encoders in ``present``."""
+        network = self.network
+        self._embedding()
+        for index, encoder in enumerate(network.encoders):
+            if encoder.attention is not None and index in present:
+                self._attention(index, encoder.attention)
+            self._mlp(index, encoder.mlp)
+        self._norm(network.final_norm, 0, row_tiles=1, encoder=0)
+        normalized = self.map.normalized
+        self._linear(
+            "head", network.head, Post.LOGITS, Operation.HEAD, normalized, None, encoder=0, row_tiles=1, tokens=1
+        )
+
+    def _embedding(self) -> None:
+        network, layout, config = self.network, self.map, self.config
+        side, channels, width = network.patch_size, network.channels, network.image_size[1]
+        segment, patch_bytes = side * channels, side * side * channels
+        zeros = self.image.add(f"{self.prefix}class_patch", bytes(patch_bytes))
+        tokens = {"operation": int(Operation.EMBEDDING), "base": layout.patches.base, "stride": layout.patches.stride}
+        self.stream.emit(
+            Opcode.LOAD,
+            {**tokens, "address": zeros, "target": int(Target.ACTIVATION)}
+            | {"segment_bytes": patch_bytes, "segments": 1, "tokens_inner": 1, "tokens_outer": 1},
+        )
+        patches = {
+            "first_row": 1 % config.rows,
+            "first_row_tile": 1 // config.rows,
+            "segment_bytes": segment,
+            "segments": side,
+            "segment_stride": width * channels,
+            "tokens_inner": width // side,
+            "inner_stride": segment,
+            "tokens_outer": network.image_size[0] // side,
+            "outer_stride": side * width * channels,
+        }
+        self.stream.emit(
+            Opcode.LOAD, {**tokens, **patches, "flags": FLAG_IMAGE, "target": int(Target.ACTIVATION), "address": 0}
+        )
+        residual = self.image.add(f"{self.prefix}positions", network.initial_residual.astype("<i2").tobytes())
+        row_bytes = 2 * network.dim
+        self.stream.emit(
+            Opcode.LOAD,
+            {"operation": int(Operation.EMBEDDING), "address": residual, "target": int(Target.RESIDUAL)}
+            | {
+                "base": layout.residual.base,
+                "stride": layout.residual.stride,
+                "segment_bytes": row_bytes,
+                "segments": 1,
+            }
+            | {"tokens_inner": network.tokens, "inner_stride": row_bytes, "tokens_outer": 1},
+        )
+        self._linear(
+            "embedding", network.embedding, Post.RESIDUAL, Operation.EMBEDDING, layout.patches, layout.residual
+        )
+
+    def _attention(self, encoder: int, attention: IntegerAttention) -> None:
+        """Heads overlap: the next head's keys are computed between a head's scores and its context, its values between
+        its queries and its scores, so that only the last context is waited for."""
+        layout, network = self.map, self.network
+        self._norm(attention.norm, FLAG_ATTENTION, layout.row_tiles, encoder)
+        for head in range(network.heads):
+            if head == 0:
+                self._project(encoder, 0, "key", attention.key, Post.KEY, layout.key)
+            self._project(encoder, head, "query", attention.query, Post.REQUANT, layout.query)
+            self._project(encoder, head, "value", attention.value, Post.VALUE, layout.value)
+            self._scores(encoder, attention)
+            if head + 1 < network.heads:
+                self._project(encoder, head + 1, "key", attention.key, Post.KEY, layout.key)
+            self._context(encoder, head, attention)
+        self._linear(
+            f"encoder{encoder}.projection", attention.projection, Post.RESIDUAL, Operation.PROJECTION,
+            layout.context, layout.residual, flags=FLAG_ATTENTION, encoder=encoder,
+        )  # fmt: skip
+
+    def _project(self, encoder: int, head: int, name: str, linear: IntegerLinear, post: Post, target: Region) -> None:
+        """Queries, keys or values of one head."""
+        size = self.network.head_dim
+        part = linear.rows(head * size, (head + 1) * size)
+        self._linear(
+            f"encoder{encoder}.head{head}.{name}", part, post, Operation.QKV, self.map.normalized, target,
+            flags=FLAG_ATTENTION, encoder=encoder,
+        )  # fmt: skip
+
+    def _scores(self, encoder: int, attention: IntegerAttention) -> None:
+        layout, tokens = self.map, self.network.tokens
+        fields = self._shape(self.network.head_dim, tokens, layout.query, layout.scores)
+        fields |= {"flags": FLAG_ATTENTION | FLAG_KV, "encoder": encoder, "operation": int(Operation.SCORES)}
+        fields |= {"post": int(Post.SCORE), "kv_base": layout.key.base}
+        fields |= {"multiplier": attention.score_multiplier, "shift": attention.score_shift}
+        self.stream.gemm(fields, reads=(_activation(layout.query), _kv(layout.key)), writes=_activation(layout.scores))
+
+    def _context(self, encoder: int, head: int, attention: IntegerAttention) -> None:
+        layout, size = self.map, self.network.head_dim
+        table = self.image.add(f"{self.prefix}encoder{encoder}.exp.table", attention.exp_table.tobytes())
+        word, element = divmod(head * size, self.config.depth)
+        fields = self._shape(self.network.tokens, size, layout.scores, layout.context)
+        fields |= {"flags": FLAG_ATTENTION | FLAG_KV | FLAG_EXP, "encoder": encoder, "table": table}
+        fields |= {"operation": int(Operation.CONTEXT), "post": int(Post.REQUANT), "kv_base": layout.value.base}
+        fields |= {"base": layout.context.base + word, "element": element}
+        fields |= {"multiplier": attention.context_multiplier, "shift": attention.context_shift}
+        self.stream.gemm(
+            fields, reads=(_activation(layout.scores), _kv(layout.value)), writes=_activation(layout.context)
+        )
+
+    def _mlp(self, encoder: int, mlp: IntegerMlp) -> None:
+        layout, name = self.map, f"encoder{encoder}"
+        self._norm(mlp.norm, 0, layout.row_tiles, encoder)
+        table = self.image.add(f"{self.prefix}{name}.gelu.table", mlp.gelu_table.tobytes())
+        self._linear(
+            f"{name}.fc1", mlp.fc1, Post.GELU, Operation.MLP, layout.normalized, layout.hidden,
+            encoder=encoder, table=table,
+        )  # fmt: skip
+        self._linear(
+            f"{name}.fc2", mlp.fc2, Post.RESIDUAL, Operation.MLP, layout.hidden, layout.residual, encoder=encoder
+        )
+
+    def _norm(self, norm: IntegerNorm, flags: int, row_tiles: int, encoder: int) -> None:
+        dim, layout = self.network.dim, self.map
+        inverse, inverse_shift = numerics.multiplier_and_shift(np.float64(1 / dim))
+        self.stream.emit(
+            Opcode.NORM,
+            {"flags": flags, "encoder": encoder, "operation": int(Operation.NORM)}
+            | {"base": layout.normalized.base, "stride": layout.normalized.stride}
+            | {"source_base": layout.residual.base, "source_stride": layout.residual.stride}
+            | {"words": ceil_div(dim, self.config.depth), "channels": dim, "row_tiles": row_tiles}
+            | {"inverse": int(inverse), "inverse_shift": int(inverse_shift)}
+            | {"multiplier": norm.multiplier, "shift": norm.shift, "epsilon": norm.epsilon},
+        )
+
+    def _shape(self, inputs: int, outputs: int, source: Region, target: Region | None) -> dict[str, int]:
+        """Fields of a GEMM over all tokens that follow from its shape and regions."""
+        config = self.config
+        return {
+            "source_base": source.base,
+            "source_stride": source.stride,
+            "base": 0 if target is None else target.base,
+            "stride": 0 if target is None else target.stride,
+            "k_words": ceil_div(inputs, config.depth),
+            "k_elements": inputs,
+            "columns": outputs,
+            "column_tiles": ceil_div(outputs, config.cols),
+            "row_tiles": self.map.row_tiles,
+            "tokens": self.network.tokens,
+        }
+
+    def _linear(
+        self, name: str, linear: IntegerLinear, post: Post, operation: Operation, source: Region, target: Region | None,
+        *, flags: int = 0, encoder: int = 0, **fields: int,
+    ) -> None:  # fmt: skip
+        """A GEMM with streamed weights; `fields` override or add to its shape."""
+        weights = self.image.add(f"{self.prefix}{name}.weights", weight_bytes(self.config, linear.weights))
+        parameters = self.image.add(f"{self.prefix}{name}.parameters", parameter_bytes(self.config, linear))
+        gemm = self._shape(linear.inputs, linear.outputs, source, target)
+        gemm |= {"weights": weights, "parameters": parameters, "post": int(post), "operation": int(operation)}
+        gemm |= {"flags": flags | FLAG_PER_COLUMN, "encoder": encoder, **fields}
+        writes = None
+        if target is not None and post != Post.RESIDUAL:  # only NORM, which waits by itself, reads the residual banks
+            writes = _kv(target) if post in (Post.KEY, Post.VALUE) else _activation(target)
+        self.stream.gemm(gemm, reads=(_activation(source),), writes=writes)

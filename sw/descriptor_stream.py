@@ -1,0 +1,69 @@
+"""Descriptors in order, each with the waiting that its operands need."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hw.config import AcceleratorConfig
+from hw.isa import FLAG_HIGH, FLAG_WAIT, Descriptor, Opcode, Post
+from hw.timing import Timing
+
+
+class Span(NamedTuple):
+    """Words ``start`` ... ``end - 1`` of a memory: ``activation`` or ``kv``."""
+
+    memory: str
+    start: int
+    end: int
+
+    def overlaps(self, other: "Span") -> bool:
+        """Whether the two have a word in common."""
+        return self.memory == other.memory and self.start < other.end and other.start < self.end
+
+
+@dataclass
+class _Write:
+    """A write under way; `remaining` is the most cycles from the next GEMM's first feed token to its end."""
+
+    span: Span
+    remaining: int
+
+
+class DescriptorStream:
+    """Collects descriptors and sets FLAG_WAIT where a GEMM would read a word before it is written.
+
+    A GEMM may go without waiting although an earlier one wrote its operand, if the GEMMs between take longer than the
+    write needs to settle at their fastest (`Timing.tile_interval`). Only reads after writes need care: words are fed at
+    issue and written later, both in issue order, so a later GEMM cannot overwrite what an earlier one still reads; two
+    writes of one word land in issue order. LOAD, NORM, GATE and END wait by themselves.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        """Start empty, for a machine of ``config``."""
+        self._timing = Timing(config)
+        self._writes: list[_Write] = []
+        self.descriptors: list[Descriptor] = []
+        self.high = False
+
+    def emit(self, opcode: Opcode, fields: dict[str, int]) -> None:
+        """Append a descriptor that waits by itself."""
+        self._writes.clear()
+        self._append(opcode, fields)
+
+    def gemm(self, fields: dict[str, int], *, reads: tuple[Span, ...], writes: Span | None) -> None:
+        """Append a GEMM with what it feeds from and what its lanes or the collector write."""
+        if any(write.span.overlaps(span) for write in self._writes for span in reads):
+            self._writes.clear()
+            fields = {**fields, "flags": fields["flags"] | FLAG_WAIT}
+        post = Post(fields["post"])
+        interval = self._timing.tile_interval(fields["k_words"], post, reciprocal=False)
+        cycles = interval * fields["row_tiles"] * fields["column_tiles"]
+        for write in self._writes:
+            write.remaining -= cycles
+        if writes is not None:
+            self._writes.append(_Write(writes, fields["k_words"] - 1 + self._timing.settle(post) - interval))
+        self._writes = [write for write in self._writes if write.remaining >= 0]
+        self._append(Opcode.GEMM, fields)
+
+    def _append(self, opcode: Opcode, fields: dict[str, int]) -> None:
+        flags = fields.get("flags", 0) | (FLAG_HIGH if self.high else 0)
+        self.descriptors.append(Descriptor(opcode, {**fields, "flags": flags}))

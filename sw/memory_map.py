@@ -1,0 +1,155 @@
+"""Where a network's tensors lie in the banks of a machine, and whether they fit."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from hw.config import AcceleratorConfig, ceil_div
+from hw.errors import InputError
+
+MAX_ENCODERS = 32
+"""Encoders that a path mask tells apart."""
+MAX_DIM = 4095
+"""Channels of a normalise pass, and with it of a head's dot product: 4095 * 128 * 128 < 2^26."""
+MAX_TOKENS = 4096
+"""Elements of a context's dot product: 4096 * 127 * 128 < 2^26."""
+
+
+class Shapes(Protocol):
+    """What sizes depend on; `sw.network.NetworkSpec` and `sw.integer_network.IntegerNetwork` both have it."""
+
+    @property
+    def channels(self) -> int:
+        """Image channels."""
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+
+    @property
+    def dim(self) -> int:
+        """Channels of the residual stream."""
+
+    @property
+    def heads(self) -> int:
+        """Attention heads."""
+
+    @property
+    def hidden(self) -> int:
+        """Hidden channels of an MLP."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens, the class token included."""
+
+    @property
+    def classes(self) -> int:
+        """Logits."""
+
+    @property
+    def depth(self) -> int:
+        """Encoders."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Words of every bank: token ``t``'s channels start at word ``base + (t // rows) * stride`` of row ``t % rows``;
+    in the K and V buffer a tile's words start at ``base + tile * stride``."""
+
+    base: int
+    stride: int
+    tiles: int
+
+    @property
+    def end(self) -> int:
+        """First word behind it."""
+        return self.base + self.stride * self.tiles
+
+
+@dataclass(frozen=True)
+class MemoryMap:
+    """Regions of one network.
+
+    Activation bank: `patches` share the space of all others, which live later; the MLP's `hidden` that of the
+    attention's `query`, `scores` and `context`. K and V of the next head may overwrite this head's, because its scores
+    and context are fed before, in issue order.
+
+    Attributes:
+        patches, normalized, query, scores, context, hidden: activation bank.
+        residual: residual bank.
+        key, value: K and V buffer, tiles of `cols` tokens and of `cols` channels.
+        row_tiles: ceil(tokens / rows).
+    """
+
+    patches: Region
+    normalized: Region
+    query: Region
+    scores: Region
+    context: Region
+    hidden: Region
+    residual: Region
+    key: Region
+    value: Region
+    row_tiles: int
+
+
+def allocate(shapes: Shapes, rows: int, cols: int, depth: int) -> MemoryMap:
+    """Lay out a network's tensors on `rows` row slices, `cols` columns and words of `depth` elements."""
+    row_tiles = ceil_div(shapes.tokens, rows)
+    head_dim = shapes.dim // shapes.heads
+    head_words, token_words = ceil_div(head_dim, depth), ceil_div(shapes.tokens, depth)
+    dim_words = ceil_div(shapes.dim, depth)
+    normalized = Region(0, dim_words, row_tiles)
+    query = Region(normalized.end, head_words, row_tiles)
+    scores = Region(query.end, token_words, row_tiles)
+    key = Region(0, head_words, ceil_div(shapes.tokens, cols))
+    return MemoryMap(
+        patches=Region(0, ceil_div(shapes.patch_size**2 * shapes.channels, depth), row_tiles),
+        normalized=normalized,
+        query=query,
+        scores=scores,
+        context=Region(scores.end, dim_words, row_tiles),
+        hidden=Region(normalized.end, ceil_div(shapes.hidden, depth), row_tiles),
+        residual=Region(0, dim_words, row_tiles),
+        key=key,
+        value=Region(key.end, token_words, ceil_div(head_dim, cols)),
+        row_tiles=row_tiles,
+    )
+
+
+def required_config(shapes: Shapes, rows: int, cols: int, depth: int) -> dict[str, int]:
+    """Smallest sizes of an `AcceleratorConfig` of that array with which a network works, by field name.
+
+    `weight_words` and `parameter_tiles` of this size leave no room to fetch ahead.
+    """
+    layout = allocate(shapes, rows, cols, depth)
+    contractions = (shapes.patch_size**2 * shapes.channels, shapes.dim, shapes.hidden)
+    return {
+        "activation_words": max(2, layout.patches.end, layout.context.end, layout.hidden.end),
+        "residual_words": max(2, layout.residual.end),
+        "weight_words": max(2, *(ceil_div(size, depth) for size in contractions)),
+        "kv_words": max(2, layout.value.end),
+        "parameter_tiles": 2,
+        "row_tiles": layout.row_tiles,
+        "classes": shapes.classes,
+    }
+
+
+def checked_layout(shapes: Shapes, config: AcceleratorConfig) -> MemoryMap:
+    """`allocate` for a machine.
+
+    Raises:
+        InputError: the network does not fit; the message names the field, what it must be and what it is.
+    """
+    limits = (
+        ("depth", shapes.depth, MAX_ENCODERS),
+        ("dim", shapes.dim, MAX_DIM),
+        ("tokens", shapes.tokens, MAX_TOKENS),
+    )
+    for name, value, limit in limits:
+        if value > limit:
+            raise InputError(f"Network must have {name} of at most {limit}, not {value}")
+    for field, need in required_config(shapes, config.rows, config.cols, config.depth).items():
+        have = getattr(config, field)
+        if have < need:
+            raise InputError(f"{field} must be at least {need} for this network, not {have}")
+    return allocate(shapes, config.rows, config.cols, config.depth)
