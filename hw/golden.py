@@ -171,10 +171,7 @@ class GoldenMachine:
         sums = None
         if d.flags & isa.FLAG_EXP:
             fed, sums = Feed.model(fed, state.row_max[:, : d.tokens], self._table(d).view(np.uint8))
-        if d.flags & isa.FLAG_KV:
-            weights = self._kv_matrix(state, d)
-        else:
-            weights = self._weight_matrix(index, d)
+        weights = self._kv_matrix(state, d) if d.flags & isa.FLAG_KV else self._weight_matrix(index, d)
         accumulator = ProcessingPair.model(fed, weights[..., : d.k_elements, :])
         bias, multiplier, shift = self._parameters(d)
         if sums is not None:
@@ -227,7 +224,7 @@ class GoldenMachine:
 
     def _write(self, bank: np.ndarray, base: int, stride: int, row_tiles: int, element: int, rows: np.ndarray) -> None:
         """Write token rows [n, tokens, channels] from channel position ``element`` of each row tile's first word on."""
-        count, tokens, channels = rows.shape
+        _, tokens, channels = rows.shape
         depth = bank.shape[3]
         token, position = np.arange(tokens)[:, None], element + np.arange(channels)[None, :]
         row_tile, row = np.divmod(token, bank.shape[1])

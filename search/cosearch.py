@@ -28,12 +28,16 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--lec", type=float, default=0.7, help="least fraction answered by the low effort (default: %(default)s)")
     result.add_argument("--max-loss", type=float, default=0.002, metavar="LOSS",
                         help="greatest loss of accuracy against the int8 baseline, fraction of 1 (default: %(default)s)")  # fmt: skip
-    result.add_argument("--rows", choices=("class", "mean"), default="class", help="stream rows that CKA compares (default: %(default)s)")
+    result.add_argument("--rows", choices=("class", "mean"), default="class",
+                        help="stream rows that CKA compares (default: %(default)s)")  # fmt: skip
     result.add_argument("--steps", type=int, default=150, metavar="N", help="fine-tuning steps per effort (default: %(default)s)")
     result.add_argument("--batch", type=int, default=128, metavar="N", help="images per step (default: %(default)s)")
-    result.add_argument("--learning-rate", type=float, default=3e-4, metavar="LR", help="peak learning rate (default: %(default)s)")
-    result.add_argument("--random-paths", type=int, default=16, metavar="N", help="random paths to rank a path among (default: %(default)s)")
-    result.add_argument("--rtl-images", type=int, default=64, metavar="N", help="test images of the gated RTL run (default: %(default)s)")
+    result.add_argument("--learning-rate", type=float, default=3e-4, metavar="LR",
+                        help="peak learning rate (default: %(default)s)")  # fmt: skip
+    result.add_argument("--random-paths", type=int, default=16, metavar="N",
+                        help="random paths to rank a path among (default: %(default)s)")  # fmt: skip
+    result.add_argument("--rtl-images", type=int, default=64, metavar="N",
+                        help="test images of the gated RTL run (default: %(default)s)")  # fmt: skip
     result.add_argument("--seed", type=int, default=0, help="of fine-tuning and random paths (default: %(default)s)")
     result.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="torch threads (default: %(default)s)")
     result.add_argument("--out", type=Path, metavar="DIR", help="default: runs/<model>-<preset>")

@@ -29,7 +29,7 @@ class Answers:
     entropy: dict[str, np.ndarray]
 
     def correct(self, split: Any, *, fp32: bool = False) -> np.ndarray:
-        """bool [n]: whether the first of the greatest logits is the label."""
+        """Bool [n]: whether the first of the greatest logits is the label."""
         logits = (self.fp32 if fp32 else self.int8)[split.name]
         return logits.argmax(1) == split.labels
 

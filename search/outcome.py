@@ -134,7 +134,9 @@ def _test_figures(
             "edp_mj_ms": choice.best_single.edp_mj_ms,
             "edp_gain": whole.edp_mj_ms / choice.best_single.edp_mj_ms,
         }
-    single_wins = choice.best_single is not None and choice.best_single.edp_mj_ms <= cascade.edp_mj_ms
+    winner = "the pair"
+    if choice.best_single is not None and choice.best_single.edp_mj_ms <= cascade.edp_mj_ms:
+        winner = f"the single path of effort {choice.best_single.effort}"
     return {
         "f_low_test": f_low,
         "accuracy": {
@@ -150,9 +152,12 @@ def _test_figures(
         "edp_per_image_mj_ms": {"baseline": whole.edp_mj_ms, "cascade": product},
         "edp_gain": whole.edp_mj_ms / (delay * energy),
         "delay_percentiles_ms": {f"p{q}": float(np.percentile(per_image, q)) for q in (50, 99)},
-        "intervals": {"cascade_minus_baseline": paired_difference(right, base_right), "f_low_test_95": wilson(int(exits.sum()), len(exits))},
+        "intervals": {
+            "cascade_minus_baseline": paired_difference(right, base_right),
+            "f_low_test_95": wilson(int(exits.sum()), len(exits)),
+        },
         "best_single": single,
-        "winner": f"the single path of effort {choice.best_single.effort}" if single_wins else "the pair",
+        "winner": winner,
         "chosen_calibration": {
             "accuracy": cascade.accuracy, "delay_ms": cascade.delay_ms, "energy_mj": cascade.energy_mj,
             "accuracy_floor": whole.accuracy - run.arguments.max_loss,
@@ -195,7 +200,8 @@ def _cycles(
         "high": {"kept": list(candidates[high].path.kept), "cycles": additive.cycles(candidates[high].path.kept)},
         "rtl": {"low_cycles": masked[0].cycles, "high_cycles": masked[1].cycles, "gated": gated_run(run, pair)},
         "breakdown": {
-            name: costs[place].breakdown for name, place in (("baseline", len(costs) - 1), ("low effort", low), ("high effort", high))
+            name: costs[place].breakdown
+            for name, place in (("baseline", len(costs) - 1), ("low effort", low), ("high effort", high))
         },
         "attention_share": 1.0 - unmasked / additive.full,
         "path_masks": {"low": mask_of(candidates[low].path.kept), "high": mask_of(candidates[high].path.kept)},
@@ -217,7 +223,8 @@ def summary_table(result: dict[str, Any]) -> Any:
     row("cascade", result["accuracy"]["cascade"], result["delay_ms"]["cascade"], result["energy_mj"]["cascade"], result["edp_gain"])
     single = result["best_single"]
     if single is not None:
-        row(f"effort {single['effort']} alone", single["accuracy_test"], single["delay_ms"], single["energy_mj"], single["edp_gain"])
+        figures = (single[name] for name in ("accuracy_test", "delay_ms", "energy_mj", "edp_gain"))
+        row(f"effort {single['effort']} alone", *figures)
     share = 100 * result["attention_share"]
     table.caption = (
         f"low keeps {result['low']['kept']}, high {result['high']['kept']}, threshold {result['threshold_nats']:.4f} nat, "

@@ -127,8 +127,8 @@ def render(result: dict[str, Any]) -> str:
         _figure(pictures.delay_picture(result), "Delay split by operation, from the RTL's counters."),
         _rtl(result),
         "<h2>Paths</h2>",
-        _figure(pictures.cka_picture(result), "CKA between residual streams, calibration split; the diagonal is what Path-Score adds up."),
-        _figure(pictures.path_score_picture(result), "Path-Score and accuracy of the best path per effort. Best paths nest, since scores add up."),
+        _figure(pictures.cka_picture(result), "CKA between residual streams, calibration split; Path-Score adds up its diagonal."),
+        _figure(pictures.path_score_picture(result), "The best path per effort. Best paths nest, since scores add up."),
         _efforts(result),
         _ranks(result),
     ]
