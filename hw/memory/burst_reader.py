@@ -52,7 +52,7 @@ class BurstReader(wiring.Component):
             }
         )
 
-    def elaborate(self, platform) -> Module:  # noqa: D102
+    def elaborate(self, platform) -> Module:
         config = self._config
         m = Module()
         capacity = config.outstanding * config.burst_beats
@@ -82,11 +82,7 @@ class BurstReader(wiring.Component):
         m.d.comb += [
             final.eq(left == size),
             issue.eq(
-                (left != 0)
-                & (~self.axi.arvalid | self.axi.arready)
-                & (free >= size)
-                & (flying != config.outstanding)
-                & ~self.abort
+                (left != 0) & (~self.axi.arvalid | self.axi.arready) & (free >= size) & (flying != config.outstanding) & ~self.abort
             ),
         ]
         with m.If(self.axi.arready):

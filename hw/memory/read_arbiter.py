@@ -23,7 +23,7 @@ class ReadArbiter(wiring.Component):
         signature = AXI4ReadSignature(config.address_width, config.axi_bytes)
         super().__init__({"fetch": In(signature), "side": In(signature), "axi": Out(signature)})
 
-    def elaborate(self, platform) -> Module:  # noqa: D102
+    def elaborate(self, platform) -> Module:
         m = Module()
         locked = Signal()
         locked_side = Signal()

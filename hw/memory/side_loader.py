@@ -1,47 +1,19 @@
 """Loads what is not weights: requantization parameters, tables, and the rows of a LOAD."""
 
-from enum import IntEnum
-
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Module
+from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import isa, tokens
+from hw import tokens
 from hw.config import AcceleratorConfig
 from hw.memory.axi import AXI4ReadSignature
+from hw.memory.jobs import JobKind, placement_layout, rows_layout, side_job, word_bytes
+from hw.memory.segment_planner import SegmentPlanner
+from hw.memory.segment_reader import SegmentReader
+from hw.memory.word_placer import WordPlacer
 from hw.weights.parameter_ring import parameter_write
 
-
-class JobKind(IntEnum):
-    """What a job of the side loader reads."""
-
-    PARAMETERS = 0
-    """``column_tiles * cols`` entries of 8 bytes to the parameter ring."""
-    TABLE = 1
-    """256 bytes to an exp or GELU table."""
-    ROWS = 2
-    """Token rows of a LOAD."""
-
-
-def rows_layout() -> data.StructLayout:
-    """The fields of a LOAD that the side loader needs, with the widths of `isa.DESCRIPTOR_FIELDS`: base to outer_stride."""
-    fields = isa.DESCRIPTOR_FIELDS[isa.Opcode.LOAD]
-    names = [name for name, _, _ in fields]
-    return data.StructLayout({name: 8 * size for name, size, _ in fields[names.index("base") :]})
-
-
-def side_job(config: AcceleratorConfig) -> data.StructLayout:
-    """One job; ``address`` is absolute. PARAMETERS: ``column_tiles``. TABLE: ``exponential``. ROWS: ``rows`` and ``limit``,
-    the absolute address after the last byte that may be read. PARAMETERS and TABLE addresses are aligned to a beat."""
-    return data.StructLayout(
-        {
-            "kind": 2,
-            "address": config.address_width,
-            "limit": config.address_width + 1,
-            "column_tiles": 16,
-            "exponential": 1,
-            "rows": rows_layout(),
-        }
-    )
+__all__ = ["JobKind", "SideLoader", "rows_layout", "side_job"]
 
 
 class SideLoader(wiring.Component):
@@ -95,3 +67,46 @@ class SideLoader(wiring.Component):
                 "beat_accepted": Out(1),
             }
         )
+
+    def elaborate(self, platform) -> Module:
+        config = self._config
+        m = Module()
+        m.submodules.queue = queue = fifo.SyncFIFO(width=side_job(config).size, depth=config.queue_depth)
+        m.submodules.planner = planner = SegmentPlanner(config)
+        m.submodules.reader = reader = SegmentReader(config, word_bytes=word_bytes(config))
+        placement = placement_layout(config)
+        m.submodules.placements = placements = fifo.SyncFIFO(width=placement.size, depth=4)
+        m.submodules.placer = placer = WordPlacer(config)
+        wiring.connect(m, planner.segment, reader.segment)
+        wiring.connect(m, reader.words, placer.words)
+        wiring.connect(m, reader.axi, wiring.flipped(self.axi))
+        m.d.comb += [
+            queue.w_data.eq(self.job.payload),
+            queue.w_en.eq(self.job.valid),
+            self.job.ready.eq(queue.w_rdy),
+            planner.job.payload.eq(queue.r_data),
+            planner.job.valid.eq(queue.r_rdy),
+            queue.r_en.eq(planner.job.ready),
+            placements.w_data.eq(planner.placement.payload),
+            placements.w_en.eq(planner.placement.valid),
+            planner.placement.ready.eq(placements.w_rdy),
+            placer.placement.payload.eq(placements.r_data),
+            placer.placement.valid.eq(placements.r_rdy),
+            placements.r_en.eq(placer.placement.ready),
+            planner.rows_go.eq(self.rows_go),
+            self.address_error.eq(planner.address_error),
+            reader.abort.eq(self.abort),
+            self.idle.eq(reader.idle),
+            self.error.eq(reader.error),
+            self.beat_accepted.eq(reader.beat_accepted),
+            self.busy.eq(queue.r_rdy | placements.r_rdy | placer.busy),
+            placer.parameter_release.eq(self.parameter_release),
+            placer.table_release.eq(self.table_release),
+            self.parameter_write.eq(placer.parameter_write),
+            self.parameter_tile_done.eq(placer.parameter_tile_done),
+            self.table_write.eq(placer.table_write),
+            self.table_done.eq(placer.table_done),
+            self.load.eq(placer.load),
+            self.rows_done.eq(placer.rows_done),
+        ]
+        return m

@@ -44,7 +44,7 @@ class ParameterRing(wiring.Component):
             }
         )
 
-    def elaborate(self, platform) -> Module:  # noqa: D102
+    def elaborate(self, platform) -> Module:
         config = self._config
         m = Module()
         columns = 1 << tokens.index_width(config.cols)  # rounded up, so that no multiplier is needed

@@ -2,7 +2,7 @@
 
 from math import gcd
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
@@ -10,21 +10,8 @@ from amaranth.utils import bits_for
 from hw import tokens
 from hw.config import AcceleratorConfig
 from hw.memory.axi import AXI4ReadSignature
-from hw.memory.burst_reader import BEATS_WIDTH, BurstReader
-from hw.memory.gearbox import Gearbox
-
-
-def port_job(config: AcceleratorConfig) -> data.StructLayout:
-    """One GEMM's weights for one port: ``beats`` from ``address``; the last beat has ``last_bytes`` bytes of weights."""
-    return data.StructLayout(
-        {
-            "address": config.address_width,
-            "beats": BEATS_WIDTH,
-            "last_bytes": bits_for(config.axi_bytes),
-            "k_words": bits_for(config.weight_words),
-            "column_tiles": 16,
-        }
-    )
+from hw.memory.segment_reader import SegmentReader
+from hw.weights.jobs import port_job
 
 
 class WeightPort(wiring.Component):
@@ -59,3 +46,65 @@ class WeightPort(wiring.Component):
                 "beat_accepted": Out(1),
             }
         )
+
+    def elaborate(self, platform) -> Module:
+        config = self._config
+        m = Module()
+        word_bytes = config.columns_per_beat * config.depth
+        m.submodules.reader = reader = SegmentReader(config, word_bytes=[word_bytes], unit_bytes=gcd(word_bytes, config.axi_bytes))
+        shape = data.StructLayout({"k_words": self.job.payload.k_words.shape(), "column_tiles": 16})
+        m.submodules.jobs = jobs = fifo.SyncFIFO(width=shape.size, depth=config.queue_depth)
+        pushed, tile = data.View(shape, jobs.w_data), data.View(shape, jobs.r_data)
+        wiring.connect(m, reader.axi, wiring.flipped(self.axi))
+        job = self.job.payload
+        m.d.comb += [
+            reader.segment.valid.eq(self.job.valid & jobs.w_rdy),
+            reader.segment.payload.address.eq(job.address),
+            reader.segment.payload.beats.eq(job.beats),
+            reader.segment.payload.last_bytes.eq(job.last_bytes),
+            reader.segment.payload.last.eq(1),
+            self.job.ready.eq(reader.segment.ready & jobs.w_rdy),
+            jobs.w_en.eq(self.job.valid & self.job.ready),
+            pushed.k_words.eq(job.k_words),
+            pushed.column_tiles.eq(job.column_tiles),
+            reader.abort.eq(self.abort),
+            self.idle.eq(reader.idle),
+            self.error.eq(reader.error),
+            self.beat_accepted.eq(reader.beat_accepted),
+            self.busy.eq(jobs.r_rdy),
+        ]
+
+        free = Signal(range(config.weight_words + 1), init=config.weight_words)
+        group = Signal(tokens.index_width(config.groups_per_port))
+        word = Signal(tile.k_words.shape())
+        column_tile = Signal(16)
+        address = Signal(tokens.index_width(config.weight_words))
+        first, fire = Signal(), Signal()
+        last_group, last_word, last_tile = Signal(), Signal(), Signal()
+        m.d.comb += [
+            first.eq((word == 0) & (group == 0)),
+            reader.words.ready.eq(~first | (free >= tile.k_words)),
+            fire.eq(reader.words.valid & reader.words.ready),
+            last_group.eq(group == config.groups_per_port - 1),
+            last_word.eq(last_group & (word == tile.k_words - 1)),
+            last_tile.eq(last_word & (column_tile == tile.column_tiles - 1)),
+            jobs.r_en.eq(fire & last_tile),
+        ]
+        m.d.sync += [
+            free.eq(free + self.release - Mux(fire & first, tile.k_words, 0)),
+            self.write.valid.eq(fire),
+            self.write.group.eq(group),
+            self.write.address.eq(address),
+            self.write.data.eq(reader.words.payload.data),
+            self.tile_done.eq(fire & last_word),
+        ]
+        with m.If(fire):
+            m.d.sync += group.eq(Mux(last_group, 0, group + 1))
+            with m.If(last_group):
+                m.d.sync += [
+                    word.eq(Mux(last_word, 0, word + 1)),
+                    address.eq(Mux(address == config.weight_words - 1, 0, address + 1)),
+                ]
+            with m.If(last_word):
+                m.d.sync += column_tile.eq(Mux(last_tile, 0, column_tile + 1))
+        return m

@@ -1,21 +1,20 @@
 """The weight side: ports, columns' memories, and the credits between them."""
 
-from amaranth.hdl import Module, Signal
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from hw import tokens
 from hw.config import AcceleratorConfig
 from hw.memory.axi import AXI4ReadSignature
+from hw.timing import FEED_LATENCY, WEIGHT_READ_LATENCY
+from hw.weights.column_memory import ColumnMemory
+from hw.weights.job_expander import JobExpander
+from hw.weights.jobs import weight_job
+from hw.weights.weight_port import WeightPort
 
-
-def weight_job(config: AcceleratorConfig) -> data.StructLayout:
-    """One GEMM's weights: absolute ``address`` of port 0's region, aligned to a beat; ``k_words`` from 1 to
-    ``weight_words``; ``column_tiles`` at least 1. Port m's region follows port m - 1's."""
-    return data.StructLayout(
-        {"address": config.address_width, "k_words": bits_for(config.weight_words), "column_tiles": 16}
-    )
+__all__ = ["WeightSide", "weight_job"]
 
 
 class WeightSide(wiring.Component):
@@ -58,3 +57,64 @@ class WeightSide(wiring.Component):
                 "beats_accepted": Out(range(ports + 1)),
             }
         )
+
+    def elaborate(self, platform) -> Module:
+        config = self._config
+        m = Module()
+        m.submodules.queue = queue = fifo.SyncFIFO(width=weight_job(config).size, depth=config.queue_depth)
+        m.submodules.expander = expander = JobExpander(config)
+        m.d.comb += [
+            queue.w_data.eq(self.job.payload),
+            queue.w_en.eq(self.job.valid),
+            self.job.ready.eq(queue.w_rdy),
+            expander.job.payload.eq(queue.r_data),
+            expander.job.valid.eq(queue.r_rdy),
+            queue.r_en.eq(expander.job.ready),
+        ]
+
+        # The last pair reads the last word FEED_LATENCY - WEIGHT_READ_LATENCY + pairs - 1 cycles after its token.
+        released = self.release.replicate(len(self.release_words)) & self.release_words
+        for stage in range(FEED_LATENCY + config.pairs + 1):
+            delayed = Signal(self.release_words.shape(), name=f"released_{stage}")
+            m.d.sync += delayed.eq(released)
+            released = delayed
+
+        ports = [WeightPort(config) for _ in range(config.weight_ports)]
+        tiles = []
+        for index, port in enumerate(ports):
+            m.submodules[f"port_{index}"] = port
+            wiring.connect(m, expander.ports[index], port.job)
+            wiring.connect(m, port.axi, wiring.flipped(self.axi[index]))
+            ready = Signal(range(config.weight_words + 1), name=f"tiles_{index}")
+            tiles.append(ready)
+            m.d.sync += ready.eq(ready + port.tile_done - self.tile_take)
+            m.d.comb += [port.release.eq(released), port.abort.eq(self.abort)]
+        m.d.comb += [
+            self.tile_available.eq(Cat(ready != 0 for ready in tiles).all()),
+            self.idle.eq(Cat(port.idle for port in ports).all()),
+            self.error.eq(Cat(port.error for port in ports).any()),
+            self.busy.eq(queue.r_rdy | Cat(port.busy for port in ports).any()),
+            self.beats_accepted.eq(sum(port.beat_accepted for port in ports)),
+        ]
+
+        token = self.token
+        for stage in range(FEED_LATENCY - WEIGHT_READ_LATENCY):
+            delayed = Signal(token.shape(), name=f"token_{stage}")
+            m.d.sync += delayed.eq(token)
+            token = delayed
+        collected = Signal(self.collected.shape())
+        m.d.sync += collected.eq(self.collected)
+        for column in range(config.cols):
+            if column and column % 2 == 0:
+                delayed = Signal(token.shape(), name=f"token_pair_{column // 2}")
+                m.d.sync += delayed.eq(token)
+                token = delayed
+            memory = ColumnMemory(config, column)
+            m.submodules[f"column_{column}"] = memory
+            m.d.comb += [
+                memory.token.eq(token),
+                memory.write.eq(ports[memory.port].write),
+                memory.collected.eq(collected),
+                self.weights[column].eq(memory.word),
+            ]
+        return m

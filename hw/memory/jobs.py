@@ -1,0 +1,64 @@
+"""What the side loader is asked for, and what its parts tell each other."""
+
+from enum import IntEnum
+
+from amaranth.lib import data
+
+from hw import isa, tokens
+from hw.config import PARAMETER_BYTES, AcceleratorConfig
+
+
+class JobKind(IntEnum):
+    """What a job of the side loader reads."""
+
+    PARAMETERS = 0
+    """``column_tiles * cols`` entries of 8 bytes to the parameter ring."""
+    TABLE = 1
+    """256 bytes to an exp or GELU table."""
+    ROWS = 2
+    """Token rows of a LOAD."""
+
+
+WORD_SIZES = 4
+"""Word sizes of the side loader: by `JobKind`, then residual rows."""
+
+
+def word_bytes(config: AcceleratorConfig) -> list[int]:
+    """Bytes of a word by size index: parameter entry, table entry, activation word, residual word."""
+    return [PARAMETER_BYTES, 1, config.depth, 2 * config.depth]
+
+
+def rows_layout() -> data.StructLayout:
+    """The fields of a LOAD that the side loader needs, with the widths of `isa.DESCRIPTOR_FIELDS`: base to outer_stride."""
+    fields = isa.DESCRIPTOR_FIELDS[isa.Opcode.LOAD]
+    names = [name for name, _, _ in fields]
+    return data.StructLayout({name: 8 * size for name, size, _ in fields[names.index("base") :]})
+
+
+def side_job(config: AcceleratorConfig) -> data.StructLayout:
+    """One job; ``address`` is absolute. PARAMETERS: ``column_tiles``. TABLE: ``exponential``. ROWS: ``rows`` and ``limit``,
+    the absolute address after the last byte that may be read. PARAMETERS and TABLE addresses are aligned to a beat."""
+    return data.StructLayout(
+        {
+            "kind": 2,
+            "address": config.address_width,
+            "limit": config.address_width + 1,
+            "column_tiles": 16,
+            "exponential": 1,
+            "rows": rows_layout(),
+        }
+    )
+
+
+def placement_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Where a job's words go: ``base`` is the word of row 0's bank that the first token's row tile starts at."""
+    return data.StructLayout(
+        {
+            "kind": 2,
+            "exponential": 1,
+            "target": 1,
+            "base": tokens.bank_address_width(config),
+            "stride": tokens.bank_address_width(config),
+            "row": tokens.index_width(config.rows),
+        }
+    )

@@ -1,0 +1,74 @@
+"""A column's weight ring and its bank of the K and V buffer."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from hw import tokens
+from hw.config import AcceleratorConfig
+
+
+class ColumnMemory(wiring.Component):
+    """``weight_words`` and ``kv_words`` words of ``depth`` bytes; written words are readable by the next cycle's token.
+
+    Arguments:
+        config: the machine.
+        column: which one; it takes lane `lane` of group `group` of the writes of weight port `port`.
+
+    Members:
+        token: `tokens.weight_token`.
+        word: WEIGHT_READ_LATENCY cycles after a token; element j at byte j.
+        write: `tokens.weight_write` of the column's port.
+        collected: `tokens.collector_word`.
+    """
+
+    def __init__(self, config: AcceleratorConfig, column: int):
+        self._config, self._column = config, column
+        index, self.lane = divmod(column, config.columns_per_beat)
+        self.group, self.port = divmod(index, config.weight_ports)
+        super().__init__(
+            {
+                "token": In(tokens.weight_token(config)),
+                "word": Out(8 * config.depth),
+                "write": In(tokens.weight_write(config)),
+                "collected": In(tokens.collector_word(config)),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        config = self._config
+        m = Module()
+        m.submodules.ring = ring = Memory(shape=8 * config.depth, depth=config.weight_words, init=[])
+        m.submodules.kv = kv = Memory(shape=8 * config.depth, depth=config.kv_words, init=[])
+        ring_write, ring_read = ring.write_port(), ring.read_port()
+        kv_write, kv_read = kv.write_port(granularity=8), kv.read_port()
+
+        word_width = 8 * config.depth
+        m.d.comb += [
+            ring_write.en.eq(self.write.valid & (self.write.group == self.group)),
+            ring_write.addr.eq(self.write.address),
+            ring_write.data.eq(self.write.data[self.lane * word_width : (self.lane + 1) * word_width]),
+        ]
+        collected = self.collected
+        m.d.comb += kv_write.addr.eq(collected.address)
+        with m.If(collected.value):
+            m.d.comb += [
+                kv_write.data.eq(collected.data[8 * self._column : 8 * self._column + 8].replicate(config.depth)),
+                kv_write.en.eq(Mux(collected.valid & collected.mask[self._column], 1 << collected.index, 0)),
+            ]
+        with m.Else():
+            m.d.comb += [
+                kv_write.data.eq(collected.data),
+                kv_write.en.eq(Mux(collected.valid & (collected.index == self._column), collected.mask, 0)),
+            ]
+
+        from_kv = Signal()
+        m.d.comb += [
+            ring_read.en.eq(self.token.valid & ~self.token.kv),
+            kv_read.en.eq(self.token.valid & self.token.kv),
+            ring_read.addr.eq(self.token.address),
+            kv_read.addr.eq(self.token.address),
+        ]
+        m.d.sync += [from_kv.eq(self.token.kv), self.word.eq(Mux(from_kv, kv_read.data, ring_read.data))]
+        return m
