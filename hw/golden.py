@@ -28,8 +28,8 @@ class _State:
     """Memories of the machine for n images."""
 
     images: np.ndarray  # int8 [n, image bytes]
-    activation: np.ndarray  # int8 [n, rows, words, depth]
-    residual: np.ndarray  # int16 [n, rows, words, depth]
+    activation: np.ndarray  # int8 [n, rows, words * depth]
+    residual: np.ndarray  # int16 [n, rows, words * depth]
     kv: np.ndarray  # int8 [n, cols, words, depth]
     row_max: np.ndarray  # int8 [n, tokens]
     logits: np.ndarray  # int64 [n, classes]
@@ -89,8 +89,8 @@ class GoldenMachine:
         count, config = len(images), self.program.config
         state = _State(
             images=images,
-            activation=np.zeros((count, config.rows, config.activation_words, config.depth), np.int8),
-            residual=np.zeros((count, config.rows, config.residual_words, config.depth), np.int16),
+            activation=np.zeros((count, config.rows, config.activation_words * config.depth), np.int8),
+            residual=np.zeros((count, config.rows, config.residual_words * config.depth), np.int16),
             kv=np.zeros((count, config.cols, config.kv_words, config.depth), np.int8),
             row_max=np.zeros((count, config.max_tokens), np.int8),
             logits=np.zeros((count, self.program.classes), np.int64),
@@ -141,33 +141,31 @@ class GoldenMachine:
             rows, bank = np.ascontiguousarray(rows).view("<i2"), state.residual
         else:
             bank = state.activation
-        words = -(-rows.shape[2] // config.depth)
-        padded = np.zeros((*rows.shape[:2], words * config.depth), bank.dtype)
+        width = -(-rows.shape[2] // config.depth) * config.depth
+        padded = np.zeros((*rows.shape[:2], width), bank.dtype)
         padded[:, :, : rows.shape[2]] = rows
         row_tile, row = np.divmod(np.arange(tokens) + d.first_row_tile * config.rows + d.first_row, config.rows)
-        word = (d.base + row_tile * d.stride)[:, None] + np.arange(words)
-        bank[:, row[:, None], word] = padded.reshape(*padded.shape[:2], words, config.depth)
+        first = (d.base + row_tile * d.stride) * config.depth
+        bank[:, row[:, None], first[:, None] + np.arange(width)] = padded
 
     def _norm(self, state: _State, descriptor: Descriptor) -> None:
         """NORM: LayerNorm's normalise pass over all rows."""
         d = descriptor
-        source = self._read(state.residual, d.source_base, d.source_stride, d.row_tiles, d.words)
-        normalised = np.zeros(source.shape, np.int8)
-        normalised[:, :, : d.channels] = LayerNorm.model(
-            source[:, :, : d.channels],
+        source = self._read(state.residual, d.source_base, d.source_stride, d.row_tiles, d.channels)
+        normalised = LayerNorm.model(
+            source,
             inverse=d.inverse,
             inverse_shift=d.inverse_shift,
             epsilon=d.epsilon,
             multiplier=d.multiplier,
             shift=d.shift,
         )
-        self._write(state.activation, d.base, d.stride, d.row_tiles, 0, normalised)
+        self._write(state.activation, d.base, d.stride, 0, normalised)
 
     def _gemm(self, state: _State, index: int, descriptor: Descriptor) -> None:
         """GEMM: feed, multiply, requantize, post-process."""
         d = descriptor
-        fed = self._read(state.activation, d.source_base, d.source_stride, d.row_tiles, d.k_words)
-        fed = fed[:, : d.tokens, : d.k_elements]
+        fed = self._read(state.activation, d.source_base, d.source_stride, d.row_tiles, d.k_elements)[:, : d.tokens]
         sums = None
         if d.flags & isa.FLAG_EXP:
             fed, sums = Feed.model(fed, state.row_max[:, : d.tokens], self._table(d).view(np.uint8))
@@ -188,11 +186,9 @@ class GoldenMachine:
             case Post.GELU:
                 values = self._table(d)[values + 128]
             case Post.RESIDUAL:
-                # A GEMM may start inside a word; its channels are consecutive elements from there.
-                words = -(-(d.element + d.columns) // self.program.config.depth)
-                before = self._read(state.residual, d.base, d.stride, d.row_tiles, words)
-                before = before[:, : d.tokens, d.element : d.element + d.columns]
-                self._write(state.residual, d.base, d.stride, d.row_tiles, d.element, Lane.model_residual(before, values))
+                before = self._read(state.residual, d.base, d.stride, d.row_tiles, d.columns, d.element)
+                values = Lane.model_residual(before[:, : d.tokens], values)
+                self._write(state.residual, d.base, d.stride, d.element, values)
                 return
             case Post.SCORE:
                 state.row_max[:, : d.tokens] = values.max(axis=2)
@@ -202,7 +198,7 @@ class GoldenMachine:
             case Post.LOGITS:
                 state.logits[:, : d.columns] = values[:, 0]
                 return
-        self._write(state.activation, d.base, d.stride, d.row_tiles, d.element, values)
+        self._write(state.activation, d.base, d.stride, d.element, values)
 
     def _write_kv(self, state: _State, d: Descriptor, post: Post, values: np.ndarray) -> None:
         """KEY and VALUE: the collector's writes into the K and V buffer."""
@@ -216,19 +212,19 @@ class GoldenMachine:
             bank, word = channel % config.cols, d.base + channel // config.cols * d.stride + token // config.depth
             state.kv[:, bank, word, token % config.depth] = values
 
-    def _read(self, bank: np.ndarray, base: int, stride: int, row_tiles: int, words: int) -> np.ndarray:
-        """Token rows [n, row_tiles * rows, words * depth] of a bank [n, rows, words, depth]."""
-        index = base + np.arange(row_tiles)[:, None] * stride + np.arange(words)
-        gathered = bank[:, :, index].transpose(0, 2, 1, 3, 4)  # [n, row_tiles, rows, words, depth]
-        return gathered.reshape(len(bank), row_tiles * bank.shape[1], words * bank.shape[3])
+    def _read(
+        self, bank: np.ndarray, base: int, stride: int, row_tiles: int, channels: int, element: int = 0
+    ) -> np.ndarray:
+        """Token rows [n, row_tiles * rows, channels] of a bank, from element ``element`` of each row tile's first word on."""
+        starts = [(base + row_tile * stride) * self.program.config.depth + element for row_tile in range(row_tiles)]
+        return np.concatenate([bank[:, :, start : start + channels] for start in starts], axis=1)
 
-    def _write(self, bank: np.ndarray, base: int, stride: int, row_tiles: int, element: int, rows: np.ndarray) -> None:
-        """Write token rows [n, tokens, channels] from channel position ``element`` of each row tile's first word on."""
-        _, tokens, channels = rows.shape
-        depth = bank.shape[3]
-        token, position = np.arange(tokens)[:, None], element + np.arange(channels)[None, :]
-        row_tile, row = np.divmod(token, bank.shape[1])
-        bank[:, row, base + row_tile * stride + position // depth, position % depth] = rows
+    def _write(self, bank: np.ndarray, base: int, stride: int, element: int, rows: np.ndarray) -> None:
+        """Write token rows [n, tokens, channels] from element ``element`` of each row tile's first word on."""
+        for row_tile, token in enumerate(range(0, rows.shape[1], bank.shape[1])):
+            start = (base + row_tile * stride) * self.program.config.depth + element
+            part = rows[:, token : token + bank.shape[1]]
+            bank[:, : part.shape[1], start : start + rows.shape[2]] = part
 
     def _weight_matrix(self, index: int, d: Descriptor) -> np.ndarray:
         """int8 [k_words * depth, columns] of a GEMM's streamed weights."""
