@@ -5,6 +5,7 @@ The components' RTL realises them; tests hold the two equal.
 """
 
 from dataclasses import dataclass
+from math import gcd
 
 from hw import isa, numerics
 from hw.config import AcceleratorConfig
@@ -68,12 +69,24 @@ class Timing:
         """
         interval = self.config.cols
         if post == isa.Post.KEY:
-            interval = max(interval, self.config.rows * self.config.key_words_per_tile)
+            interval = max(interval, self._collector_interval(self.config.key_words_per_tile))
         if post == isa.Post.VALUE:
-            interval = max(interval, self.config.rows)
+            interval = max(interval, self._collector_interval(1))
         if reciprocal:
             interval = max(interval, DIVIDE_LATENCY + 1)
         return interval
+
+    def _collector_interval(self, words: int) -> int:
+        """Interval that lets a tile's ``words`` per row leave before the next tile's first word.
+
+        Rows and chain are skewed alike, so all rows' words ask for the same slots and the upper rows go first: words left over
+        would starve the bottom row's FIFO. Word j of a KEY tile comes with column min(cols, j * depth) - 1 at the latest, a VALUE
+        tile's with its last column; the next tile's first word comes with column gcd(cols, depth) - 1 at the earliest.
+        """
+        config = self.config
+        step = gcd(config.cols, config.depth)
+        latest = [min(config.cols, j * config.depth) for j in range(1, words)] + [config.cols]
+        return max(config.rows * (words - j) + column - step for j, column in enumerate(latest))
 
     def tile_interval(self, k_words: int, post: isa.Post, reciprocal: bool) -> int:
         """Fewest cycles from the first feed token of a tile to the first of the next tile of the same GEMM.

@@ -1,0 +1,56 @@
+"""One row's place on the collector: words of K and V on their way down to the weight side."""
+
+from amaranth import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from hw.config import AcceleratorConfig
+from hw.tokens import collector_word
+
+
+class CollectorStage(wiring.Component):
+    """Passes the words of the rows above down, one row per cycle, and inserts this row's words into empty slots.
+
+    Words wait in a FIFO of ``key_words_per_tile + 1``. Rows are skewed by one cycle each, as the chain is, so all rows'
+    words meet in the same slots: with ``Timing.tile_interval`` between tiles no FIFO overflows.
+
+    Members:
+        above: the slot that comes down; registered by the row above, or never valid in row 0.
+        word: this row's word, where valid.
+        below: the slot that goes down, one cycle after ``above``; a row's own word comes at least two cycles after ``word``.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        layout = collector_word(config)
+        super().__init__({"above": In(layout), "word": In(layout), "below": Out(layout)})
+
+    def elaborate(self, platform):
+        m = Module()
+        places = self.config.key_words_per_tile + 1
+        m.submodules.fifo = fifo = Memory(
+            shape=collector_word(self.config), depth=places, init=[], attrs={"ram_style": "distributed"}
+        )
+        write = fifo.write_port()
+        read = fifo.read_port(domain="comb")
+        level = Signal(range(places + 1))
+        slot = Signal(collector_word(self.config), reset_less=True)
+        valid = Signal()
+        take = Signal()
+        m.d.comb += [
+            take.eq(~self.above.valid & (level != 0)),
+            write.en.eq(self.word.valid),
+            write.data.eq(self.word),
+            self.below.eq(slot),
+            self.below.valid.eq(valid),
+        ]
+        for port, advance in ((write, self.word.valid), (read, take)):
+            with m.If(advance):
+                m.d.sync += port.addr.eq(port.addr + 1)
+                with m.If(port.addr == places - 1):
+                    m.d.sync += port.addr.eq(0)
+        m.d.sync += [level.eq(level + self.word.valid - take), valid.eq(self.above.valid | take), slot.eq(read.data)]
+        with m.If(self.above.valid):
+            m.d.sync += slot.eq(self.above)
+        return m

@@ -1,0 +1,121 @@
+"""From a feed token to the activation word of the first PE pair; exp and row sum of softmax on the way."""
+
+import numpy as np
+from amaranth import Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
+
+from hw import numerics
+from hw.config import AcceleratorConfig
+from hw.row.activation_bank import BANK_READ_LATENCY
+from hw.row.processing_pair import word_layout
+from hw.row.reciprocal import reciprocal_start
+from hw.row.table import Table
+from hw.timing import FEED_LATENCY
+from hw.tokens import feed_token, index_width, table_write
+
+SUM_LATENCY = FEED_LATENCY + 2
+"""Last feed token of an exp tile to its row sum, in cycles: the word's sum, and the row's."""
+
+_EXP_MAX = (1 << numerics.EXP_WIDTH) - 1
+
+
+class Feed(wiring.Component):
+    """Reads the activation bank; plain, or ``table[row_max - score]``; elements beyond ``elements`` become zero.
+
+    Members:
+        token: what to feed.
+        bank_address, bank_word: read port of the `ActivationBank`.
+        max_row_tile, row_max: asynchronous read of the row maximum, int8.
+        table_write: writes of the exp table; those of GELU tables are ignored.
+        activation, valid, first, last: operands of pair 0, ``FEED_LATENCY`` cycles after the token.
+        sum_start: sum of a tile's exps with its ``reciprocal`` token's fields, ``SUM_LATENCY`` cycles after the last token.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        super().__init__(
+            {
+                "token": In(feed_token(config)),
+                "bank_address": Out(index_width(config.activation_words)),
+                "bank_word": In(word_layout(config)),
+                "max_row_tile": Out(index_width(config.row_tiles)),
+                "row_max": In(signed(8)),
+                "table_write": In(table_write(config)),
+                "activation": Out(word_layout(config)),
+                "valid": Out(1),
+                "first": Out(1),
+                "last": Out(1),
+                "sum_start": Out(reciprocal_start(config)),
+            }
+        )
+
+    @staticmethod
+    def model(scores: np.ndarray, row_max: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Unnormalised softmax of existing keys.
+
+        Arguments:
+            scores: int8 [..., K].
+            row_max: int8 [...], at least every score of its row.
+            table: uint8 [256], 0 to 127.
+
+        Returns:
+            (exps int8 [..., K], sums int64 [...]).
+        """
+        distance = row_max[..., None].astype(np.int16) - scores
+        exps = table.astype(np.int8)[distance]
+        return exps, exps.sum(axis=-1, dtype=np.int64)
+
+    def elaborate(self, platform):
+        m = Module()
+        tokens, valid = [self.token], [self.token.valid]  # entry i is the token i cycles later; only valid needs a reset
+        for number in range(1, SUM_LATENCY):
+            tokens.append(Signal(feed_token(self.config), name=f"token_{number}", reset_less=True))
+            valid.append(Signal(name=f"valid_{number}"))
+            m.d.sync += [tokens[-1].eq(tokens[-2]), valid[-1].eq(valid[-2])]
+        activation = self._activations(m, tokens[BANK_READ_LATENCY], tokens[BANK_READ_LATENCY + 1])
+        self._sum(m, tokens[-1], valid[-1], activation)
+        m.d.comb += [
+            self.bank_address.eq(self.token.address),
+            self.max_row_tile.eq(tokens[BANK_READ_LATENCY].row_tile),
+            self.activation.eq(activation),
+            self.valid.eq(valid[FEED_LATENCY]),
+            self.first.eq(tokens[FEED_LATENCY].first),
+            self.last.eq(tokens[FEED_LATENCY].last),
+        ]
+        return m
+
+    def _activations(self, m: Module, word, lookup):
+        """Difference to the row maximum, then table and mask; ``word`` and ``lookup`` are the tokens of these stages."""
+        config, write = self.config, self.table_write
+        m.submodules.table = table = Table(numerics.EXP_WIDTH, read_ports=config.depth)
+        m.d.comb += [
+            table.write.valid.eq(write.valid & write.exponential),
+            table.write.slot.eq(write.slot),
+            table.write.index.eq(write.index),
+            table.write.data.eq(write.data),
+        ]
+        activation = Signal(word_layout(config), name="word", reset_less=True)
+        for k in range(config.depth):
+            index = Signal(8, name=f"index_{k}", reset_less=True)
+            m.d.sync += index.eq(Mux(word.exponential, self.row_max - self.bank_word[k], self.bank_word[k]))
+            m.d.comb += [table.select[k].slot.eq(lookup.table_slot), table.select[k].index.eq(index)]
+            m.d.sync += activation[k].eq(Mux(k < lookup.elements, Mux(lookup.exponential, table.value[k], index), 0))
+        return activation
+
+    def _sum(self, m: Module, token, valid, activation) -> None:
+        """Sum of the word, then of the row; exps are at most 127, so an element's sign bit is 0."""
+        word_sum = Signal(bits_for(self.config.depth * _EXP_MAX), reset_less=True)
+        exps = [activation[k].as_unsigned()[: numerics.EXP_WIDTH] for k in range(self.config.depth)]
+        m.d.sync += word_sum.eq(sum(exps[1:], exps[0]))
+        start = Signal(reciprocal_start(self.config), name="row_sum", reset_less=True)
+        start_valid = Signal()
+        with m.If(valid):
+            m.d.sync += start.sum.eq(Mux(token.first, 0, start.sum) + word_sum)
+        m.d.sync += [
+            start.row_tile.eq(token.row_tile),
+            start.multiplier.eq(token.multiplier),
+            start_valid.eq(valid & token.last & token.exponential & token.reciprocal),
+        ]
+        m.d.comb += [self.sum_start.eq(start), self.sum_start.valid.eq(start_valid)]

@@ -1,0 +1,73 @@
+"""All rows of the machine."""
+
+from amaranth import Module
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw import tokens
+from hw.config import AcceleratorConfig
+from hw.row.lane import logit
+from hw.row.processing_pair import ProcessingPair, word_layout
+from hw.row.row_slice import PASSED_DOWN, RowSlice, pair_module_name, row_signature
+from hw.verilog import SharedModule, to_rtlil
+
+ROW_MODULE = "row_slice"
+"""Name of the shared module of a row."""
+
+
+def shared_modules(config: AcceleratorConfig) -> list[str]:
+    """RTLIL of the modules that a `RowStack` with ``shared`` instantiates, for `hw.verilog.to_verilog`: the row, and its pairs."""
+    columns = {min(2, config.cols - first) for first in range(0, config.cols, 2)}
+    modules = [to_rtlil(RowSlice(config, shared=True), ROW_MODULE)]
+    return modules + [to_rtlil(ProcessingPair(config, count), pair_module_name(count)) for count in sorted(columns)]
+
+
+class RowStack(wiring.Component):
+    """``rows`` row slices, each driven by the one above.
+
+    Arguments:
+        config: the machine.
+        shared: rows are instances of one Verilog module, whose text and those below it `shared_modules` emits; else they are
+            submodules, as Amaranth's simulator needs them.
+
+    Members:
+        feed, weights, lane, norm, load, table_write: of row 0, as in `RowSlice`.
+        collector: words of K and V that leave the bottom row.
+        logits: of row 0.
+    """
+
+    def __init__(self, config: AcceleratorConfig, *, shared: bool):
+        self.config = config
+        self.shared = shared
+        super().__init__(
+            {
+                "feed": In(tokens.feed_token(config)),
+                "weights": In(data.ArrayLayout(word_layout(config), config.cols)),
+                "lane": In(tokens.lane_token(config)),
+                "norm": In(tokens.norm_token(config)),
+                "load": In(tokens.load_word(config)),
+                "table_write": In(tokens.table_write(config)),
+                "collector": Out(tokens.collector_word(config)),
+                "logits": Out(logit(config)),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        above = None
+        for number in range(self.config.rows):
+            if self.shared:
+                row = SharedModule(row_signature(self.config), ROW_MODULE)
+            else:
+                row = RowSlice(self.config)
+            m.submodules[f"row_{number}"] = row
+            for name in PASSED_DOWN:
+                if above is not None:
+                    m.d.comb += getattr(row, name).eq(getattr(above, f"{name}_below"))
+                elif name != "collector":
+                    m.d.comb += getattr(row, name).eq(getattr(self, name))
+            if above is None:
+                m.d.comb += self.logits.eq(row.logits)
+            above = row
+        m.d.comb += self.collector.eq(above.collector_below)
+        return m

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+from amaranth import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+
+from hw.row.activation_bank import ActivationBank
+from hw.row.feed import SUM_LATENCY, Feed
+from hw.row.processing_pair import word_layout
+from hw.row.table import exp_table
+from hw.timing import DIVIDE_LATENCY, FEED_LATENCY, Timing
+from hw.tokens import index_width
+from tests.hw.row_testing import simulate, small_config
+
+
+class FeedWithBank(wiring.Component):
+    """Feed, its bank, and row maxima that the bench sets."""
+
+    def __init__(self, config):
+        self.config = config
+        self.feed = Feed(config)
+        self.maxima = [0] * config.row_tiles
+        super().__init__(
+            {
+                "write_address": In(index_width(config.activation_words)),
+                "write_enable": In(config.depth),
+                "write_data": In(word_layout(config)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.feed = feed = self.feed
+        m.submodules.bank = bank = ActivationBank(self.config)
+        m.d.comb += [
+            bank.read_address.eq(feed.bank_address),
+            feed.bank_word.eq(bank.read_data),
+            bank.write_address.eq(self.write_address),
+            bank.write_enable.eq(self.write_enable),
+            bank.write_data.eq(self.write_data),
+        ]
+        with m.Switch(feed.max_row_tile):
+            for tile, maximum in enumerate(self.maxima):
+                with m.Case(tile):
+                    m.d.comb += feed.row_max.eq(maximum)
+        return m
+
+
+async def fill(ctx, dut, words, tables):
+    for address, word in enumerate(words):
+        ctx.set(dut.write_address, address)
+        ctx.set(dut.write_enable, (1 << dut.config.depth) - 1)
+        ctx.set(dut.write_data, [int(x) for x in word])
+        await ctx.tick()
+    ctx.set(dut.write_enable, 0)
+    for slot, table in enumerate(tables):
+        for index, entry in enumerate(table):
+            ctx.set(dut.feed.table_write, dict(valid=1, exponential=1, slot=slot, index=index, data=int(entry)))
+            await ctx.tick()
+    ctx.set(dut.feed.table_write, dict(valid=1, exponential=0, slot=0, index=3, data=99))  # of a GELU table
+    await ctx.tick()
+    ctx.set(dut.feed.table_write.valid, 0)
+
+
+def run_tokens(dut, words, tables, tokens):
+    """Returns {cycle: (activation, first, last)} and {cycle: start} with token i in cycle i; None is an empty cycle."""
+    fed, sums = {}, {}
+
+    async def bench(ctx):
+        await fill(ctx, dut, words, tables)
+        for cycle in range(len(tokens) + SUM_LATENCY + 1):
+            token = tokens[cycle] if cycle < len(tokens) else None
+            ctx.set(dut.feed.token, dict(valid=1, **token) if token else dict(valid=0))
+            if ctx.get(dut.feed.valid):
+                word = ctx.get(dut.feed.activation)
+                fed[cycle] = ([word[k] for k in range(dut.config.depth)], ctx.get(dut.feed.first), ctx.get(dut.feed.last))
+            start = ctx.get(dut.feed.sum_start)
+            if start.valid:
+                sums[cycle] = (start.sum, start.row_tile, start.multiplier)
+            await ctx.tick()
+
+    simulate(dut, bench)
+    return fed, sums
+
+
+@pytest.mark.parametrize("depth", [1, 3, 4])
+def test_plain_words_are_masked(depth, rng):
+    config = small_config(depth=depth)
+    words = rng.integers(-128, 128, (32, depth))
+    tokens = [
+        dict(address=int(rng.integers(32)), elements=int(rng.integers(depth + 1)), first=int(rng.integers(2)), last=int(rng.integers(2)))
+        if rng.random() < 0.8
+        else None
+        for _ in range(60)
+    ]
+    fed, sums = run_tokens(FeedWithBank(config), words, [], tokens)
+    expected = {}
+    for cycle, token in enumerate(tokens):
+        if token:
+            word = [int(x) if k < token["elements"] else 0 for k, x in enumerate(words[token["address"]])]
+            expected[cycle + FEED_LATENCY] = (word, token["first"], token["last"])
+    assert fed == expected
+    assert not sums
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_exponentials_and_row_sums(depth, rng):
+    config = small_config(depth=depth)
+    tables = [exp_table(0.01), exp_table(0.3)]
+    words = rng.integers(-128, 128, (32, depth)).astype(np.int8)
+    dut = FeedWithBank(config)
+    dut.maxima = [127, -128, 5]
+    words[10:20] = -128
+    words[20:30] = np.minimum(words[20:30], 5)
+    tokens, expected, starts = [], {}, {}
+    for tile, (base, k_words, keys) in enumerate([(0, 10, 10 * depth), (10, 1, 1), (20, 7, 7 * depth - depth // 2)]):
+        for reciprocal in (1, 0):
+            slot = tile % 2
+            scores = words[base : base + k_words].reshape(-1)[:keys]
+            exps, total = Feed.model(scores, np.int8(dut.maxima[tile])[None][0:1].reshape(()), tables[slot])
+            padded = np.concatenate([exps, np.zeros(k_words * depth - keys, np.int8)]).reshape(k_words, depth)
+            for k in range(k_words):
+                expected[len(tokens) + FEED_LATENCY] = ([int(x) for x in padded[k]], int(k == 0), int(k == k_words - 1))
+                tokens.append(
+                    dict(
+                        address=base + k, elements=min(depth, keys - k * depth), first=k == 0, last=k == k_words - 1,
+                        exponential=1, reciprocal=reciprocal, table_slot=slot, row_tile=tile, multiplier=40_000 + tile,
+                    )
+                )  # fmt: skip
+            if reciprocal:
+                starts[len(tokens) - 1 + SUM_LATENCY] = (int(total), tile, 40_000 + tile)
+            tokens.append(None)
+    fed, sums = run_tokens(dut, words, tables, tokens)
+    assert fed == expected
+    assert sums == starts
+
+
+def test_model_on_known_scores():
+    table = np.zeros(256, np.uint8)
+    table[[0, 1, 255]] = [127, 50, 3]
+    exps, sums = Feed.model(np.array([[127, 126, -128], [4, 4, 3]], np.int8), np.array([127, 4], np.int8), table)
+    np.testing.assert_array_equal(exps, [[127, 50, 3], [127, 127, 50]])
+    np.testing.assert_array_equal(sums, [180, 304])
+
+
+def test_row_sum_meets_the_division_latency():
+    assert Timing(small_config()).reciprocal_latency == SUM_LATENCY + DIVIDE_LATENCY
