@@ -1,0 +1,62 @@
+"""Cocotb bench of whole-network runs: writes registers, starts, sleeps until the interrupt, reads status and counters.
+
+The environment names two JSON files: ``PIVOT_JOB`` with the runs to do, ``PIVOT_RESULT`` for what came of them
+(`sim.rtl_device` writes the one and reads the other).
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import cocotb
+from cocotb.triggers import FallingEdge, First, RisingEdge, Timer
+
+from hw.isa import COUNTERS
+from sim.axi_lite import RegisterHost
+from sim.fast_top import CLOCK_PERIOD_NS
+
+CONTROL_START, CONTROL_RESET, CONTROL_CLEAR = 1, 2, 4
+STATUS_BUSY, STATUS_ERROR = 1, 4
+RESET_CYCLES = 4
+ADDRESSES = ("program_base", "image_base", "result_base")
+
+
+async def _run(dut, host: RegisterHost, registers: dict[str, int], max_cycles: int) -> dict:
+    """One batch: start, interrupt, status, counters."""
+    for name, value in registers.items():
+        await (host.write_address(name, value) if name in ADDRESSES else host.write(name, value))
+    await host.write("interrupt_enable", 1)
+    await host.write("control", CONTROL_START)
+    started = time.perf_counter()
+    if not int(dut.interrupt.value):  # an error at start may be faster than the bus
+        await First(RisingEdge(dut.interrupt), Timer(max_cycles * CLOCK_PERIOD_NS, "ns"))
+    wall_s = time.perf_counter() - started
+    await FallingEdge(dut.clk)
+    assert int(dut.interrupt.value), f"Interrupt must come within {max_cycles} cycles"
+    status = await host.read("status")
+    result: dict = {"status": status, "images_done": await host.read("images_done"), "wall_s": wall_s}
+    result["counters"] = {name: await host.read(name) for name, _ in COUNTERS}
+    if status & STATUS_ERROR:
+        await host.write("control", CONTROL_RESET)
+    await host.write("control", CONTROL_CLEAR)
+    while int(dut.interrupt.value) or await host.read("status") & STATUS_BUSY:
+        await FallingEdge(dut.clk)
+    return result
+
+
+@cocotb.test()
+async def run_programs(dut) -> None:
+    """Do every run of the job in order, on one machine without a hard reset in between."""
+    job = json.loads(Path(os.environ["PIVOT_JOB"]).read_text())
+    dut.rst.value = 1
+    dut.dump.value = 0
+    host = RegisterHost(dut)
+    for _ in range(RESET_CYCLES):
+        await FallingEdge(dut.clk)
+    dut.rst.value = 0
+    await FallingEdge(dut.clk)
+    results = [await _run(dut, host, registers, job["max_cycles"]) for registers in job["runs"]]
+    dut.dump.value = 1
+    await FallingEdge(dut.clk)
+    Path(os.environ["PIVOT_RESULT"]).write_text(json.dumps(results))

@@ -1,0 +1,274 @@
+"""The machine's RTL as a device: whole Programs in Verilator, at simulation speed."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+import hw
+from hw.config import AcceleratorConfig
+from hw.device import RunResult, check_images, decode_records
+from hw.errors import InputError
+from hw.isa import Error
+from hw.program import Program
+from hw.toolchain import cache_root
+from sim.bench_runner import run_bench
+from sim.cpp_build import cached_directory, digest
+from sim.fast_top import MEMORY_MODEL, fast_top
+from sim.memory_timing import MemoryTiming
+from sim.verilate import verilate
+
+PROGRAM_BASE = 0x1000
+"""Address of the first Program: not 0, so that a machine that forgets to add the base reads something else."""
+
+ALIGNMENT = 4096
+"""Programs, images and results start at multiples of this."""
+
+LEAST_CAPACITY = 1 << 24
+"""Bytes that every simulated memory can hold."""
+
+MAX_CYCLES = 2_000_000_000
+"""Cycles after which a run without an interrupt is a failure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One batch for the machine.
+
+    Attributes:
+        program: What to run; its ``memory`` is what the RTL reads.
+        images: int8 [n, height, width, channels], pixel - 128.
+        path_masks: (low, high) masks of kept attentions; the Program's own when None.
+        threshold: Gate threshold in 2^-12 nat; the Program's own when None.
+        deadline: Most cycles of an image; none when None.
+        corrupt: (byte offset, bit) of the Program to flip in the simulated memory alone: a fault for tests.
+        registers: Further register values by name, written last; for tests of bad starts.
+    """
+
+    program: Program
+    images: np.ndarray
+    path_masks: tuple[int, int] | None = None
+    threshold: int | None = None
+    deadline: int | None = None
+    corrupt: tuple[int, int] | None = None
+    registers: tuple[tuple[str, int], ...] = ()
+
+    def program_bytes(self) -> bytes:
+        """The Program as the simulated memory holds it.
+
+        Raises:
+            InputError: When ``corrupt`` names a bit outside the Program.
+        """
+        if self.corrupt is None:
+            return self.program.memory
+        offset, bit = self.corrupt
+        if not 0 <= offset < len(self.program.memory) or not 0 <= bit < 8:
+            raise InputError(f"Flipped bit must be in the Program's {len(self.program.memory)} bytes, not {self.corrupt}")
+        memory = bytearray(self.program.memory)
+        memory[offset] ^= 1 << bit
+        return bytes(memory)
+
+
+class _MemoryImage:
+    """The simulated memory's content, region after region."""
+
+    def __init__(self) -> None:
+        self.data = bytearray(PROGRAM_BASE)
+        self._known: dict[bytes, int] = {}
+
+    def _align(self) -> int:
+        self.data += bytes(-len(self.data) % ALIGNMENT)
+        return len(self.data)
+
+    def add(self, content: bytes) -> int:
+        """Address of ``content``, once for equal contents."""
+        if content not in self._known:
+            self._known[content] = self._align()
+            self.data += content
+        return self._known[content]
+
+    def reserve(self, size: int) -> int:
+        """Address of ``size`` bytes of ones, so that a record that was not written is no zero record."""
+        address = self._align()
+        self.data += b"\xff" * size
+        return address
+
+
+def _sources_digest() -> str:
+    """Digest of the hw package: whatever decides the generated Verilog."""
+    root = Path(hw.__file__).parent
+    files = sorted(root.rglob("*.py"))
+    return digest(*(part for file in files for part in (str(file.relative_to(root)), file.read_bytes())))
+
+
+def accelerator_verilog(config: AcceleratorConfig) -> Path:
+    """The machine's Verilog as a file in the build cache, generated when the hw package or the configuration is new."""
+
+    def build(directory: Path) -> None:
+        from hw.accelerator import generate_verilog
+
+        (directory / "accelerator.v").write_text(generate_verilog(config))
+
+    key = f"accelerator-{digest(_sources_digest(), repr(config))}"
+    return cached_directory(cache_root() / "verilog", key, build) / "accelerator.v"
+
+
+@lru_cache(maxsize=32)
+def build_simulation(
+    config: AcceleratorConfig,
+    machine: Callable[[AcceleratorConfig], Path] = accelerator_verilog,
+    capacity_bytes: int = LEAST_CAPACITY,
+) -> tuple[Path, float]:
+    """Build the fast simulation of a configuration, or find it in the cache.
+
+    Args:
+        config: The machine.
+        machine: Gives the file with the module ``accelerator``.
+        capacity_bytes: Most bytes of its memory.
+
+    Returns:
+        The executable, and the seconds it took to build or find it.
+
+    Raises:
+        BuildError: When Verilator or the compiler refuses the design.
+    """
+    started = time.perf_counter()
+    source = machine(config)
+    with tempfile.TemporaryDirectory(prefix="pivot-top-") as directory:
+        top = Path(directory) / "fast_top.sv"
+        top.write_text(fast_top(config, capacity_bytes))
+        executable = verilate([top, MEMORY_MODEL, source], "fast_top", optimization="-O2", arguments=["-O3"])
+    return executable, time.perf_counter() - started
+
+
+def _registers(job: Job, memory: _MemoryImage) -> tuple[dict[str, int], int]:
+    """Register values of a job whose Program and images are now in memory, and its records' address."""
+    program, flat = job.program, check_images(job.program, job.images)
+    content = job.program_bytes()
+    rows = np.zeros((len(flat), program.image_stride), np.int8)
+    rows[:, : program.image_bytes] = flat
+    low, high = program.path_masks if job.path_masks is None else job.path_masks
+    program_base, image_base = memory.add(content), memory.add(rows.tobytes())
+    result = memory.reserve(len(flat) * program.record_stride)
+    registers = {
+        "program_base": program_base,
+        "program_bytes": len(content),
+        "descriptor_count": program.descriptor_count,
+        "image_base": image_base,
+        "image_stride": program.image_stride,
+        "image_count": len(flat),
+        "result_base": result,
+        "result_stride": program.record_stride,
+        "path_mask_low": low,
+        "path_mask_high": high,
+        "threshold": program.threshold if job.threshold is None else job.threshold,
+        "deadline": job.deadline or 0,
+    }
+    return registers | dict(job.registers), result
+
+
+def _run_result(job: Job, answer: dict, records: bytes, build_wall_s: float) -> RunResult:
+    """What the bench and the records say of one job."""
+    fields = decode_records(job.program, records, min(answer["images_done"], len(job.images)))
+    fields.pop("top1"), fields.pop("classes")
+    status = answer["status"]
+    return RunResult(
+        **fields,
+        error=Error(status >> 8 & 0xFF),
+        error_descriptor=status >> 16,
+        counters=answer["counters"],
+        wall_s=answer["wall_s"],
+        build_wall_s=build_wall_s,
+    )
+
+
+class RtlDevice:
+    """Simulated RTL of one configuration; built at the first run.
+
+    Args:
+        config: The machine.
+        timeout_s: Wall-clock seconds after which a simulation is killed.
+        machine: Gives the file with the module ``accelerator``; the generated one by default.
+    """
+
+    def __init__(
+        self,
+        config: AcceleratorConfig,
+        *,
+        timeout_s: float = 3600.0,
+        machine: Callable[[AcceleratorConfig], Path] = accelerator_verilog,
+    ) -> None:
+        self.config = config
+        self.timeout_s = timeout_s
+        self.machine = machine
+
+    def run(
+        self,
+        program: Program,
+        images: np.ndarray,
+        *,
+        memory_timing: MemoryTiming | None = None,
+        path_masks: tuple[int, int] | None = None,
+        threshold: int | None = None,
+        deadline: int | None = None,
+        corrupt: tuple[int, int] | None = None,
+    ) -> RunResult:
+        """Run a batch; see `hw.device.Device` and `Job`.
+
+        Raises:
+            InputError: When images, Program and configuration do not fit each other.
+            BuildError: When the simulation cannot be built.
+            BenchFailure: When the machine never raises its interrupt, or breaks AXI's rules.
+        """
+        job = Job(program=program, images=images, path_masks=path_masks, threshold=threshold, deadline=deadline, corrupt=corrupt)
+        return self.run_jobs([job], memory_timing=memory_timing)[0]
+
+    def run_jobs(
+        self, jobs: Sequence[Job], *, memory_timing: MemoryTiming | None = None, max_cycles: int = MAX_CYCLES
+    ) -> list[RunResult]:
+        """Run several batches one after the other on one simulated machine; after an error it gets a soft reset.
+
+        Args:
+            jobs: The batches.
+            memory_timing: Of the simulated memory.
+            max_cycles: Cycles after which a batch without an interrupt is a failure.
+
+        Raises:
+            As `run`.
+        """
+        for job in jobs:
+            if job.program.config != self.config:
+                raise InputError(f"Program must be compiled for {self.config}, not {job.program.config}")
+        memory = _MemoryImage()
+        registers, results = zip(*(_registers(job, memory) for job in jobs), strict=True)
+        memory.data += bytes(-len(memory.data) % ALIGNMENT)
+        # Powers of two, so that few builds serve all Programs.
+        capacity = max(LEAST_CAPACITY, 1 << (len(memory.data) - 1).bit_length())
+        executable, build_wall_s = build_simulation(self.config, self.machine, capacity)
+        with tempfile.TemporaryDirectory(prefix="pivot-run-") as name:
+            directory = Path(name)
+            (directory / "memory.bin").write_bytes(memory.data)
+            (directory / "job.json").write_text(json.dumps({"runs": registers, "max_cycles": max_cycles}))
+            plusargs = [
+                f"+memory={directory / 'memory.bin'}",
+                f"+dump={directory / 'dump.bin'}",
+                "+dump_offset=0",
+                f"+dump_bytes={len(memory.data)}",
+                *(memory_timing or MemoryTiming()).plusargs,
+            ]
+            files = {"PIVOT_JOB": str(directory / "job.json"), "PIVOT_RESULT": str(directory / "result.json")}
+            run_bench(
+                executable, "fast_top", "sim.bench_program", plusargs=plusargs, env=files, cwd=directory,
+                timeout_s=self.timeout_s,
+            )  # fmt: skip
+            answers = json.loads((directory / "result.json").read_text())
+            dump = (directory / "dump.bin").read_bytes()
+        return [
+            _run_result(job, answer, dump[address:], build_wall_s)
+            for job, answer, address in zip(jobs, answers, results, strict=True)
+        ]
