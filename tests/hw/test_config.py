@@ -1,0 +1,53 @@
+import pytest
+
+from hw.errors import InputError
+from hw.presets import PRESETS, find_preset
+
+
+def test_derived_values_of_the_flagship():
+    config = PRESETS["zcu102"]
+    assert config.macs_per_cycle == 33 * 16 * 8
+    assert config.pairs == 8
+    assert config.max_tokens >= 197  # DeiT
+    assert config.columns_per_beat == 2  # a 16-byte beat holds two 8-byte weight words
+    assert config.groups_per_port * config.weight_ports * config.columns_per_beat >= config.cols
+
+
+@pytest.mark.parametrize(
+    ("cols", "depth", "expected"),
+    [(4, 4, 1), (16, 8, 2), (12, 8, 2), (5, 3, 3), (1, 8, 1), (9, 1, 9), (3, 8, 2)],
+)
+def test_key_words_per_tile_is_the_most_words_that_a_tile_touches(cols, depth, expected):
+    config = PRESETS["nano"].with_fields(f"cols={cols},depth={depth}")
+    touched = max((tile * cols + cols - 1) // depth - tile * cols // depth + 1 for tile in range(depth))
+    assert config.key_words_per_tile == touched == expected
+
+
+def test_weight_port_bytes_are_whole_beats():
+    config = PRESETS["nano"].with_fields("rows=3,cols=5,depth=3,weight_ports=2")
+    size = config.weight_port_bytes(7, 2)
+    assert size % config.axi_bytes == 0
+    assert 0 <= size - 7 * 2 * config.groups_per_port * config.columns_per_beat * 3 < config.axi_bytes
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        ("rows=0", "rows must be a positive integer, not 0"),
+        ("rows=65", "rows must be between 1 and 64, not 65"),
+        ("rows", "--set takes field=value"),
+        ("colour=3", "--set takes field=value with a field of"),
+        ("rows=two", "--set rows must be an integer, not 'two'"),
+        ("norm_elements=3", r"norm_elements must divide depth \(4\), not 3"),
+        ("axi_bytes=12", "axi_bytes must be 8, 16, 32 or 64, not 12"),
+        ("axi_bytes=64,burst_beats=128", "burst_beats times axi_bytes must be at most 4096, not 8192"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_with_the_reason(assignments, message):
+    with pytest.raises(InputError, match=message):
+        PRESETS["nano"].with_fields(assignments)
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match="preset must be one of nano, zcu102.*, not 'mega'"):
+        find_preset("mega")
