@@ -50,7 +50,7 @@ class Counters(wiring.Component):
             }
         )
 
-    def elaborate(self, platform) -> Module:  # noqa: D102
+    def elaborate(self, platform) -> Module:
         m = Module()
         beat_bytes = self._config.axi_bytes
         increments = {

@@ -10,7 +10,7 @@ from hw import isa
 from hw.config import TABLE_ENTRIES, AcceleratorConfig
 from hw.isa import Error, Opcode, Post
 
-CHECK_CYCLES = {Opcode.END: 2, Opcode.GATE: 2, Opcode.NORM: 8, Opcode.LOAD: 30, Opcode.GEMM: 26}
+CHECK_CYCLES = {Opcode.END: 2, Opcode.GATE: 2, Opcode.NORM: 8, Opcode.LOAD: 32, Opcode.GEMM: 26}
 """Most cycles from `start` to `done` of a good descriptor."""
 
 _WIDE = 34
@@ -40,7 +40,7 @@ class DescriptorCheck(wiring.Component):
     """One descriptor at a time, at most CHECK_CYCLES; an error ends the check at once.
 
     Members:
-        start: one cycle high; `descriptor` and `program_bytes` stay until `done`.
+        start: one cycle high; `descriptor`, `program_bytes` and `image_bytes` (what a LOAD may read) stay until `done`.
         done: one cycle high, with `code`, an `isa.Error` or 0.
     """
 
@@ -51,6 +51,7 @@ class DescriptorCheck(wiring.Component):
                 "start": In(1),
                 "descriptor": In(isa.DESCRIPTOR_BYTES * 8),
                 "program_bytes": In(32),
+                "image_bytes": In(32),
                 "done": Out(1),
                 "code": Out(8),
             }
@@ -255,7 +256,9 @@ class DescriptorCheck(wiring.Component):
         residual = load.target == isa.Target.RESIDUAL
         word_bytes = Mux(residual, 2 * config.depth, config.depth)
         bank_bytes = Mux(residual, config.residual_words * 2 * config.depth, config.activation_words * config.depth)
+        memory_bytes = Mux((load.flags & isa.FLAG_IMAGE) != 0, self.image_bytes, self.program_bytes)
         return [
+            _Step(a=load.address, b=1, c=1, limit=memory_bytes, code=Error.ADDRESS),
             _Step(a=load.tokens_inner, b=load.tokens_outer, c=load.first_row, keep="partial"),
             _Step(a=load.first_row_tile, b=config.rows, c=partial, limit=config.max_tokens, divide=True),
             _Step(a=load.segments, b=load.segment_bytes, keep="extra"),

@@ -71,6 +71,7 @@ class Fetch(wiring.Component):
             self.command.payload.beats.eq(self.settings.descriptor_count[:16] * beats),
             check.descriptor.eq(descriptor),
             check.program_bytes.eq(self.settings.program_bytes),
+            check.image_bytes.eq(self.settings.image_stride),
             dispatch.descriptor.eq(descriptor),
             dispatch.index.eq(index),
             dispatch.settings.eq(self.settings),

@@ -75,7 +75,7 @@ class Gate(wiring.Component):
         entropy = EXPONENT_TABLE[leading - EXP_FRACTION] + LOG_TABLE[mantissa] + weighted // total
         return entropy, logits.argmax(axis=-1)
 
-    def elaborate(self, platform) -> Module:  # noqa: D102
+    def elaborate(self, platform) -> Module:
         m = Module()
         classes = self._config.classes
         logits = memory.Memory(shape=signed(numerics.LOGIT_WIDTH), depth=classes, init=[])

@@ -51,7 +51,7 @@ class Registers(wiring.Component):
             }
         )
 
-    def elaborate(self, platform) -> Module:  # noqa: D102
+    def elaborate(self, platform) -> Module:
         m = Module()
         written = {name: Signal(32, name=name) for name, access, _ in isa.REGISTERS if access == "rw"}
         read_only = {

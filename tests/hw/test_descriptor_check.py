@@ -97,6 +97,10 @@ CASES = [
     (load(target=Target.RESIDUAL, base=32 - 9 - 2), 0),
     (load(target=Target.RESIDUAL, base=32 - 9 - 1), Error.BUFFER),
     (load(segments=0xFFFF, segment_bytes=0xFFFF), Error.BUFFER),
+    (load(address=PROGRAM_BYTES - 1), 0),
+    (load(address=PROGRAM_BYTES), Error.ADDRESS),
+    (load(flags=isa.FLAG_IMAGE, address=99), 0),
+    (load(flags=isa.FLAG_IMAGE, address=100), Error.ADDRESS),
     (norm(), 0),
     (norm(channels=13), Error.FIELD),
     (norm(channels=8), Error.FIELD),
@@ -119,6 +123,7 @@ def simulate(cases):
 
     async def testbench(ctx):
         ctx.set(dut.program_bytes, PROGRAM_BYTES)
+        ctx.set(dut.image_bytes, 100)
         for encoded in cases:
             ctx.set(dut.descriptor, int.from_bytes(encoded, "little"))
             ctx.set(dut.start, 1)
