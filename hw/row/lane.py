@@ -31,12 +31,13 @@ def byte_write(config: AcceleratorConfig) -> data.StructLayout:
 
 
 def logit(config: AcceleratorConfig) -> data.StructLayout:
-    """A logit on its way to the gate; ``last`` comes with the tile's last column whether that one is ``valid`` or not."""
+    """A logit on its way to the gate; ``last`` comes with the tile's last column, ``valid`` or not."""
     return data.StructLayout({"valid": 1, "last": 1, "value": signed(numerics.LOGIT_WIDTH)})
 
 
 _PASSAGE = (
-    "first", "last", "enabled", "start", "post", "table_slot", "row_tile", "address", "element", "tokens_left", "kv_index"
+    "first", "last", "enabled", "start", "post", "table_slot", "row_tile", "address", "element", "tokens_left",
+    "kv_index",
 )  # fmt: skip
 _OPERANDS = 1  # cycle in which the requantizer takes its operands
 _VALUE = _OPERANDS + REQUANTIZER_LATENCY  # cycle in which the requantized value is there
@@ -44,16 +45,17 @@ _RESIDUAL_READ = _VALUE - 1 - RESIDUAL_READ_LATENCY  # one more for the choice o
 
 
 class Lane(wiring.Component):
-    """Requantizes one column a cycle and takes it where ``token.post`` says. All outputs but the lookups are registered.
+    """Requantizes one column a cycle and takes it where ``token.post`` says. Its writes are registered.
 
-    Every memory write is asserted `LANE_LATENCY` - 1 cycles after the token, so a read `LANE_LATENCY` cycles after it sees the
-    data; the row maximum can be looked up from then on, too. An element of the residual must not come again within 5 cycles.
-    KEY: address and element of a token without ``enabled`` go on counting.
+    Every memory write is asserted `LANE_LATENCY` - 1 cycles after the token, so a read `LANE_LATENCY` cycles after it
+    sees the data; the row maximum can be looked up from then on, too. An element of the residual must not come again
+    within 5 cycles. KEY: address and element go on counting in tokens that are not ``enabled``.
 
     Members:
         column: In, signed `accumulator_width`, with its ``token``.
         token: In, `lane_token`.
-        reciprocal_row_tile: Out, row tile to look up, one cycle after the token; ``quotient`` and ``exponent``: In, same cycle.
+        reciprocal_row_tile: Out, row tile to look up, one cycle after the token.
+        quotient, exponent: In (unsigned 17 and 5), in the cycle of the lookup.
         table_write: In, `table_write`; entries for exp are not the lane's.
         activation_write: Out, `byte_write`.
         residual_read: Out, `residual_read`; residual_word: In, `RESIDUAL_READ_LATENCY` cycles later.
@@ -197,8 +199,8 @@ class Lane(wiring.Component):
             assembly.column.byte.eq(byte),
             self.collector.eq(assembly.word),
         ]
-        m.d.comb += [row_maximum.column[name].eq(now[name]) for name in ("start", "first", "last", "enabled", "row_tile")]
-        m.d.comb += [assembly.column[name].eq(now[name]) for name in ("first", "last", "enabled", "element", "address")]
+        for component, own in ((row_maximum, ("start", "row_tile")), (assembly, ("element", "address"))):
+            m.d.comb += [component.column[name].eq(now[name]) for name in ("first", "last", "enabled", *own)]
         m.d.sync += [
             self.activation_write.valid.eq(valid & now.enabled & to_bank),
             self.activation_write.address.eq(now.address),

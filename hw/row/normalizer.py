@@ -28,7 +28,7 @@ def masked_write(config: AcceleratorConfig) -> data.StructLayout:
 
 
 class Normalizer(wiring.Component):
-    """``saturate8(rounding_shift((16 * x - mean) * quotient, shift + exponent))`` of ``norm_elements`` elements a cycle.
+    """``saturate8(rounding_shift((16 * x - mean) * quotient, shift + exponent))``, ``norm_elements`` elements a cycle.
 
     Elements beyond ``channels`` are normalised like the others: their weights are zero.
 
@@ -69,9 +69,10 @@ class Normalizer(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        passage = data.StructLayout({name: self.token.shape()[name].shape for name in ("destination", "group", "shift")})
+        names = ("destination", "group", "shift")
+        passage = data.StructLayout({name: self.token.shape()[name].shape for name in names})
         stages, valids = [Signal(passage, name="passage0")], [self.token.valid]
-        m.d.comb += [stages[0][name].eq(self.token[name]) for name in ("destination", "group", "shift")]
+        m.d.comb += [stages[0][name].eq(self.token[name]) for name in names]
         for cycle in range(1, RESIDUAL_READ_LATENCY + REQUANTIZER_LATENCY + 1):
             stages.append(Signal(passage, name=f"passage{cycle}", reset_less=True))
             valids.append(Signal(name=f"valid{cycle}"))
@@ -84,7 +85,7 @@ class Normalizer(wiring.Component):
         arrived, written = stages[RESIDUAL_READ_LATENCY], stages[-1]
         elements = self.config.norm_elements
         group = Signal(data.ArrayLayout(signed(numerics.RESIDUAL_WIDTH), elements))
-        m.d.comb += group.eq(self.residual_word.as_value().word_select(arrived.group, elements * numerics.RESIDUAL_WIDTH))
+        m.d.comb += group.eq(self.residual_word.as_value().word_select(arrived.group, len(group.as_value())))
         values = []
         for element in range(elements):
             m.submodules[f"requantizer{element}"] = requantizer = Requantizer()

@@ -28,8 +28,8 @@ def reciprocal_start(config: AcceleratorConfig) -> data.StructLayout:
 class Reciprocal(wiring.Component):
     """Divides ``multiplier`` by a row sum and keeps (quotient, exponent) per row tile.
 
-    Started in cycle t, the result can be read from cycle t + `DIVIDE_LATENCY` + 1 on: the lane, which reads one cycle after its
-    token, may get the token at t + `DIVIDE_LATENCY`. Starts are at least `DIVIDE_LATENCY` + 1 cycles apart.
+    Started in cycle t, the result can be read from cycle t + `DIVIDE_LATENCY` + 1 on: the lane, which reads one cycle
+    after its token, may get the token at t + `DIVIDE_LATENCY`. Starts are at least `DIVIDE_LATENCY` + 1 cycles apart.
 
     Members:
         start: In, `reciprocal_start`.

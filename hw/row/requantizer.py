@@ -13,7 +13,7 @@ _SUM_WIDTH = 27  # the wide operand of a DSP48E2, behind its pre-adder
 _PRODUCT_WIDTH = 44
 
 
-class Saturation(enum.Enum, shape=2):
+class Saturation(enum.Enum, shape=2):  # type: ignore[call-arg]  # amaranth is untyped
     """Width that a value is saturated to."""
 
     BYTE = 0

@@ -42,7 +42,8 @@ def word_write(config: AcceleratorConfig) -> data.StructLayout:
 
 
 class ResidualBank(wiring.Component):
-    """``residual_words`` words of ``depth`` int16: one read and one write per cycle, each with two users that never meet.
+    """``residual_words`` words of ``depth`` int16: one read and one write per cycle, each with two users that never
+    meet.
 
     A read in the cycle of a write to the same word returns the old word; from the next cycle on, the new one.
 

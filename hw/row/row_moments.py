@@ -15,7 +15,7 @@ SQUARE_SUM_WIDTH = 44
 
 
 def statistics_update(config: AcceleratorConfig) -> data.StructLayout:
-    """One residual element from the lane; columns that do not exist carry 0 and count for ``first`` and ``last`` alone."""
+    """One residual element from the lane; columns that do not exist carry 0: only ``first`` and ``last`` count."""
     return data.StructLayout(
         {
             "valid": 1,
@@ -29,8 +29,8 @@ def statistics_update(config: AcceleratorConfig) -> data.StructLayout:
 
 
 class RowMoments(wiring.Component):
-    """Sums per row tile: they begin anew at ``first`` with ``start``, go on from the kept ones at ``first`` without, and are kept
-    at ``last``. An update in cycle t can be looked up from cycle t + 2 on.
+    """Sums per row tile: they begin anew at ``first`` with ``start``, go on from the kept ones at ``first`` without,
+    and are kept at ``last``. An update in cycle t can be looked up from cycle t + 2 on.
 
     Members:
         update: In, `statistics_update`.

@@ -26,10 +26,11 @@ _ROOT = _SQUARE + SUM_STEPS
 class RowStatistics(wiring.Component):
     """Sum and sum of squares per row tile, and the serial unit that turns them into what normalises a row.
 
-    An update in cycle t counts for a token from cycle t + 1 on. The unit is started by ``token.statistics`` and takes mean
-    (fraction of 4 bits), V = n * square sum - sum^2 + epsilon, its root and the quotient, one bit a cycle, without a DSP; a token
-    with ``capture``, `STATISTICS_LATENCY` cycles later at the earliest, brings them to the outputs from 2 cycles after itself until
-    2 cycles after the next capture. The next start may come with the capture, but not before it. ``inverse_shift`` is at least 4.
+    An update in cycle t counts for a token from cycle t + 1 on. The unit is started by ``token.statistics`` and takes
+    mean (fraction of 4 bits), V = n * square sum - sum^2 + epsilon, its root and the quotient, one bit a cycle, without
+    a DSP. A token with ``capture``, `STATISTICS_LATENCY` cycles later at the earliest, brings them to the outputs: from
+    2 cycles after itself until 2 cycles after the next capture. The next start may come with the capture, but not
+    before it. ``inverse_shift`` is at least 4.
 
     Members:
         update: In, `statistics_update`.
@@ -59,7 +60,8 @@ class RowStatistics(wiring.Component):
         Arguments:
             residual: int16 [..., n]; elements beyond ``channels`` are 0.
             channels: n of the formula, 1 to 4095.
-            inverse, inverse_shift: ``inverse * 2^-inverse_shift`` is 1 / n.
+            inverse: mantissa of 1 / n, in [2^15, 2^16).
+            inverse_shift: ``inverse * 2^-inverse_shift`` is 1 / n.
             epsilon: n^2 * epsilon in squared residual units, at least 1.
             multiplier: numerator of the quotient.
 

@@ -28,10 +28,15 @@ def exp_table(scale: float) -> np.ndarray:
 
 
 def gelu_table(scale_in: float, scale_out: float, zero_point_out: int) -> np.ndarray:
-    """GELU (with erf) of every int8 code; entry ``code + 128`` is ``saturate8(round(gelu(code * scale_in) / scale_out) +
-    zero_point_out)``.
+    """GELU (with erf) of every int8 code.
+
+    Arguments:
+        scale_in: real value of one unit of the code.
+        scale_out: real value of one unit of an entry.
+        zero_point_out: entry that stands for 0.
 
     Returns:
+        Entry ``code + 128`` is ``saturate8(round(gelu(code * scale_in) / scale_out) + zero_point_out)``,
         int8 [256].
     """
     x = (np.arange(TABLE_ENTRIES) - TABLE_ENTRIES // 2) * scale_in
@@ -40,7 +45,7 @@ def gelu_table(scale_in: float, scale_out: float, zero_point_out: int) -> np.nda
 
 
 class Table(wiring.Component):
-    """2 slots x 256 entries of ``width`` bits in distributed RAM; reads are combinational, a write shows the next cycle.
+    """2 slots x 256 entries of ``width`` bits in distributed RAM, read combinationally; a write shows the next cycle.
 
     Arguments:
         width: bits of an entry.

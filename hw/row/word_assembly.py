@@ -9,7 +9,7 @@ from hw.tokens import collector_word, index_width
 
 
 def word_column(config: AcceleratorConfig) -> data.StructLayout:
-    """One byte on its way into a word of K (byte ``element`` of it) or of V (``value``: byte number of columns since ``first``)."""
+    """One byte on its way into a word: of K its byte ``element``, of V (``value``) the byte numbered like the column."""
     return data.StructLayout(
         {
             "valid": 1,
@@ -29,11 +29,12 @@ def word_column(config: AcceleratorConfig) -> data.StructLayout:
 class WordAssembly(wiring.Component):
     """Gathers enabled bytes; a word leaves at its last byte (K) and at the tile's last column, if it holds any.
 
-    A K word's address is that of the column that completes it: address and element go on counting where columns do not exist.
+    A K word has the address of the column that completes it: address and element go on counting where columns do not
+    exist.
 
     Members:
         column: In, `word_column`.
-        word: Out, `collector_word`, the cycle after the completing column; bytes outside ``mask`` are left over from before.
+        word: Out, `collector_word`, the cycle after the completing column; bytes outside ``mask`` are left over.
     """
 
     def __init__(self, config: AcceleratorConfig):
