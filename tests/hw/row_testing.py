@@ -1,8 +1,14 @@
-"""A clocked simulation of one row component, ended by its bench or by a watchdog."""
+"""A clocked simulation of one row component, and a driver that issues GEMMs to a `RowStack` as early as `Timing` allows."""
 
+from collections import defaultdict
+
+import numpy as np
 from amaranth.sim import Simulator
 
-from hw.config import AcceleratorConfig
+from hw.config import AcceleratorConfig, ceil_div
+from hw.isa import Post, Target
+from hw.row.row_stack import RowStack
+from hw.timing import FEED_LATENCY, NORM_LATENCY, STATISTICS_LATENCY, Timing
 
 
 def small_config(**changes: int) -> AcceleratorConfig:
@@ -28,3 +34,178 @@ def simulate(component, bench, *, cycles: int = 20_000) -> None:
     simulator.add_testbench(watched)
     simulator.run_until(cycles * 1e-6)
     assert finished, f"bench did not end within {cycles} cycles"
+
+
+def identity_scale(columns: int) -> dict:
+    """Requantization that changes nothing."""
+    return dict(bias=np.zeros(columns, int), multiplier=np.full(columns, 1 << 15), shift=np.full(columns, 15))
+
+
+class StackDriver:
+    """Tokens of a `RowStack` by cycle, and what came of them.
+
+    Attributes:
+        logits: drained logits, in order.
+        kv: {(bank, word, byte): int8} that the collector delivered.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        self.timing = Timing(config)
+        self.stack = RowStack(config, shared=False)
+        self.events = defaultdict(dict)  # cycle -> port -> fields
+        self.weights = defaultdict(dict)  # cycle -> column -> word
+        self.cycle = 0  # first cycle that the next command may use
+        self.last = self.interval = 0  # last feed token, and how far the next one's must be behind it
+        self.settled = 0
+        self.logits: list[int] = []
+        self.kv: dict[tuple[int, int, int], int] = {}
+
+    def wait(self) -> None:
+        """Issue nothing before all that was issued has settled."""
+        self.cycle = max(self.cycle, self.settled)
+
+    def load(self, values: np.ndarray, base: int, target: Target) -> None:
+        """Write tokens [tokens, channels] to the banks in dense order."""
+        self.wait()
+        config = self.config
+        words = ceil_div(values.shape[1], config.depth)
+        width = 16 if target == Target.RESIDUAL else 8
+        for t, token in enumerate(values):
+            padded = np.zeros(words * config.depth, int)
+            padded[: len(token)] = token
+            for w, word in enumerate(padded.reshape(words, config.depth)):
+                packed = sum((int(x) & ((1 << width) - 1)) << (width * k) for k, x in enumerate(word))
+                address = base + (t // config.rows) * words + w
+                self.events[self.cycle]["load"] = dict(
+                    valid=1, target=target.value, rows_left=t % config.rows, address=address, data=packed
+                )
+                self.cycle += 1
+        self.settled = self.cycle + config.rows
+
+    def table(self, entries: np.ndarray, slot: int, exponential: bool) -> None:
+        """Write a table of 256 entries."""
+        for index, entry in enumerate(entries):
+            fields = dict(valid=1, exponential=int(exponential), slot=slot, index=index, data=int(entry) & 255)
+            self.events[self.cycle]["table_write"] = fields
+            self.cycle += 1
+        self.settled = max(self.settled, self.cycle + self.config.rows)
+
+    def norm(self, source: int, base: int, words: int, row_tiles: int, **fields: int) -> None:
+        """Normalise row tiles, one after the other."""
+        self.wait()
+        groups = self.config.depth // self.config.norm_elements
+        for tile in range(row_tiles):
+            self.events[self.cycle]["norm"] = dict(statistics=1, row_tile=tile, **fields)
+            self.cycle += STATISTICS_LATENCY
+            for step in range(words * groups):
+                offset = tile * words + step // groups
+                self.events[self.cycle]["norm"] = dict(
+                    valid=1, capture=int(step == 0), source=source + offset, group=step % groups,
+                    destination=base + offset, shift=fields["shift"],
+                )  # fmt: skip
+                self.cycle += 1
+        self.settled = self.cycle + NORM_LATENCY + self.config.rows
+
+    def gemm(self, weights: np.ndarray, source: int, base: int, tokens: int, post: Post, scale: dict, **options) -> None:
+        """Issue a product with weights [K, N]; options: stride (of the destination), element, table_slot (both sides),
+        exponential, multiplier (of the reciprocal)."""
+        config = self.config
+        k, columns = weights.shape
+        stride = options.get("stride", ceil_div(columns, config.depth))
+        for n in range(ceil_div(columns, config.cols)):
+            padded = np.zeros((ceil_div(k, config.depth) * config.depth, config.cols), int)
+            block = weights[:, n * config.cols : (n + 1) * config.cols]
+            padded[:k, : block.shape[1]] = block
+            for i in range(ceil_div(tokens, config.rows)):
+                self._feed_tile(padded, k, n, i, source, options)
+                self._drain_tile(n, i, columns, base, stride, tokens, post, scale, options)
+                self.interval = self.timing.drain_interval(post, bool(options.get("exponential")) and n == 0)
+                self.settled = max(self.settled, self.last + self.timing.settle(post))
+
+    def _feed_tile(self, weights, k, n, i, source, options) -> None:
+        config = self.config
+        k_words = len(weights) // config.depth
+        start = max(self.cycle, self.last + self.interval - k_words + 1)
+        for word in range(k_words):
+            self.events[start + word]["feed"] = dict(
+                valid=1, first=int(word == 0), last=int(word == k_words - 1),
+                exponential=int(options.get("exponential", 0)), reciprocal=int(n == 0),
+                table_slot=options.get("table_slot", 0), address=source + i * k_words + word,
+                elements=min(config.depth, k - word * config.depth), row_tile=i, multiplier=options.get("multiplier", 0),
+            )  # fmt: skip
+            for c in range(config.cols):
+                elements = weights[word * config.depth : (word + 1) * config.depth, c]
+                self.weights[start + word + FEED_LATENCY + c // 2][c] = [int(x) for x in elements]
+        self.last = start + k_words - 1
+        self.cycle = self.last + 1
+
+    def _drain_tile(self, n, i, columns, base, stride, tokens, post, scale, options) -> None:
+        config, token = self.config, i * self.config.rows
+        index, kv_stride = 0, 0
+        if post == Post.KEY:
+            start, index, kv_stride = base + (token // config.cols) * stride, token % config.cols, stride
+        elif post == Post.VALUE:
+            start, index, kv_stride = base + n * stride + token // config.depth, token % config.depth, 1
+        else:
+            start = base + i * stride
+        for c in range(config.cols):
+            channel = n * config.cols + c
+            position = options.get("element", 0) + channel
+            parameters = {name: int(values[min(channel, columns - 1)]) for name, values in scale.items()}
+            self.events[self.last + self.timing.drain_latency + c]["lane"] = dict(
+                valid=1, first=int(c == 0), last=int(c == config.cols - 1), enabled=int(channel < columns),
+                start=int(n == 0), exponential=int(options.get("exponential", 0)), post=post.value,
+                table_slot=options.get("table_slot", 0), row_tile=i,
+                address=start if post == Post.VALUE else start + position // config.depth,
+                element=position % config.depth, tokens_left=max(0, tokens - token), kv_index=index, kv_stride=kv_stride,
+                **parameters,
+            )  # fmt: skip
+
+    def read_out(self, source: int, channels: int, tokens: int) -> np.ndarray:
+        """Run all that was issued, then a product with the identity that brings activations [tokens, channels] out as K."""
+        self.wait()
+        config = self.config
+        stride = ceil_div(channels, config.depth)
+        identity = np.eye(channels, dtype=int)
+        self.gemm(identity, source, 0, tokens, Post.KEY, identity_scale(channels), stride=stride)
+        self.run()
+        return np.array(
+            [
+                [self.kv[t % config.cols, (t // config.cols) * stride + d // config.depth, d % config.depth] for d in range(channels)]
+                for t in range(tokens)
+            ]
+        )
+
+    def run(self) -> None:
+        """Simulate to the cycle in which all has settled."""
+        simulate(self.stack, self._bench)
+
+    async def _bench(self, ctx) -> None:
+        ports = {name: getattr(self.stack, name) for name in ("feed", "lane", "load", "norm", "table_write")}
+        active: set[str] = set()
+        for cycle in range(self.settled):
+            events = self.events.get(cycle, {})
+            for name in active - set(events):
+                ctx.set(ports[name], {})
+            for name, fields in events.items():
+                ctx.set(ports[name], fields)
+            active = set(events)
+            for column, word in self.weights.get(cycle, {}).items():
+                ctx.set(self.stack.weights[column], word)
+            self._observe(ctx)
+            await ctx.tick()
+
+    def _observe(self, ctx) -> None:
+        logit = ctx.get(self.stack.logits)
+        if logit.valid:
+            self.logits.append(logit.value)
+        word = ctx.get(self.stack.collector)
+        if not word.valid:
+            return
+        for place in range(max(self.config.cols, self.config.depth)):
+            if word.mask >> place & 1:
+                byte = ((word.data >> (8 * place) & 255) ^ 128) - 128
+                key = (place, word.address, word.index) if word.value else (word.index, word.address, place)
+                assert key not in self.kv
+                self.kv[key] = byte

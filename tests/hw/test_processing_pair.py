@@ -103,7 +103,7 @@ def test_tiles_back_to_back(cols, depth, corners, rng):
     drained, lasts = run_tiles(config, tiles)
 
     expected = []
-    for (activations, weights), last in zip(tiles, lasts):
+    for (activations, weights), last in zip(tiles, lasts, strict=True):
         sums = np.einsum("kd,kcd->c", activations.astype(np.int64), weights.astype(np.int64))
         expected += [(last + PAIR_LATENCY + config.pairs + c, int(sums[c])) for c in range(cols)]
     assert drained == expected

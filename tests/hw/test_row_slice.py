@@ -1,0 +1,168 @@
+import numpy as np
+import pytest
+
+from hw import numerics
+from hw.config import ceil_div
+from hw.isa import Post, Target
+from hw.numerics import normalized_divide, requantize
+from hw.row.feed import Feed
+from hw.row.lane import Lane
+from hw.row.normalizer import LayerNorm
+from hw.row.processing_pair import ProcessingPair
+from hw.row.row_stack import RowStack, shared_modules
+from hw.row.table import exp_table, gelu_table
+from hw.verilog import to_rtlil, to_verilog
+from tests.hw.row_testing import StackDriver, identity_scale, small_config
+
+SHAPES = [dict(), dict(rows=3, cols=1, depth=1), dict(rows=1, cols=4, depth=3), dict(rows=3, cols=2, depth=4, norm_elements=2)]
+
+
+def random_scale(rng, columns, k):
+    """Per-channel requantization that brings K products into int8, with some saturation."""
+    return dict(
+        bias=rng.integers(-2000, 2000, columns),
+        multiplier=rng.integers(1 << 15, 1 << 16, columns),
+        shift=np.full(columns, 22 + int(np.log2(k + 1) / 2)),
+    )
+
+
+def int8(rng, *shape):
+    return rng.integers(-128, 128, shape).astype(np.int8)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("k, columns", [(5, 7), (1, 3)])
+def test_requantized_gemm(shape, k, columns, rng):
+    config = small_config(**shape, activation_words=64, kv_words=64)
+    tokens = 2 * config.rows - (config.rows > 1)
+    driver = StackDriver(config)
+    activations, weights = int8(rng, tokens, k), int8(rng, k, columns)
+    scale = random_scale(rng, columns, k)
+    base = 2 * ceil_div(k, config.depth)
+    driver.load(activations, 0, Target.ACTIVATION)
+    driver.wait()
+    driver.gemm(weights, 0, base, tokens, Post.REQUANT, scale)
+    expected = requantize(ProcessingPair.model(activations, weights), **scale, width=8)
+    np.testing.assert_array_equal(driver.read_out(base, columns, tokens), expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_attention(shape, rng):
+    """Scores, row maxima, exp feed, sums, reciprocals: the least intervals throughout."""
+    config = small_config(**shape, activation_words=64, kv_words=64)
+    tokens, head = 2 * config.rows - (config.rows > 1), 5
+    driver = StackDriver(config)
+    queries, keys, values = int8(rng, tokens, head), int8(rng, tokens, head), int8(rng, tokens, head)
+    table = exp_table(0.02)
+    score_base = 2 * ceil_div(head, config.depth)
+    context_base = score_base + 2 * ceil_div(tokens, config.depth)
+    score_scale = dict(bias=np.zeros(tokens, int), multiplier=np.full(tokens, 40_000), shift=np.full(tokens, 24))
+    context_scale = dict(bias=np.zeros(head, int), multiplier=np.full(head, 0), shift=np.full(head, 15))
+    driver.load(queries, 0, Target.ACTIVATION)
+    driver.table(table, 1, exponential=True)
+    driver.wait()
+    driver.gemm(keys.T, 0, score_base, tokens, Post.SCORE, score_scale)
+    driver.wait()
+    driver.gemm(
+        values, score_base, context_base, tokens, Post.REQUANT, context_scale, exponential=1, table_slot=1, multiplier=50_000
+    )
+
+    scores = requantize(ProcessingPair.model(queries, keys.T), **score_scale, width=8).astype(np.int8)
+    exps, sums = Feed.model(scores, Lane.model_row_max(scores), table)
+    quotient, exponent = normalized_divide(50_000, sums)
+    accumulators = ProcessingPair.model(exps, values)
+    expected = requantize(accumulators, 0, quotient[:, None], 15 + exponent[:, None], 8)
+    np.testing.assert_array_equal(driver.read_out(context_base, head, tokens), expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_residual_and_layer_norm(shape, rng):
+    config = small_config(**shape, activation_words=64, kv_words=64, residual_words=32)
+    tokens, k, channels = 2 * config.rows, 4, 6
+    driver = StackDriver(config)
+    words = ceil_div(channels, config.depth)
+    before = rng.integers(-(1 << 15), 1 << 15, (tokens, channels))
+    activations, weights = int8(rng, tokens, k), int8(rng, k, channels)
+    scale = random_scale(rng, channels, k) | dict(shift=np.full(channels, 17))
+    base = 2 * ceil_div(k, config.depth)
+    inverse, inverse_shift = 43_691, 18  # 2^18 / 6
+    fields = dict(
+        channels=channels, inverse=inverse, inverse_shift=inverse_shift, epsilon=77, multiplier=40_000, shift=10
+    )
+    driver.load(activations, 0, Target.ACTIVATION)
+    driver.load(before, 0, Target.RESIDUAL)
+    driver.wait()
+    driver.gemm(weights, 0, 0, tokens, Post.RESIDUAL, scale)
+    driver.norm(0, base, words, 2, **fields)
+
+    delta = requantize(ProcessingPair.model(activations, weights), **scale, width=numerics.RESIDUAL_WIDTH)
+    residual = Lane.model_residual(before, delta)
+    expected = LayerNorm.model(residual, inverse, inverse_shift, 77, 40_000, 10)
+    assert len(np.unique(expected)) > 5
+    np.testing.assert_array_equal(driver.read_out(base, channels, tokens), expected)
+
+
+def test_gelu_then_logits_of_row_0(rng):
+    config = small_config(rows=2, cols=3, depth=2)
+    driver = StackDriver(config)
+    activations, weights, head = int8(rng, 2, 4), int8(rng, 4, 5), int8(rng, 5, 4)
+    table = gelu_table(0.05, 0.03, -100)
+    scale, head_scale = random_scale(rng, 5, 4), random_scale(rng, 4, 5) | dict(shift=np.full(4, 12))
+    driver.load(activations, 0, Target.ACTIVATION)
+    driver.table(table, 1, exponential=False)
+    driver.wait()
+    driver.gemm(weights, 0, 2, 2, Post.GELU, scale, table_slot=1)
+    driver.wait()
+    driver.gemm(head, 2, 0, 1, Post.LOGITS, head_scale)
+    driver.run()
+    hidden = Lane.model_gelu(table, requantize(ProcessingPair.model(activations, weights), **scale, width=8))
+    expected = requantize(ProcessingPair.model(hidden[:1].astype(np.int8), head), **head_scale, width=numerics.LOGIT_WIDTH)
+    assert driver.logits == expected[0].tolist()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_values_are_transposed(shape, rng):
+    config = small_config(**shape, kv_words=64)
+    tokens, channels = 3 * config.rows - (config.rows > 1), 5
+    driver = StackDriver(config)
+    activations = int8(rng, tokens, channels)
+    stride = ceil_div(tokens, config.depth)
+    driver.load(activations, 0, Target.ACTIVATION)
+    driver.wait()
+    driver.gemm(np.eye(channels, dtype=int), 0, 0, tokens, Post.VALUE, identity_scale(channels), stride=stride)
+    driver.run()
+    expected = {
+        (d % config.cols, (d // config.cols) * stride + t // config.depth, t % config.depth): int(activations[t, d])
+        for t in range(tokens)
+        for d in range(channels)
+    }
+    assert driver.kv == expected
+
+
+def test_gemms_of_different_length_keep_their_distance(rng):
+    """A tile of many words, then tiles of one: the drain must not lose columns."""
+    config = small_config(cols=4, depth=2)
+    driver = StackDriver(config)
+    activations = int8(rng, 2, 12)
+    long, short = int8(rng, 12, 4), int8(rng, 2, 4)
+    driver.load(activations, 0, Target.ACTIVATION)
+    driver.wait()
+    scales = random_scale(rng, 4, 12), random_scale(rng, 4, 2)
+    driver.gemm(long, 0, 6, 2, Post.REQUANT, scales[0])
+    driver.gemm(short, 0, 8, 2, Post.REQUANT, scales[1])
+    expected = np.concatenate(
+        [
+            requantize(ProcessingPair.model(activations, long), **scales[0], width=8),
+            requantize(ProcessingPair.model(activations[:, :2], short), **scales[1], width=8),
+        ],
+        axis=1,
+    )
+    np.testing.assert_array_equal(driver.read_out(6, 8, 2), expected)
+
+
+def test_shared_modules_make_one_verilog_design():
+    config = small_config(rows=4, cols=3)
+    text = to_verilog([to_rtlil(RowStack(config, shared=True), "row_stack"), *shared_modules(config)])
+    assert text.count("\nmodule row_slice(") == text.count("\nmodule processing_pair(") == 1
+    assert text.count("\nmodule processing_single(") == text.count("\nmodule row_stack(") == 1
+    assert text.count("  row_slice ") == config.rows
