@@ -1,32 +1,92 @@
 """Turns tile tokens into the lane tokens of their columns."""
 
-from amaranth.lib import wiring
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, fifo, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import tokens
-from hw.config import AcceleratorConfig
+from hw.config import AcceleratorConfig, ceil_div
+from hw.isa import Post
+from hw.timing import Timing
+from hw.weights.parameter_ring import READ_LATENCY
+
+_PREPARE = READ_LATENCY + 2
+"""Cycles from a tile's turn to its first lane token: tile register, parameters, output register."""
 
 
 class DrainSequencer(wiring.Component):
     """The lane token of column 0 leaves ``Timing.drain_latency`` cycles after its tile token, column c follows c cycles later.
 
     Members:
-        tile: at least ``cols`` cycles apart.
-        parameter_address: slot x cols + column of the parameters to read, with `parameter_enable`.
-        parameter: the answer, ``PARAMETER_LATENCY`` cycles later.
+        tile: `tokens.tile_token`; valid ones at least ``cols`` cycles apart.
+        slot, column: of the parameter ring; its `parameters` answer READ_LATENCY cycles later.
         parameter_release: one cycle high when a tile with ``release`` has read its last parameters.
-        lane: the token for row 0's lane.
+        lane: `tokens.lane_token` for row 0's lane, a register.
     """
 
     def __init__(self, config: AcceleratorConfig):
-        self.config = config
+        self._config = config
         super().__init__(
             {
                 "tile": In(tokens.tile_token(config)),
-                "parameter_enable": Out(1),
-                "parameter_address": Out(tokens.index_width(config.parameter_tiles * config.cols)),
-                "parameter": In(tokens.parameter_layout(config)),
+                "slot": Out(tokens.index_width(config.parameter_tiles)),
+                "column": Out(tokens.index_width(config.cols)),
+                "parameters": In(tokens.parameter_layout(config)),
                 "parameter_release": Out(1),
                 "lane": Out(tokens.lane_token(config)),
             }
         )
+
+    def elaborate(self, platform) -> Module:  # noqa: D102
+        config = self._config
+        m = Module()
+        delay = Timing(config).drain_latency - _PREPARE
+        layout = tokens.tile_token(config)
+        m.submodules.waiting = waiting = fifo.SyncFIFO(width=layout.size, depth=ceil_div(delay, config.cols) + 1)
+        arrivals = Signal(delay)
+        m.d.sync += arrivals.eq((arrivals << 1) | self.tile.valid)
+        head = data.View(layout, waiting.r_data)
+        turn = arrivals[-1]
+        m.d.comb += [waiting.w_en.eq(self.tile.valid), waiting.w_data.eq(self.tile.as_value()), waiting.r_en.eq(turn)]
+
+        tile = Signal(layout)
+        running = Signal()
+        column = Signal(range(config.cols))
+        address, element = Signal.like(tile.address), Signal.like(tile.element)
+        final = Signal()
+        m.d.comb += [final.eq(column == config.cols - 1), self.slot.eq(tile.parameter_tile), self.column.eq(column)]
+        m.d.sync += self.parameter_release.eq(running & final & tile.release)
+        with m.If(running):
+            m.d.sync += [column.eq(column + 1), running.eq(~final)]
+            with m.If(tile.post != Post.VALUE):
+                wrap = element == config.depth - 1
+                m.d.sync += [element.eq(Mux(wrap, 0, element + 1)), address.eq(address + wrap)]
+        with m.If(turn):
+            m.d.sync += [
+                tile.eq(head),
+                running.eq(1),
+                column.eq(0),
+                address.eq(head.address),
+                element.eq(head.element),
+            ]
+
+        token = Signal(tokens.lane_token(config))
+        shared = ("start", "exponential", "post", "table_slot", "row_tile", "tokens_left", "kv_index", "kv_stride")
+        m.d.comb += [token[name].eq(tile[name]) for name in (*shared, "multiplier", "shift")]
+        m.d.comb += [
+            token.valid.eq(running),
+            token.first.eq(column == 0),
+            token.last.eq(final),
+            token.enabled.eq(column < tile.columns),
+            token.address.eq(address),
+            token.element.eq(element),
+        ]
+        per_column = tile.per_column
+        for stage in range(READ_LATENCY):
+            late, late_choice = Signal.like(token, name=f"token{stage}"), Signal(name=f"per_column{stage}")
+            m.d.sync += [late.eq(token), late_choice.eq(per_column)]
+            token, per_column = late, late_choice
+        m.d.sync += self.lane.eq(token)
+        with m.If(per_column):
+            m.d.sync += [self.lane[name].eq(self.parameters[name]) for name in ("bias", "multiplier", "shift")]
+        return m

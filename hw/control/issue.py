@@ -1,11 +1,21 @@
 """Takes checked descriptors in order and issues tokens; the only place where the machine waits."""
 
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
-from hw import tokens
+from hw import isa, tokens
 from hw.config import AcceleratorConfig
+from hw.control.gemm_issue import GemmIssue
 from hw.control.jobs import compute_entry
+from hw.control.norm_issue import NormIssue
+from hw.isa import Opcode
+
+_GEMM_MEMBERS = (
+    "feed", "weight", "tile", "weight_take", "weight_release", "weight_release_words", "table_release", "settled",
+)  # fmt: skip
+_GEMM_INPUTS = ("stop", "weight_available", "parameter_loaded", "table_loaded")
 
 
 def stall_causes() -> data.StructLayout:
@@ -16,25 +26,34 @@ def stall_causes() -> data.StructLayout:
 class Issue(wiring.Component):
     """GEMM, NORM, LOAD, GATE and END, one at a time, with all waits.
 
+    GEMMs follow each other without a gap; another descriptor is taken in a cycle of its own and begins, at the earliest, in
+    the next one. Events and causes (from `array` on) belong to the cycle of the decision, one before the token.
+    Every cycle has exactly one of `array`, `norm_busy`, `gate_busy` or a cause in `stall`; waiting for the drain interval
+    and being stopped count as `drain`.
+
     Members:
+        stop: issue nothing any more.
         feed, weight, tile: tokens of a GEMM, registered, in step; `tile` comes with the last feed token.
         norm: tokens of a NORM.
         weight_available: the next column tile is in every port's ring.
-        weight_take: one cycle high when the issue begins with that tile (its first word's decision).
-        weight_release: one cycle high with the last word of the last row tile: ``weight_release_words`` words are free.
+        weight_take: one cycle high in the cycle before that tile's first weight token.
+        weight_release: one cycle high with the last weight token of the last row tile: ``weight_release_words`` are free.
         parameter_loaded: one cycle high per column tile of parameters that is in the ring.
         table_loaded: bit 0 GELU, bit 1 exp: one cycle high per loaded table; slots of a kind are used alternately, from 0.
         table_release: the same bits: one cycle high when the oldest slot in use may be overwritten.
         rows_go: one cycle high: the side loader may write the rows of the oldest LOAD; it answers `rows_done`.
-        gate_start: one cycle high for GATE and END, when the logits are complete, with `gate_end` and `gate_classes`.
+        gate_start: one cycle high for GATE and END, when the logits are complete; `gate_end` and `gate_classes` stay.
         proceed: one cycle high: go on after a GATE.
-        settled: all that was issued is in its memory.
-        operation, index, attention: of the descriptor at work (0 without one).
-        stall: why nothing is issued; norm_busy, gate_busy: a NORM, a GATE or END is at work.
+        settled: all that GEMMs issued is in its memory.
+        operation, index: of the descriptor at work (0 without one).
+        array, attention_array: a word is issued; it belongs to an attention.
+        tiles: a tile begins.
+        norm_busy, gate_busy: a NORM, a GATE or END is at work.
+        stall: why nothing is issued.
     """
 
     def __init__(self, config: AcceleratorConfig):
-        self.config = config
+        self._config = config
         super().__init__(
             {
                 "entries": In(stream.Signature(compute_entry(config))),
@@ -46,7 +65,7 @@ class Issue(wiring.Component):
                 "weight_available": In(1),
                 "weight_take": Out(1),
                 "weight_release": Out(1),
-                "weight_release_words": Out(16),
+                "weight_release_words": Out(bits_for(config.weight_words)),
                 "parameter_loaded": In(1),
                 "table_loaded": In(2),
                 "table_release": Out(2),
@@ -59,9 +78,80 @@ class Issue(wiring.Component):
                 "settled": Out(1),
                 "operation": Out(4),
                 "index": Out(16),
-                "attention": Out(1),
-                "stall": Out(stall_causes()),
+                "array": Out(1),
+                "attention_array": Out(1),
+                "tiles": Out(1),
                 "norm_busy": Out(1),
                 "gate_busy": Out(1),
+                "stall": Out(stall_causes()),
             }
         )
+
+    def elaborate(self, platform) -> Module:  # noqa: D102
+        m = Module()
+        m.submodules.gemm = gemm = GemmIssue(self._config)
+        m.submodules.norm_issue = norm = NormIssue(self._config)
+        entry = self.entries.payload
+        head = data.View(isa.descriptor_layout(Opcode.END), entry.descriptor)
+        m.d.comb += [
+            *(getattr(self, name).eq(getattr(gemm, name)) for name in _GEMM_MEMBERS),
+            *(getattr(gemm, name).eq(getattr(self, name)) for name in _GEMM_INPUTS),
+            gemm.head.eq(entry.descriptor),
+            self.norm.eq(norm.norm),
+        ]
+        current = Signal(compute_entry(self._config))
+        work = data.View(isa.descriptor_layout(Opcode.END), current.descriptor)
+        taken = self.entries.valid & self.entries.ready
+        at_work = Signal()
+        m.d.comb += [
+            norm.descriptor.eq(current.descriptor),
+            self.gate_end.eq(work.opcode == Opcode.END),
+            self.gate_classes.eq(work.classes),
+            self.operation.eq(Mux(at_work, work.operation, 0)),
+            self.index.eq(current.index),
+        ]
+        with m.If(taken):
+            m.d.sync += current.eq(entry)
+
+        begin = Signal()
+        with m.FSM():
+            with m.State("NEXT"):
+                m.d.comb += [self.entries.ready.eq(gemm.ready & ~self.stop), at_work.eq(gemm.busy)]
+                m.d.comb += self.stall.fetch.eq(~gemm.busy)
+                with m.If(taken & (head.opcode == Opcode.GEMM)):
+                    m.d.comb += gemm.accept.eq(1)
+                with m.Elif(taken):
+                    m.next = "SETTLE"
+            with m.State("SETTLE"):
+                m.d.comb += [at_work.eq(1), begin.eq(self.settled & ~self.stop), self.stall.drain.eq(1)]
+                with m.If(begin):
+                    with m.Switch(work.opcode):
+                        with m.Case(Opcode.LOAD):
+                            m.d.comb += self.rows_go.eq(1)
+                            m.next = "LOAD"
+                        with m.Case(Opcode.NORM):
+                            m.d.comb += norm.start.eq(1)
+                            m.next = "NORM"
+                        with m.Default():
+                            m.d.comb += self.gate_start.eq(1)
+                            m.next = "GATE"
+            with m.State("LOAD"):
+                m.d.comb += [at_work.eq(1), self.stall.load.eq(1)]
+                with m.If(self.rows_done):
+                    m.next = "NEXT"
+            with m.State("NORM"):
+                m.d.comb += [at_work.eq(1), self.norm_busy.eq(1)]
+                with m.If(norm.done):
+                    m.next = "NEXT"
+            with m.State("GATE"):
+                m.d.comb += [at_work.eq(1), self.gate_busy.eq(1)]
+                with m.If(self.proceed):
+                    m.next = "NEXT"
+        m.d.comb += [
+            self.array.eq(gemm.word),
+            self.attention_array.eq(gemm.word & ((work.flags & isa.FLAG_ATTENTION) != 0)),
+            self.tiles.eq(gemm.tile_begins),
+        ]
+        with m.If(gemm.busy):
+            m.d.comb += [self.stall[cause].eq(getattr(gemm, cause)) for cause in ("drain", "weights", "parameters", "table")]
+        return m

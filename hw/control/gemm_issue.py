@@ -1,0 +1,184 @@
+"""Issues the tiles of a GEMM when all that they need is certain."""
+
+from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
+
+from hw import isa, tokens
+from hw.config import AcceleratorConfig
+from hw.control.gemm_loops import GemmLoops
+from hw.control.table_credits import TableCredits
+from hw.isa import Post
+from hw.timing import FEED_LATENCY, Timing
+
+
+class GemmIssue(wiring.Component):
+    """One GEMM at a time, the next one without a gap. What is decided in a cycle is on the token outputs in the next one.
+
+    Members:
+        accept: take the encoded descriptor `head`; only while `ready`, which is also high in a GEMM's last cycle.
+        stop: begin no tile and no word any more.
+        busy: a GEMM is at hand.
+        settled: ``Timing.settle`` of every issued tile has passed.
+        weight_available … parameter_loaded: as `Issue`.
+        table_loaded, table_release: bit 0 GELU, bit 1 exp.
+        word, tile_begins: a word, the first of a tile, is decided in this cycle.
+        drain, weights, parameters, table: why no word is decided while busy; at most one is high.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__(
+            {
+                "accept": In(1),
+                "head": In(8 * isa.DESCRIPTOR_BYTES),
+                "stop": In(1),
+                "ready": Out(1),
+                "busy": Out(1),
+                "settled": Out(1),
+                "feed": Out(tokens.feed_token(config)),
+                "weight": Out(tokens.weight_token(config)),
+                "tile": Out(tokens.tile_token(config)),
+                "weight_available": In(1),
+                "weight_take": Out(1),
+                "weight_release": Out(1),
+                "weight_release_words": Out(bits_for(config.weight_words)),
+                "parameter_loaded": In(1),
+                "table_loaded": In(2),
+                "table_release": Out(2),
+                "word": Out(1),
+                "tile_begins": Out(1),
+                **{cause: Out(1) for cause in ("drain", "weights", "parameters", "table")},
+            }
+        )
+
+    def elaborate(self, platform) -> Module:  # noqa: D102
+        config, timing = self._config, Timing(self._config)
+        m = Module()
+        m.submodules.loops = loops = GemmLoops(config)
+        m.submodules.gelu_tables = gelu_tables = TableCredits(timing.settle(Post.GELU))
+        m.submodules.exp_tables = exp_tables = TableCredits(FEED_LATENCY + config.rows)
+        gemm = loops.gemm
+        flag = {
+            name: (gemm.flags & getattr(isa, f"FLAG_{name}")) != 0 for name in ("WAIT", "KV", "EXP", "PER_COLUMN")
+        }
+        gelu = gemm.post == Post.GELU
+
+        active = Signal()  # in the middle of a tile
+        tile_end, last = Signal(), Signal()
+        parameter_credit = Signal(range(config.parameter_tiles + 1))
+        parameter_slot = Signal(tokens.index_width(config.parameter_tiles))
+        drain_count = self._drain_count(m, loops, tile_end, flag["EXP"])
+        self._settle(m, gemm.post, tile_end)
+
+        drain = self.stop | (~active & ((drain_count >= gemm.k_words) | (flag["WAIT"] & loops.first_tile & ~self.settled)))
+        needs = ~active & loops.first_row_tile
+        no_weights = needs & ~flag["KV"] & ~self.weight_available
+        no_parameters = needs & flag["PER_COLUMN"] & (parameter_credit == 0)
+        no_table = (
+            ~active & loops.first_tile & ((flag["EXP"] & ~exp_tables.available) | (gelu & ~gelu_tables.available))
+        )
+        waits = [("drain", drain), ("weights", no_weights), ("parameters", no_parameters), ("table", no_table)]
+        free = self.busy
+        for cause, condition in waits:
+            m.d.comb += getattr(self, cause).eq(free & condition)
+            free = free & ~condition
+        m.d.comb += [
+            self.word.eq(free),
+            self.tile_begins.eq(self.word & ~active),
+            tile_end.eq(self.word & loops.last_word),
+            last.eq(tile_end & loops.last_row_tile & loops.last_column_tile),
+            loops.advance.eq(self.word),
+            loops.accept.eq(self.accept),
+            loops.head.eq(self.head),
+            self.ready.eq(~self.busy | last),
+        ]
+        with m.If(self.word):
+            m.d.sync += active.eq(~loops.last_word)
+        m.d.sync += self.busy.eq(self.accept | (self.busy & ~last))
+
+        begins_column_tile = self.tile_begins & loops.first_row_tile
+        ends_column_tile = tile_end & loops.last_row_tile
+        takes_parameters = begins_column_tile & flag["PER_COLUMN"]
+        m.d.comb += self.weight_take.eq(begins_column_tile & ~flag["KV"])
+        m.d.sync += [
+            self.weight_release.eq(ends_column_tile & ~flag["KV"]),
+            self.weight_release_words.eq(gemm.k_words),
+            parameter_credit.eq(parameter_credit + self.parameter_loaded - takes_parameters),
+        ]
+        with m.If(ends_column_tile & flag["PER_COLUMN"]):
+            m.d.sync += parameter_slot.eq(Mux(parameter_slot == config.parameter_tiles - 1, 0, parameter_slot + 1))
+        for bit, tables, used in ((0, gelu_tables, gelu), (1, exp_tables, flag["EXP"])):
+            m.d.comb += [
+                tables.loaded.eq(self.table_loaded[bit]),
+                tables.begin.eq(self.tile_begins & loops.first_tile & used),
+                tables.end.eq(last & used),
+                self.table_release[bit].eq(tables.release),
+            ]
+        self._tokens(m, loops, flag, active, tile_end, exp_tables.slot)
+        m.d.sync += [
+            self.tile.table_slot.eq(gelu_tables.slot),
+            self.tile.parameter_tile.eq(parameter_slot),
+        ]
+        return m
+
+    def _drain_count(self, m: Module, loops: GemmLoops, tile_end: Value, exponential: Value) -> Signal:
+        """``Timing.drain_interval``: a tile of k words may begin while the count is below k."""
+        timing = Timing(self._config)
+        greatest = max(timing.drain_interval(post, True) for post in Post)
+        count, interval = Signal(range(greatest + 1)), Signal(range(greatest + 1))
+        with m.Switch(loops.gemm.post):
+            for post in Post:
+                with m.Case(post):
+                    reciprocal = exponential & loops.first_column_tile
+                    m.d.comb += interval.eq(
+                        Mux(reciprocal, timing.drain_interval(post, True), timing.drain_interval(post, False))
+                    )
+        with m.If(tile_end):
+            m.d.sync += count.eq(interval - 1)
+        with m.Elif(count != 0):
+            m.d.sync += count.eq(count - 1)
+        return count
+
+    def _settle(self, m: Module, post: Value, tile_end: Value) -> None:
+        """A KEY tile settles later than a plain one that follows it, so the greater of the two counts."""
+        timing = Timing(self._config)
+        greatest = max(timing.settle(kind) for kind in Post)
+        count, falling, settle = (Signal(range(greatest + 1), name=f"settle_{n}") for n in ("count", "falling", "cycles"))
+        m.d.comb += [self.settled.eq(count == 0), falling.eq(Mux(count == 0, 0, count - 1))]
+        with m.Switch(post):
+            for kind in Post:
+                with m.Case(kind):
+                    m.d.comb += settle.eq(timing.settle(kind) - 1)
+        m.d.sync += count.eq(Mux(tile_end & (settle > falling), settle, falling))
+
+    def _tokens(self, m: Module, loops: GemmLoops, flag: dict[str, Value], active: Signal, tile_end: Value, slot: Value) -> None:
+        """Registers at the outputs."""
+        gemm = loops.gemm
+        m.d.sync += [
+            self.feed.valid.eq(self.word),
+            self.feed.first.eq(~active),
+            self.feed.last.eq(loops.last_word),
+            self.feed.exponential.eq(flag["EXP"]),
+            self.feed.reciprocal.eq(flag["EXP"] & loops.first_column_tile),
+            self.feed.table_slot.eq(slot),
+            self.feed.address.eq(loops.feed_address),
+            self.feed.elements.eq(loops.elements),
+            self.feed.row_tile.eq(loops.row_tile),
+            self.feed.multiplier.eq(gemm.multiplier),
+            self.weight.valid.eq(self.word),
+            self.weight.kv.eq(flag["KV"]),
+            self.weight.address.eq(loops.weight_address),
+            self.tile.valid.eq(tile_end),
+            self.tile.post.eq(gemm.post),
+            self.tile.start.eq(loops.first_column_tile),
+            self.tile.exponential.eq(flag["EXP"]),
+            self.tile.per_column.eq(flag["PER_COLUMN"]),
+            self.tile.release.eq(loops.last_row_tile & flag["PER_COLUMN"]),
+            self.tile.row_tile.eq(loops.row_tile),
+            self.tile.multiplier.eq(gemm.multiplier),
+            self.tile.shift.eq(gemm.shift),
+        ]
+        shared = ("address", "element", "kv_index", "kv_stride", "tokens_left", "columns")
+        m.d.sync += [self.tile[name].eq(getattr(loops, name)) for name in shared]
