@@ -38,7 +38,7 @@ class ResultWriter(wiring.Component):
         record: `record_layout`, valid with `start`.
         logit_address: class whose logit is wanted; `logit` follows one cycle later.
         logit: signed, 2^-12 nat.
-        done: pulse after the last write response; not after an abort.
+        done: pulse after the last write response of a whole record.
         error: pulse with each write response that is SLVERR or DECERR.
         abort: while 1: the burst in flight ends regularly, then no more.
         idle: nothing in work; no burst without its response.
