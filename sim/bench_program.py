@@ -22,7 +22,7 @@ RESET_CYCLES = 4
 ADDRESSES = ("program_base", "image_base", "result_base")
 
 
-async def _run(dut, host: RegisterHost, registers: dict[str, int], max_cycles: int) -> dict:
+async def run_batch(dut, host: RegisterHost, registers: dict[str, int], max_cycles: int) -> dict:
     """One batch: start, interrupt, status, counters."""
     for name, value in registers.items():
         await (host.write_address(name, value) if name in ADDRESSES else host.write(name, value))
@@ -56,7 +56,7 @@ async def run_programs(dut) -> None:
         await FallingEdge(dut.clk)
     dut.rst.value = 0
     await FallingEdge(dut.clk)
-    results = [await _run(dut, host, registers, job["max_cycles"]) for registers in job["runs"]]
+    results = [await run_batch(dut, host, registers, job["max_cycles"]) for registers in job["runs"]]
     dut.dump.value = 1
     await FallingEdge(dut.clk)
     Path(os.environ["PIVOT_RESULT"]).write_text(json.dumps(results))

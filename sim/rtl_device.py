@@ -187,6 +187,11 @@ def _run_result(job: Job, answer: dict, records: bytes, build_wall_s: float) -> 
     )
 
 
+def job_files(directory: Path) -> dict[str, str]:
+    """Environment that tells a bench where its job is and where its results go."""
+    return {"PIVOT_JOB": str(directory / "job.json"), "PIVOT_RESULT": str(directory / "result.json")}
+
+
 class RtlDevice:
     """Simulated RTL of one configuration; built at the first run.
 
@@ -247,28 +252,27 @@ class RtlDevice:
         memory = _MemoryImage()
         registers, results = zip(*(_registers(job, memory) for job in jobs), strict=True)
         memory.data += bytes(-len(memory.data) % ALIGNMENT)
-        # Powers of two, so that few builds serve all Programs.
-        capacity = max(LEAST_CAPACITY, 1 << (len(memory.data) - 1).bit_length())
-        executable, build_wall_s = build_simulation(self.config, self.machine, capacity)
         with tempfile.TemporaryDirectory(prefix="pivot-run-") as name:
             directory = Path(name)
             (directory / "memory.bin").write_bytes(memory.data)
             (directory / "job.json").write_text(json.dumps({"runs": registers, "max_cycles": max_cycles}))
-            plusargs = [
-                f"+memory={directory / 'memory.bin'}",
-                f"+dump={directory / 'dump.bin'}",
-                "+dump_offset=0",
-                f"+dump_bytes={len(memory.data)}",
-                *(memory_timing or MemoryTiming()).plusargs,
-            ]
-            files = {"PIVOT_JOB": str(directory / "job.json"), "PIVOT_RESULT": str(directory / "result.json")}
-            run_bench(
-                executable, "fast_top", "sim.bench_program", plusargs=plusargs, env=files, cwd=directory,
-                timeout_s=self.timeout_s,
-            )  # fmt: skip
+            build_wall_s = self._simulate(directory, len(memory.data), memory_timing or MemoryTiming())
             answers = json.loads((directory / "result.json").read_text())
             dump = (directory / "dump.bin").read_bytes()
         return [
             _run_result(job, answer, dump[address:], build_wall_s)
             for job, answer, address in zip(jobs, answers, results, strict=True)
         ]
+
+    def _simulate(self, directory: Path, size: int, timing: MemoryTiming) -> float:
+        """Run job.json on memory.bin, ``size`` bytes, to result.json and dump.bin; seconds of building."""
+        # Powers of two, so that few builds serve all Programs.
+        capacity = max(LEAST_CAPACITY, 1 << (size - 1).bit_length())
+        executable, build_wall_s = build_simulation(self.config, self.machine, capacity)
+        plusargs = [f"+memory={directory / 'memory.bin'}", f"+dump={directory / 'dump.bin'}"]
+        plusargs += ["+dump_offset=0", f"+dump_bytes={size}", *timing.plusargs]
+        run_bench(
+            executable, "fast_top", "sim.bench_program", plusargs=plusargs, env=job_files(directory), cwd=directory,
+            timeout_s=self.timeout_s,
+        )  # fmt: skip
+        return build_wall_s

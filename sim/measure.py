@@ -1,0 +1,149 @@
+"""Measure a network on a machine: ``python -m sim.measure --model fmnist_vit_tiny --preset nano --images 32``."""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hw.errors import InputError
+
+ENGINES = ("rtl", "golden")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m sim.measure",
+        description="Run a network on the simulated machine, compare it bit for bit with the golden one, and measure.",
+    )
+    parser.add_argument("--model", default="fmnist_vit_tiny", help="checkpoint name, timm name or vit:dim=24,depth=2,...")
+    parser.add_argument("--preset", default="nano", help="named machine (default: %(default)s)")
+    parser.add_argument("--set", default="", metavar="FIELD=VALUE,...", help="replace fields of the preset")
+    parser.add_argument("--engine", default="rtl", help=f"{' or '.join(ENGINES)} (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=32, metavar="N", help="test images (default: %(default)s)")
+    parser.add_argument("--skip", metavar="I,J,...", help="encoders, from 0, whose attention is skipped")
+    parser.add_argument("--memory", default="", metavar="FIELD=VALUE,...", help="latency, bytes_per_cycle, outstanding")
+    parser.add_argument("--weights", metavar="random|FILE", help="weights; a checkpoint's own by default")
+    parser.add_argument("--seed", type=int, default=0, help="of random weights and images (default: %(default)s)")
+    parser.add_argument("--data", metavar="DIR", help="Fashion-MNIST files; the shipped subset by default")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurement there")
+    return parser
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _rows(fields: dict[str, Any]) -> list[tuple[str, str]]:
+    """(quantity, value with unit) of the table."""
+    skipped = ", ".join(map(str, fields["skipped"])) or "none"
+    rows = [
+        ("images", f"{fields['images']} ({fields['data']})"),
+        ("attentions skipped", skipped),
+        ("useful MACs per image", f"{fields['macs']:,}"),
+        ("logits SQNR against fp32", f"{fields['logits_sqnr_db']} dB"),
+    ]
+    if fields["cycles"] is None:
+        return rows + [("wall-clock time", f"{fields['wall_s']:.2f} s")]
+    return rows + [
+        ("mismatches against the golden machine", f"{fields['mismatches']} images"),
+        ("cycles per image", f"{fields['cycles']:,}"),
+        ("array utilization", _percent(fields["utilization"])),
+        ("attention share of the delay", _percent(fields["attention_share"])),
+        ("delay per image", f"{fields['delay_ms']:.3f} ms at {fields['clock_mhz']} MHz (simulated cycles)"),
+        (
+            "energy per image",
+            f"{fields['energy_mj']:.2f} mJ, {fields['energy_low_mj']:.2f} to {fields['energy_high_mj']:.2f} (estimate)",
+        ),
+        ("simulation", f"{fields['batch_cycles']:,} cycles in {fields['wall_s']:.1f} s"),
+        ("simulation speed", f"{fields['sim_cycles_per_s'] / 1e6:.2f} million cycles/s"),
+        ("build", f"{fields['build_wall_s']:.1f} s"),
+    ]
+
+
+def _print_tables(fields: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=f"{fields['model']} on {fields['preset']} ({fields['engine']})", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right")
+    for row in _rows(fields):
+        table.add_row(*row)
+    console.print(table)
+    if fields["breakdown"]:
+        split = Table("operation", title="Cycles of one image")
+        split.add_column("cycles", justify="right")
+        split.add_column("share", justify="right")
+        for name, cycles in fields["breakdown"].items():
+            split.add_row(name, f"{cycles:,}", _percent(cycles / fields["cycles"]))
+        console.print(split)
+
+
+def _write_json(path: Path, fields: dict[str, Any]) -> None:
+    """Write a JSON file by way of a temporary one beside it.
+
+    Raises:
+        InputError: When the directory cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as file:
+            json.dump(fields, file, indent=2)
+            file.write("\n")
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise InputError(f"--json must name a file that can be written, not {path}: {error.strerror}") from None
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure what the options say; the fields of measure.json.
+
+    Raises:
+        InputError: For bad options.
+    """
+    from hw.presets import find_preset
+    from sim.memory_timing import MemoryTiming
+
+    if options.engine not in ENGINES:
+        raise InputError(f"--engine must be one of {', '.join(ENGINES)}, not {options.engine!r}")
+    config = find_preset(options.preset).with_fields(options.set)
+    timing = MemoryTiming.parse(options.memory)
+    from sim.workload import prepare
+
+    workload = prepare(
+        options.model, config, images=options.images, skip=options.skip, weights=options.weights,
+        seed=options.seed, data=options.data,
+    )  # fmt: skip
+    from sim.measurement import measure
+
+    return {"preset": options.preset} | measure(workload, config, engine=options.engine, timing=timing)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """``python -m sim.measure``.
+
+    Returns:
+        0; 1 when images mismatch or the simulation failed; 2 for bad input.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        fields = run(options)
+        if options.json:
+            _write_json(options.json, fields)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:  # a build, bench or machine failure tells all there is to know in its message
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    _print_tables(fields)
+    return 1 if fields["mismatches"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Measures a workload: exactness against the golden machine, cycles, energy and the attention's share of the delay."""
+
+from typing import Any
+
+import numpy as np
+
+from hw.config import AcceleratorConfig
+from hw.device import RunResult, mismatches
+from hw.errors import InputError
+from hw.golden import GoldenMachine
+from hw.isa import Operation
+from sim.energy import EnergyReport, energy_mj
+from sim.memory_timing import MemoryTiming
+from sim.program_counts import count_program
+from sim.rtl_device import Job, RtlDevice
+from sim.workload import Workload
+
+SCHEMA_VERSION = 1
+ENGINES = ("rtl", "golden")
+
+
+class MachineError(RuntimeError):
+    """The machine ended with an error code; the message says which and where."""
+
+
+def breakdown(counters: dict[str, int]) -> dict[str, int]:
+    """Busy cycles by operation, without those that did not occur."""
+    named = {op.name.lower(): counters[f"operation_{op.name.lower()}"] for op in Operation}
+    return {name: cycles for name, cycles in named.items() if cycles}
+
+
+def signal_to_noise_db(workload: Workload, result: RunResult) -> float | None:
+    """SQNR of the logits against the float network in dB; None where there is no difference at all."""
+    from sw.quantization import logits_sqnr_db
+
+    value = logits_sqnr_db(workload.float_logits, result.logits)
+    return round(value, 2) if np.isfinite(value) else None
+
+
+def _checked(result: RunResult) -> RunResult:
+    if result.error:
+        raise MachineError(f"Machine stopped with error {result.error.name} at descriptor {result.error_descriptor}")
+    return result
+
+
+def _golden(workload: Workload) -> RunResult:
+    return GoldenMachine(workload.program).run(workload.images)
+
+
+def run_rtl(workload: Workload, config: AcceleratorConfig, timing: MemoryTiming) -> tuple[RunResult, list[RunResult]]:
+    """The batch, and one image each on the workload's path, with all attentions, and with none.
+
+    All run on the same simulated machine. Cycles do not depend on the image, so one image gives the cycles.
+
+    Raises:
+        MachineError: When the machine reports an error.
+    """
+    everything = (1 << workload.depth) - 1
+    masks = (workload.kept_mask, everything, 0)
+    jobs = [Job(program=workload.program, images=workload.images)]
+    jobs += [Job(program=workload.program, images=workload.images[:1], path_masks=(mask, mask)) for mask in masks]
+    batch, *single = (_checked(result) for result in RtlDevice(config).run_jobs(jobs, memory_timing=timing))
+    return batch, single
+
+
+def _energy_fields(report: EnergyReport) -> dict[str, Any]:
+    return {
+        "energy_mj": report.total_mj,
+        "energy_low_mj": report.low_mj,
+        "energy_high_mj": report.high_mj,
+        "energy_breakdown_mj": report.classes_mj,
+    }
+
+
+def measure(
+    workload: Workload, config: AcceleratorConfig, *, engine: str = "rtl", timing: MemoryTiming | None = None
+) -> dict[str, Any]:
+    """Run a workload on the golden machine and on an engine.
+
+    Args:
+        workload: What to run.
+        config: The machine.
+        engine: ``rtl``, or ``golden`` for logits alone.
+        timing: Of the simulated memory.
+
+    Returns:
+        The fields of measure.json but `preset` (docs/measure.md); cycles, energy and counters are of one image, `wall_s`
+        of the whole batch. With the golden engine what only hardware has is None.
+
+    Raises:
+        InputError: For an unknown engine.
+        MachineError: When the machine reports an error.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"--engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    timing = timing or MemoryTiming()
+    golden = _golden(workload)
+    macs = count_program(workload.program).macs
+    everything = frozenset(range(workload.depth))
+    kept = sorted(index for index in everything if workload.kept_mask >> index & 1)
+    fields: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "model": workload.model,
+        "engine": engine,
+        "data": workload.data,
+        "images": len(workload.images),
+        "kept": kept,
+        "skipped": sorted(everything - set(kept)),
+        "memory": vars(timing),
+        "config": vars(config),
+        "clock_mhz": config.clock_mhz,
+        "macs": macs,
+        "macs_per_cycle": config.macs_per_cycle,
+    }
+    if engine == "golden":
+        absent = ("mismatches", "cycles", "utilization", "attention_share", "delay_ms", "energy_mj", "breakdown")
+        return fields | dict.fromkeys(absent + ("counters", "build_wall_s", "sim_cycles_per_s")) | {
+            "logits_sqnr_db": signal_to_noise_db(workload, golden),
+            "wall_s": golden.wall_s,
+        }  # fmt: skip
+    batch, (path, full, none) = run_rtl(workload, config, timing)
+    counters = dict(path.counters)
+    cycles = counters["cycles"]
+    return fields | _energy_fields(energy_mj(counters, config, cycles)) | {
+        "mismatches": mismatches(golden, batch),
+        "cycles": cycles,
+        "batch_cycles": batch.counters["cycles"],
+        "utilization": macs / (cycles * config.macs_per_cycle),
+        "attention_share": 1 - none.counters["cycles"] / full.counters["cycles"],
+        "delay_ms": cycles / (config.clock_mhz * 1e3),
+        "breakdown": breakdown(counters),
+        "logits_sqnr_db": signal_to_noise_db(workload, batch),
+        "counters": counters,
+        "wall_s": batch.wall_s,
+        "build_wall_s": batch.build_wall_s,
+        "sim_cycles_per_s": batch.sim_cycles_per_s,
+    }  # fmt: skip

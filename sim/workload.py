@@ -1,0 +1,120 @@
+"""What a measurement runs: a network by name, quantized and compiled, with images and its float logits on them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hw.config import AcceleratorConfig
+from hw.errors import InputError
+from hw.program import Program
+
+CALIBRATION_IMAGES = 512
+"""Images that quantization scales are chosen on."""
+
+REAL_IMAGE = ((28, 28), 1)
+"""Image size and channels of the networks that get Fashion-MNIST's images; others get random ones."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A compiled network and its images.
+
+    Attributes:
+        model: The network's name.
+        depth: Encoders.
+        program: All attentions compiled in; its path masks keep those that are not skipped.
+        images: int8 [n, height, width, channels], pixel - 128.
+        float_logits: float32 [n, classes], the unquantized network's on the same path, in nats.
+        data: Where the images come from: ``embedded``, a directory or ``random``.
+    """
+
+    model: str
+    depth: int
+    program: Program
+    images: np.ndarray
+    float_logits: np.ndarray
+    data: str
+
+    @property
+    def kept_mask(self) -> int:
+        """Bit i: encoder i's attention is kept."""
+        return self.program.path_masks[0]
+
+
+def parse_skip(text: str | None, depth: int) -> frozenset[int]:
+    """Encoder indices of ``2,5,8``; none for None or an empty text.
+
+    Raises:
+        InputError: When an entry is not an index from 0 to ``depth - 1``.
+    """
+    indices = set()
+    for entry in filter(None, (part.strip() for part in (text or "").split(","))):
+        if not entry.isdecimal() or int(entry) >= depth:
+            raise InputError(f"--skip takes encoder indices from 0 to {depth - 1}, not {entry!r}")
+        indices.add(int(entry))
+    return frozenset(indices)
+
+
+def _pixels(spec: Any, count: int, seed: int, data: str | None) -> tuple[np.ndarray, np.ndarray, str]:
+    """(calibration, test, source) as uint8 images [n, height, width, channels]."""
+    if (tuple(spec.image_size), spec.channels) == REAL_IMAGE:
+        from sw.data import load_fashion_mnist
+
+        splits = load_fashion_mnist(data)
+        return splits.calibration.take(CALIBRATION_IMAGES).images, splits.test_all.take(count).images, splits.source
+    if data is not None:
+        raise InputError(f"--data must be left out for a network without 28x28x1 images, such as {spec.name!r}")
+    # Few images calibrate a network on noise as well as many do, and large ones are slow.
+    shape = (*spec.image_size, spec.channels)
+    calibration = CALIBRATION_IMAGES if np.prod(shape) * spec.dim < 1 << 18 else 32
+    drawn = np.random.default_rng(seed).integers(0, 256, (calibration + count, *shape), dtype=np.uint8)
+    return drawn[:calibration], drawn[calibration:], "random"
+
+
+def prepare(
+    model: str,
+    config: AcceleratorConfig,
+    *,
+    images: int,
+    skip: str | None = None,
+    weights: str | None = None,
+    seed: int = 0,
+    data: str | None = None,
+) -> Workload:
+    """Build, quantize and compile a network, and take its images.
+
+    Args:
+        model: A checkpoint, timm or ``vit:...`` name.
+        config: The machine.
+        images: Test images.
+        skip: Encoders whose attention is skipped, as ``2,5,8``.
+        weights: ``random`` or a safetensors file; None for a checkpoint's own, and random ones for ``vit:...``.
+        seed: Of random weights and images.
+        data: Directory of Fashion-MNIST; see `sw.data.load_fashion_mnist`.
+
+    Raises:
+        InputError: For a bad name, index, file or count, and for a network that does not fit the machine.
+    """
+    from sw.memory_map import checked_layout
+    from sw.network import RANDOM, build_network, parse_network
+
+    if images < 1:
+        raise InputError(f"--images must be at least 1, not {images}")
+    spec = parse_network(model)
+    kept = frozenset(range(spec.depth)) - parse_skip(skip, spec.depth)
+    checked_layout(spec, config)  # before the slow part
+    calibration, test, source = _pixels(spec, images, seed, data)
+    network = build_network(model, RANDOM if weights is None and model.startswith("vit:") else weights, seed)
+
+    import torch
+
+    from sw.compiler import compile_network
+    from sw.data import to_input
+    from sw.quantization import quantize
+    from sw.skipping import PathVit
+
+    program = compile_network(quantize(network, to_input(calibration)), config, kept=kept)
+    with torch.no_grad():
+        logits = PathVit(network, kept).eval()(to_input(test)).numpy()
+    return Workload(model, spec.depth, program, (test.astype(np.int16) - 128).astype(np.int8), logits, source)

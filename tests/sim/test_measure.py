@@ -1,0 +1,66 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hw.device import RunResult, mismatches
+from sim.measure import main
+
+SMALL = ["--model", "vit:dim=8,depth=2,heads=2,tokens=5,classes=3", "--engine", "golden", "--images", "2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "resnet_of_vit"], "Network"),
+        (["--model", "vit:dim=8"], "must also give depth"),
+        (["--preset", "none"], "preset must be one of nano"),
+        ([*SMALL, "--skip", "2"], "--skip takes encoder indices from 0 to 1, not '2'"),
+        ([*SMALL, "--skip", "x"], "--skip takes encoder indices"),
+        ([*SMALL, "--memory", "latency=0"], "Memory latency must be an integer from 1"),
+        ([*SMALL, "--set", "rows=0"], "rows must be a positive integer, not 0"),
+        ([*SMALL, "--set", "rows"], "--set takes field=value"),
+        ([*SMALL, "--set", "kv_words=2"], "kv_words must be at least"),
+        ([*SMALL, "--images", "0"], "--images must be at least 1, not 0"),
+        ([*SMALL, "--engine", "paper"], "--engine must be one of rtl, golden, not 'paper'"),
+        ([*SMALL, "--data", "somewhere"], "--data must be left out"),
+        ([*SMALL, "--json", "/proc/none/m.json"], "--json must name a file that can be written"),
+        (["--weights", "missing.safetensors"], "missing.safetensors must exist"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+
+
+def test_golden_engine_writes_a_measurement(tmp_path):
+    assert main([*SMALL, "--skip", "1", "--json", str(tmp_path / "m.json")]) == 0
+    fields = json.loads((tmp_path / "m.json").read_text())
+    assert fields["kept"] == [0] and fields["skipped"] == [1] and fields["preset"] == "nano"
+    assert fields["logits_sqnr_db"] > 20 and fields["cycles"] is None
+    assert list(tmp_path.iterdir()) == [tmp_path / "m.json"]
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; from sim.measure import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'numpy', 'amaranth', 'cocotb', 'rich'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def result(**changes):
+    values = {"logits": np.zeros((3, 2), int), "exits": np.ones(3, int), "entropy": np.zeros(3, int)}
+    return RunResult(**{**values, "gate_entropy": np.zeros(3, int)} | changes)
+
+
+def test_mismatches_counts_images_once():
+    assert mismatches(result(), result()) == 0
+    assert mismatches(result(), result(logits=np.array([[0, 0], [0, 1], [0, 0]]), entropy=np.array([0, 7, 0]))) == 1
+    assert mismatches(result(), result(exits=np.array([0, 1, 0]))) == 2
+
+
+def test_missing_images_are_mismatches():
+    short = RunResult(*(np.zeros(size, int) for size in ((1, 2), 1, 1, 1)))
+    assert mismatches(result(exits=np.zeros(3, int)), short) == 2
