@@ -107,8 +107,9 @@ class Timing:
         return cycles
 
     def norm_interval(self, words: int) -> int:
-        """Cycles from the statistics token of a row tile to that of the next; the pass of a row tile begins this long
-        after its statistics token."""
+        """Cycles from the statistics token of a row tile, but the first, to that of the next; the pass of a row tile begins with
+        the statistics of the next one. After the first row tile's statistics nothing passes, so its pass begins STATISTICS_LATENCY
+        later."""
         return max(STATISTICS_LATENCY, words * (self.config.depth // self.config.norm_elements))
 
     @property

@@ -161,7 +161,7 @@ class DescriptorCheck(wiring.Component):
             norm.channels > 4095,
             norm.row_tiles > config.row_tiles,
             norm.shift > 63,
-            norm.inverse_shift > 63,
+            (norm.inverse_shift < 4) | (norm.inverse_shift > 63),
         ]
         rules[Opcode.GEMM] = [
             *(gemm[name] == 0 for name in ("k_words", "k_elements", "columns", "column_tiles", "row_tiles", "tokens")),

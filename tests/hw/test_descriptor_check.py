@@ -31,7 +31,7 @@ def load(**changes):
 
 def norm(**changes):
     fields = dict(
-        base=2, stride=3, source_base=1, source_stride=4, words=3, channels=11, row_tiles=4, inverse=1, epsilon=1, multiplier=1
+        base=2, stride=3, source_base=1, source_stride=4, words=3, channels=11, row_tiles=4, inverse=1, inverse_shift=20, epsilon=1, multiplier=1,
     )
     return Descriptor(Opcode.NORM, {**fields, **changes})
 
@@ -105,6 +105,7 @@ CASES = [
     (norm(channels=13), Error.FIELD),
     (norm(channels=8), Error.FIELD),
     (norm(epsilon=0), Error.FIELD),
+    (norm(inverse_shift=3), Error.FIELD),
     (norm(row_tiles=5), Error.FIELD),
     (norm(source_base=32 - 12 - 3), 0),
     (norm(source_base=32 - 12 - 2), Error.BUFFER),
