@@ -35,34 +35,49 @@ def to_rtlil(component, name: str) -> str:
     return rtlil.convert(component, name=name, emit_src=False)
 
 
-def to_verilog(modules: Sequence[str], *, optimize: bool = False) -> str:
-    """One Verilog text of RTLIL texts whose instances refer to each other.
+def read_design(modules: Sequence[str]):
+    """The Yosys design of RTLIL texts whose instances refer to each other.
 
     Arguments:
-        modules: RTLIL texts; the first one holds the top module.
-        optimize: run Yosys's clean-up of processes; smaller text, but slower to simulate.
+        modules: RTLIL texts, as `to_rtlil` returns them.
 
     Returns:
-        Verilog-2001 of all modules.
-
-    Raises:
-        RuntimeError: when Yosys rejects a text.
+        A ``pyosys.libyosys.Design``, processes not yet converted. Names such as ``word[0]``, which Amaranth gives to elements of
+        arrays, are made private: synthesis takes them for bits of ``word``.
     """
     from pyosys import libyosys
 
     design = libyosys.Design()
     with tempfile.TemporaryDirectory() as directory:
-        result = Path(directory) / "design.v"
-        commands = []
         for number, text in enumerate(modules):
             source = Path(directory) / f"module_{number}.il"
             source.write_text(text)
-            commands.append(f"read_rtlil {source}")
-        commands += [
-            f"proc {'' if optimize else '-noopt'}",
-            "memory_collect",
-            f"write_verilog -norename -noattr {result}",
-        ]
-        for command in commands:
-            libyosys.Pass.call(design, f"tee -q {command}")
+            run_pass(design, f"read_rtlil {source}")
+    run_pass(design, "rename -hide w:*[*")
+    return design
+
+
+def run_pass(design, command: str) -> None:
+    """Run a Yosys command on a design from `read_design` without its log."""
+    from pyosys import libyosys
+
+    libyosys.Pass.call(design, f"tee -q {command}")
+
+
+def to_verilog(modules: Sequence[str], *, optimize: bool = False) -> str:
+    """One Verilog text of RTLIL texts whose instances refer to each other.
+
+    Arguments:
+        modules: RTLIL texts, as `to_rtlil` returns them.
+        optimize: clean up processes; smaller text, but slower to simulate.
+
+    Returns:
+        Verilog-2001 of all modules.
+    """
+    design = read_design(modules)
+    run_pass(design, "proc" if optimize else "proc -noopt")
+    run_pass(design, "memory_collect")
+    with tempfile.TemporaryDirectory() as directory:
+        result = Path(directory) / "design.v"
+        run_pass(design, f"write_verilog -noattr {result}")
         return result.read_text()

@@ -1,5 +1,7 @@
 """Two processing elements that share one packed product per element: the systolic array's cell."""
 
+from itertools import pairwise
+
 import numpy as np
 from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
@@ -126,7 +128,7 @@ class ProcessingPair(wiring.Component):
         valid = [Signal(name=f"valid_{i}") for i in range(3)]
         m.d.sync += [activation.eq(self.activation), weights.eq(self.weights)]
         for stages, source in ((first, self.first), (last, self.last), (valid, self.valid)):
-            m.d.sync += [stage.eq(before) for stage, before in zip(stages, [source, *stages])]
+            m.d.sync += [stage.eq(before) for before, stage in pairwise([source, *stages])]
         m.d.comb += [
             self.activation_next.eq(activation),
             self.weights_below.eq(weights),

@@ -1,5 +1,7 @@
 """One row of the machine: everything that happens to one token of a row tile."""
 
+from typing import Any
+
 from amaranth import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -102,9 +104,10 @@ class RowSlice(wiring.Component):
     def _columns(self, m: Module, feed: Feed) -> Signal:
         """The PE pairs, and behind their drain chain the delay line that waits for a division."""
         config = self.config
-        before = None
+        before: Any = None
         for number in range(config.pairs):
             columns = range(2 * number, min(2 * number + 2, config.cols))
+            pair: Any
             if self.shared:
                 pair = SharedModule(pair_signature(config, len(columns)), pair_module_name(len(columns)))
             else:

@@ -1,5 +1,7 @@
 """All rows of the machine."""
 
+from typing import Any
+
 from amaranth import Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -54,12 +56,9 @@ class RowStack(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        above = None
+        above: Any = None
         for number in range(self.config.rows):
-            if self.shared:
-                row = SharedModule(row_signature(self.config), ROW_MODULE)
-            else:
-                row = RowSlice(self.config)
+            row: Any = SharedModule(row_signature(self.config), ROW_MODULE) if self.shared else RowSlice(self.config)
             m.submodules[f"row_{number}"] = row
             for name in PASSED_DOWN:
                 if above is not None:

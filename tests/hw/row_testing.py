@@ -24,16 +24,14 @@ def simulate(component, bench, *, cycles: int = 20_000) -> None:
     """Run ``async bench(ctx)`` to its end on ``component`` with a clock; more than ``cycles`` cycles fail."""
     simulator = Simulator(component)
     simulator.add_clock(1e-6)
-    finished = False
 
-    async def watched(ctx):
-        nonlocal finished
-        await bench(ctx)
-        finished = True
+    async def watchdog(ctx):
+        await ctx.delay(cycles * 1e-6)
+        raise AssertionError(f"bench did not end within {cycles} cycles")
 
-    simulator.add_testbench(watched)
-    simulator.run_until(cycles * 1e-6)
-    assert finished, f"bench did not end within {cycles} cycles"
+    simulator.add_testbench(bench)
+    simulator.add_testbench(watchdog, background=True)
+    simulator.run()
 
 
 def identity_scale(columns: int) -> dict:
@@ -170,12 +168,10 @@ class StackDriver:
         identity = np.eye(channels, dtype=int)
         self.gemm(identity, source, 0, tokens, Post.KEY, identity_scale(channels), stride=stride)
         self.run()
-        return np.array(
-            [
-                [self.kv[t % config.cols, (t // config.cols) * stride + d // config.depth, d % config.depth] for d in range(channels)]
-                for t in range(tokens)
-            ]
-        )
+        result = np.empty((tokens, channels), dtype=int)
+        for t, d in np.ndindex(tokens, channels):
+            result[t, d] = self.kv[t % config.cols, (t // config.cols) * stride + d // config.depth, d % config.depth]
+        return result
 
     def run(self) -> None:
         """Simulate to the cycle in which all has settled."""

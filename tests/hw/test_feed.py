@@ -87,11 +87,9 @@ def run_tokens(dut, words, tables, tokens):
 def test_plain_words_are_masked(depth, rng):
     config = small_config(depth=depth)
     words = rng.integers(-128, 128, (32, depth))
+    limits = dict(address=32, elements=depth + 1, first=2, last=2)
     tokens = [
-        dict(address=int(rng.integers(32)), elements=int(rng.integers(depth + 1)), first=int(rng.integers(2)), last=int(rng.integers(2)))
-        if rng.random() < 0.8
-        else None
-        for _ in range(60)
+        {name: int(rng.integers(limit)) for name, limit in limits.items()} if rng.random() < 0.8 else None for _ in range(60)
     ]
     fed, sums = run_tokens(FeedWithBank(config), words, [], tokens)
     expected = {}
@@ -117,7 +115,7 @@ def test_exponentials_and_row_sums(depth, rng):
         for reciprocal in (1, 0):
             slot = tile % 2
             scores = words[base : base + k_words].reshape(-1)[:keys]
-            exps, total = Feed.model(scores, np.int8(dut.maxima[tile])[None][0:1].reshape(()), tables[slot])
+            exps, total = Feed.model(scores, np.array(dut.maxima[tile], np.int8), tables[slot])
             padded = np.concatenate([exps, np.zeros(k_words * depth - keys, np.int8)]).reshape(k_words, depth)
             for k in range(k_words):
                 expected[len(tokens) + FEED_LATENCY] = ([int(x) for x in padded[k]], int(k == 0), int(k == k_words - 1))

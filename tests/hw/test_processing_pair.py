@@ -112,7 +112,7 @@ def test_tiles_back_to_back(cols, depth, corners, rng):
 def test_least_interval_of_single_words(rng):
     config = small_config(cols=6, depth=2)
     tiles = [(rng.integers(-128, 128, (1, 2)), rng.integers(-128, 128, (1, 6, 2))) for _ in range(5)]
-    drained, lasts = run_tiles(config, tiles)
+    drained, _ = run_tiles(config, tiles)
     assert [cycle for cycle, _ in drained] == list(range(PAIR_LATENCY + 3, PAIR_LATENCY + 3 + 30))
     assert [value for _, value in drained] == [int(x) for a, w in tiles for x in np.einsum("kd,kcd->c", a, w)]
 
