@@ -1,34 +1,56 @@
 """The batch: image after image, until its end, an error or a soft reset."""
 
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import numerics
 from hw.config import AcceleratorConfig
-from hw.control.jobs import error_report, record, settings
+from hw.control.fetch import MAX_DESCRIPTORS
+from hw.control.jobs import error_report, settings
+from hw.isa import DESCRIPTOR_BYTES, Error, Post
+from hw.memory.result_writer import record_layout
+from hw.timing import STATISTICS_LATENCY, Timing
 from hw.tokens import index_width
+
+FLUSH_LIMIT = 4096
+"""Cycles after which an error is reported although a memory has not answered; the loop stays busy until it has."""
+NO_GATE = 0xFFFFFFFF
+"""``gate_entropy`` of an image that no gate saw."""
+
+
+def flush_cycles(config: AcceleratorConfig) -> int:
+    """Cycles from a stop until every token that was issued, and every serial unit, has come to its end."""
+    timing = Timing(config)
+    return max(*(timing.settle(post) for post in Post), timing.norm_settle, STATISTICS_LATENCY) + 8
 
 
 class ImageLoop(wiring.Component):
     """Starts every image with idle units, ends it with a record, reports the batch's end or its error.
 
+    From one image's record to the next image's start: 4 cycles, or more where descriptors that were read ahead arrive late.
+    An error or a soft reset stops the issue and the DMAs, waits until all that was issued and asked for has come to its
+    end (`flush_cycles` at least), resets the units and only then ends `busy`. The error is reported at that moment, or
+    FLUSH_LIMIT cycles after it happened if a memory does not answer.
+
     Members:
-        start, soft_reset, clear_interrupt, settings: from the registers.
+        start, soft_reset, clear_interrupt, settings: from the registers; a start while busy is ignored.
         busy, done, error, images_done, pending: to the registers.
         clear_counters: one cycle high at start; `image_start` one cycle high at each image's.
-        flush: high while the units must stop and the DMAs end what they began.
+        flush: high while the units must stop and the DMAs end what they began (their ``abort``).
         unit_reset: high for one cycle; resets every unit but the loop, the registers and the counters.
-        idle: no AXI transfer is under way and no data of one waits in a unit that `flush` does not empty.
-        image_address, result_address: of the image at work.
-        unit_error: the first error of fetch and the loaders; `axi_error`: a port answered an error; `index`: at issue.
-        gate_start, gate_end: from the issue; gate_done, entropy, top1: from the gate.
+        idle: no AXI transfer is under way, in any unit.
+        image_address: of the image at work.
+        unit_error: an error of fetch or the loaders, a level or a pulse; `axi_error`: pulse, a port answered an error, reported with
+            `index`, the descriptor at issue.
+        gate_end, gate_classes: from the issue; gate_done, entropy, top1: from the gate.
         proceed: one cycle high: the gate lets the image go on.
         record_start, record, record_done: to and from the result writer.
         exited_low: one cycle high per image that leaves at a gate.
     """
 
     def __init__(self, config: AcceleratorConfig):
-        self.config = config
+        self._config = config
         super().__init__(
             {
                 "start": In(1),
@@ -46,11 +68,9 @@ class ImageLoop(wiring.Component):
                 "unit_reset": Out(1),
                 "idle": In(1),
                 "image_address": Out(config.address_width),
-                "result_address": Out(config.address_width),
                 "unit_error": In(error_report()),
                 "axi_error": In(1),
                 "index": In(16),
-                "gate_start": In(1),
                 "gate_end": In(1),
                 "gate_classes": In(16),
                 "gate_done": In(1),
@@ -58,8 +78,132 @@ class ImageLoop(wiring.Component):
                 "top1": In(index_width(config.classes)),
                 "proceed": Out(1),
                 "record_start": Out(1),
-                "record": Out(record(config)),
+                "record": Out(record_layout(config)),
                 "record_done": In(1),
                 "exited_low": Out(1),
             }
         )
+
+    def elaborate(self, platform) -> Module:  # noqa: D102
+        m = Module()
+        found, code, index = Signal(), Signal(8), Signal(16)  # an error of this cycle
+        held = Signal(error_report())  # an error that is not reported yet
+        resetting, working = Signal(), Signal()
+        waited = Signal(range(FLUSH_LIMIT + 1))
+        flushed = Signal()
+        self._errors(m, working, found, code, index)
+        self._images(m)
+        m.d.comb += [
+            self.busy.eq(1),
+            flushed.eq(self.idle & (waited >= Mux(resetting | (held.code != 0), flush_cycles(self._config), 2))),
+        ]
+        m.d.sync += waited.eq(0)
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += [self.busy.eq(0), self.unit_reset.eq(self.soft_reset)]
+                with m.If(self.start):
+                    m.d.comb += self.clear_counters.eq(1)
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                m.next = "RESET"
+                with m.If(self._bad_start()):
+                    self._report(m, Error.START, 0)
+                    m.next = "IDLE"
+            with m.State("RESET"):
+                m.d.comb += self.unit_reset.eq(1)
+                m.next = "START"
+            with m.State("START"):
+                m.d.comb += self.image_start.eq(1)
+                m.next = "RUN"
+            with m.State("RUN"):
+                m.d.comb += working.eq(1)
+                low = self.entropy <= self.settings.threshold
+                with m.If(self.gate_done & (self.gate_end | low)):
+                    m.d.comb += self.exited_low.eq(~self.gate_end)
+                    m.next = "RECORD"
+                with m.Elif(self.gate_done):
+                    m.d.comb += self.proceed.eq(1)
+            with m.State("RECORD"):
+                m.d.comb += self.record_start.eq(1)
+                m.next = "WRITE"
+            with m.State("WRITE"):
+                m.d.comb += working.eq(1)
+                with m.If(self.record_done):
+                    m.d.sync += self.images_done.eq(self.images_done + 1)
+                    m.next = "FLUSH"
+            with m.State("FLUSH"):
+                m.d.comb += self.flush.eq(1)
+                m.d.sync += waited.eq(Mux(waited == FLUSH_LIMIT, waited, waited + 1))
+                with m.If((waited == FLUSH_LIMIT) & (held.code != 0)):
+                    self._report(m, held.code, held.index)
+                with m.If(flushed):
+                    m.d.comb += self.unit_reset.eq(1)
+                    m.next = "IDLE"
+                    with m.If(resetting):
+                        m.d.sync += [held.eq(0), resetting.eq(0)]
+                    with m.Elif(held.code != 0):
+                        self._report(m, held.code, held.index)
+                        m.d.sync += held.eq(0)
+                    with m.Elif(self.images_done == self.settings.image_count):
+                        m.d.sync += [self.done.eq(1), self.pending.eq(1)]
+                    with m.Else():
+                        m.next = "START"
+            # Out of any state that works: into FLUSH, with the first error or for the soft reset.
+            with m.If(found):
+                m.d.sync += [held.code.eq(code), held.index.eq(index)]
+                m.next = "FLUSH"
+            with m.If(self.soft_reset & self.busy):
+                m.d.sync += resetting.eq(1)
+                m.next = "FLUSH"
+        with m.If(self.soft_reset | (self.start & ~self.busy)):
+            m.d.sync += [self.done.eq(0), self.error.eq(0), self.pending.eq(0), self.images_done.eq(0)]
+        with m.If(self.clear_interrupt):
+            m.d.sync += self.pending.eq(0)
+        return m
+
+    def _report(self, m: Module, code, index) -> None:
+        m.d.sync += [self.error.code.eq(code), self.error.index.eq(index), self.pending.eq(1)]
+
+    def _bad_start(self):
+        """Registers that no batch can start with."""
+        batch, beat = self.settings, (self._config.axi_bytes - 1).bit_length()
+        return Cat(
+            batch.image_count == 0,
+            batch.descriptor_count == 0,
+            batch.descriptor_count > MAX_DESCRIPTORS,
+            batch.program_bytes < batch.descriptor_count * DESCRIPTOR_BYTES,
+            batch.program_base[: (DESCRIPTOR_BYTES - 1).bit_length()] != 0,
+            *(batch[name][:beat] != 0 for name in ("image_base", "result_base", "result_stride")),
+        ).any()
+
+    def _errors(self, m: Module, working: Signal, found: Signal, code: Signal, index: Signal) -> None:
+        """The error of this cycle, while an image is at work."""
+        late = (self.settings.deadline != 0) & (self.record.cycles >= self.settings.deadline)
+        m.d.comb += [
+            code.eq(Mux(late, Error.DEADLINE, Error.NONE)),
+            index.eq(self.index),
+            found.eq(working & (code != 0)),
+        ]
+        with m.If(self.axi_error):
+            m.d.comb += code.eq(Error.AXI)
+        with m.If(self.unit_error.code != 0):
+            m.d.comb += [code.eq(self.unit_error.code), index.eq(self.unit_error.index)]
+
+    def _images(self, m: Module) -> None:
+        """Addresses and the record of the image at work."""
+        record = self.record
+        m.d.comb += [record.classes.eq(self.gate_classes), record.top1.eq(self.top1), record.entropy.eq(self.entropy)]
+        with m.If(self.clear_counters):
+            m.d.sync += [self.image_address.eq(self.settings.image_base), record.address.eq(self.settings.result_base)]
+        with m.If(self.record_done):
+            m.d.sync += [
+                self.image_address.eq(self.image_address + self.settings.image_stride),
+                record.address.eq(record.address + self.settings.result_stride),
+            ]
+        m.d.sync += record.cycles.eq(record.cycles + 1)
+        with m.If(self.image_start):
+            m.d.sync += [record.cycles.eq(0), record.gate_entropy.eq(NO_GATE)]
+        with m.If(self.gate_done):
+            m.d.sync += record.exit.eq(self.gate_end)
+            with m.If(~self.gate_end):
+                m.d.sync += record.gate_entropy.eq(self.entropy)

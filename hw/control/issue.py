@@ -105,6 +105,7 @@ class Issue(wiring.Component):
         at_work = Signal()
         m.d.comb += [
             norm.descriptor.eq(current.descriptor),
+            norm.stop.eq(self.stop),
             self.gate_end.eq(work.opcode == Opcode.END),
             self.gate_classes.eq(work.classes),
             self.operation.eq(Mux(at_work, work.operation, 0)),

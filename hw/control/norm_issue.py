@@ -17,6 +17,7 @@ class NormIssue(wiring.Component):
 
     Members:
         start: one cycle high, with the encoded descriptor.
+        stop: give up the NORM at hand.
         done: one cycle high, when all rows have written.
         norm: `tokens.norm_token`, a register.
     """
@@ -26,6 +27,7 @@ class NormIssue(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
+                "stop": In(1),
                 "descriptor": In(8 * isa.DESCRIPTOR_BYTES),
                 "done": Out(1),
                 "norm": Out(tokens.norm_token(config)),
@@ -83,6 +85,9 @@ class NormIssue(wiring.Component):
             m.d.sync += [busy.eq(1), phase.eq(0), timer.eq(0)]
             m.d.sync += [signal.eq(view.source_base) for signal in (source, source_row)]
             m.d.sync += [signal.eq(view.base) for signal in (target, target_row)]
+
+        with m.If(self.stop):
+            m.d.sync += [busy.eq(0), passing.eq(0), settling.eq(0)]
 
         constants = ("channels", "inverse", "inverse_shift", "epsilon", "multiplier", "shift")
         m.d.sync += [self.norm[name].eq(norm[name]) for name in constants]
