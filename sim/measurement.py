@@ -1,5 +1,6 @@
 """Measures a workload: exactness against the golden machine, cycles, energy and the attention's share of the delay."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ class MachineError(RuntimeError):
     """The machine ended with an error code; the message says which and where."""
 
 
-def breakdown(counters: dict[str, int]) -> dict[str, int]:
+def breakdown(counters: Mapping[str, int]) -> dict[str, int]:
     """Busy cycles by operation, without those that did not occur."""
     named = {op.name.lower(): counters[f"operation_{op.name.lower()}"] for op in Operation}
     return {name: cycles for name, cycles in named.items() if cycles}

@@ -1,0 +1,47 @@
+"""Random machines, each with networks that it can just hold: what whole-machine tests draw from a seed."""
+
+import random
+from dataclasses import replace
+
+from hw.config import AcceleratorConfig
+from sim.memory_timing import MemoryTiming
+
+
+def random_network(rng: random.Random) -> str:
+    """Name of a small ViT with odd shapes, about 10,000 to 200,000 multiply-accumulates."""
+    heads = rng.randint(1, 3)
+    dim = heads * rng.randint(1, 30 // heads)
+    hidden = rng.randint(1, 3 * dim)
+    numbers = {
+        "dim": max(4, dim - dim % heads), "depth": rng.randint(1, 2), "heads": heads, "tokens": rng.randint(2, 21),
+        "classes": rng.randint(2, 17), "patch": rng.randint(1, 5), "channels": rng.choice([1, 1, 3]),
+    }  # fmt: skip
+    numbers["dim"] = -(-numbers["dim"] // heads) * heads
+    numbers["mlp_ratio"] = max(1, hidden // numbers["dim"])
+    return "vit:" + ",".join(f"{name}={value}" for name, value in numbers.items())
+
+
+def random_timing(rng: random.Random) -> MemoryTiming:
+    """Memory from ideal to starving."""
+    return MemoryTiming(
+        latency=rng.choice([1, 2, 7, 40, 120]), bytes_per_cycle=rng.choice([3, 8, 16, 32, 64]),
+        outstanding=rng.choice([1, 2, 4, 16]),
+    )  # fmt: skip
+
+
+def random_machine(rng: random.Random, networks: list[str]) -> AcceleratorConfig:
+    """A configuration of a random shape whose buffers hold the networks with little or no room to spare."""
+    from sw.memory_map import required_config
+    from sw.network import parse_network
+
+    rows, cols, depth = rng.randint(1, 9), rng.randint(1, 9), rng.randint(1, 8)
+    needs = [required_config(parse_network(name), rows, cols, depth) for name in networks]
+    least = {field: max(need[field] for need in needs) for field in needs[0]}
+    config = AcceleratorConfig(
+        rows=rows, cols=cols, depth=depth, **least,
+        norm_elements=rng.choice([n for n in range(1, depth + 1) if depth % n == 0]),
+        weight_ports=rng.randint(1, 3), axi_bytes=rng.choice([8, 16, 16, 32]), burst_beats=rng.choice([1, 3, 8, 16]),
+        outstanding=rng.randint(1, 8), queue_depth=rng.randint(2, 9),
+    )  # fmt: skip
+    grown = {name: value + rng.choice([0, 0, 1, rng.randint(0, value)]) for name, value in least.items()}
+    return replace(config, **(grown | {"row_tiles": min(256, grown["row_tiles"])}))
