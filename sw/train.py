@@ -1,6 +1,6 @@
 """``python -m sw.train``: train a network on Fashion-MNIST.
 
-    python -m sw.train --model fmnist_vit_tiny --epochs 26 --seed 0 --out runs/train
+    python -m sw.train --model fmnist_vit_tiny --epochs 28 --seed 0 --bfloat16 --out runs/train
 
 It prints the calibration accuracy after each epoch for the reader's eyes only: nothing is chosen by it, the last
 epoch's weights are the result. ``--resume`` continues the run in ``--out`` from its last checkpoint.
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     add("--model", default="fmnist_vit_tiny", help="network name (default %(default)s)")
     add("--data", metavar="DIR", help="directory of the idx files, or 'embedded'")
     add("--out", metavar="DIR", type=Path, default=Path("runs/train"), help="result directory (default %(default)s)")
-    add("--epochs", type=int, default=26, help="passes over the training split (default %(default)s)")
+    add("--epochs", type=int, default=28, help="passes over the training split (default %(default)s)")
     add("--batch", type=int, default=128, help="images per step (default %(default)s)")
     add("--lr", type=float, default=1e-3, help="peak learning rate (default %(default)s)")
     add("--weight-decay", type=float, default=0.05, help="of matrices (default %(default)s)")
