@@ -33,6 +33,7 @@ class BurstReader(wiring.Component):
         data: stream of `read_beat`; a beat appears 2 cycles after R at the earliest.
         axi: AXI4 read master; ``arid`` is 0. A command's first ``arvalid`` comes 2 cycles after the command.
         abort: while 1: issues no burst (one that waits for ``arready`` stays), takes and drops commands, shows no data.
+            Once `idle`, a reset is safe, and needed before going on.
         idle: no burst is in flight or waits for ``arready``.
         error: pulse with each beat that answers SLVERR or DECERR; its data goes on as any other.
         beat_accepted: pulse with each beat, for counters.

@@ -10,7 +10,7 @@ from hw.weights.jobs import port_job, weight_job
 
 
 class JobExpander(wiring.Component):
-    """One weight job into one job per port, port by port; 3 cycles from a job to port 0's, one more for each further port.
+    """One weight job into one job per port, port by port; 2 cycles from a job to port 0's, one more for each further port.
 
     Members:
         job: stream of `weight_job`; taken with the last port's.

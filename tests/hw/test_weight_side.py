@@ -54,7 +54,7 @@ def test_weights_arrive(seed, cols, depth, ports, axi_bytes, busy):
     rng, numbers = random.Random(seed), np.random.default_rng(seed)
     config = replace(NANO, cols=cols, depth=depth, weight_ports=ports, axi_bytes=axi_bytes, weight_words=11, queue_depth=2)
     side = WeightSide(config)
-    shapes = [(rng.randint(1, 5), rng.randint(1, 11)) for _ in range(5)]
+    shapes = [(rng.randint(1, 5), rng.randint(1, 11)) for _ in range(4)] + [(30, 1)]
     weights = [numbers.integers(-127, 128, (tiles, k_words, cols, depth)) for tiles, k_words in shapes]
     contents, jobs = b"", []
     for array in weights:
@@ -79,6 +79,9 @@ def test_weights_arrive(seed, cols, depth, ports, axi_bytes, busy):
     async def testbench(ctx):
         cycle, address = 0, 0
         for array in weights:
+            for _ in range(100 if len(array) == 30 else 0):  # lets the ring fill up, so that a word is written once it is free
+                await ctx.tick()
+                cycle += 1
             for tile in array:
                 while not ctx.get(side.tile_available):
                     await ctx.tick()
