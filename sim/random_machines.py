@@ -13,7 +13,7 @@ def random_network(rng: random.Random) -> str:
     dim = heads * rng.randint(1, 30 // heads)
     hidden = rng.randint(1, 3 * dim)
     numbers = {
-        "dim": max(4, dim - dim % heads), "depth": rng.randint(1, 2), "heads": heads, "tokens": rng.randint(2, 21),
+        "dim": max(6, dim - dim % heads), "depth": rng.randint(1, 2), "heads": heads, "tokens": rng.randint(2, 21),
         "classes": rng.randint(2, 17), "patch": rng.randint(1, 5), "channels": rng.choice([1, 1, 3]),
     }  # fmt: skip
     numbers["dim"] = -(-numbers["dim"] // heads) * heads
