@@ -12,7 +12,7 @@ from hw.errors import InputError
 from hw.golden import GoldenMachine
 from hw.row.normalizer import LayerNorm
 from sw.compiler import compile_network
-from sw.folding import FloatLinear, fold_network
+from sw.folding import FloatLinear, fold_network, normalized
 from sw.integer_network import IntegerLinear, IntegerNetwork
 from sw.memory_map import required_config
 from sw.network import CHECKPOINTS, build_network, parse_network
@@ -207,6 +207,19 @@ def test_sqnr():
     assert logits_sqnr_db(reference, reference * 4096) == np.inf
     # Signal 25, noise 0.25: 10·log10(100).
     assert logits_sqnr_db(reference, np.array([[3.5, 4.0]]) * 4096) == pytest.approx(20)
+
+
+def test_keys_lie_around_zero(vit, network, spec):
+    """Softmax ignores a key bias, so calibration spends it on centring the keys."""
+    inputs = draw_images(spec, 64, 0)[1]
+    folded, attention = fold_network(vit), network.encoders[0].attention
+    tokens = folded.positions.repeat(len(inputs), 1, 1)
+    tokens[:, 1:] += folded.embedding(folded.patches(inputs))
+    rows = normalized(tokens, folded.encoders[0].epsilons[0]).flatten(0, 1).numpy()
+    codes = np.clip(np.rint(rows / attention.norm.scale), -128, 127).astype(int)
+    key = attention.key
+    keys = numerics.requantize(codes @ key.weights.T.astype(int), key.bias, key.multiplier.astype(int), key.shift.astype(int), 8)
+    assert np.abs(keys.mean(0)).max() < 1 < np.abs(keys).max() / 64
 
 
 @pytest.mark.slow
