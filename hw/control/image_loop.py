@@ -98,6 +98,16 @@ class ImageLoop(wiring.Component):
             flushed.eq(self.idle & (waited >= Mux(resetting | (held.code != 0), flush_cycles(self._config), 2))),
         ]
         m.d.sync += waited.eq(0)
+
+        def leave() -> None:
+            """Into FLUSH with the first error or for a soft reset; the last word of every state that works."""
+            with m.If(found):
+                m.d.sync += held.eq(Cat(code, index))
+                m.next = "FLUSH"
+            with m.If(self.soft_reset):
+                m.d.sync += resetting.eq(1)
+                m.next = "FLUSH"
+
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [self.busy.eq(0), self.unit_reset.eq(self.soft_reset)]
@@ -109,12 +119,15 @@ class ImageLoop(wiring.Component):
                 with m.If(self._bad_start()):
                     self._report(m, Error.START, 0)
                     m.next = "IDLE"
+                leave()
             with m.State("RESET"):
                 m.d.comb += self.unit_reset.eq(1)
                 m.next = "START"
+                leave()
             with m.State("START"):
                 m.d.comb += self.image_start.eq(1)
                 m.next = "RUN"
+                leave()
             with m.State("RUN"):
                 m.d.comb += working.eq(1)
                 low = self.entropy <= self.settings.threshold
@@ -123,14 +136,17 @@ class ImageLoop(wiring.Component):
                     m.next = "RECORD"
                 with m.Elif(self.gate_done):
                     m.d.comb += self.proceed.eq(1)
+                leave()
             with m.State("RECORD"):
-                m.d.comb += self.record_start.eq(1)
+                m.d.comb += [working.eq(1), self.record_start.eq(1)]
                 m.next = "WRITE"
+                leave()
             with m.State("WRITE"):
                 m.d.comb += working.eq(1)
                 with m.If(self.record_done):
                     m.d.sync += self.images_done.eq(self.images_done + 1)
                     m.next = "FLUSH"
+                leave()
             with m.State("FLUSH"):
                 m.d.comb += self.flush.eq(1)
                 m.d.sync += waited.eq(Mux(waited == FLUSH_LIMIT, waited, waited + 1))
@@ -148,13 +164,7 @@ class ImageLoop(wiring.Component):
                         m.d.sync += [self.done.eq(1), self.pending.eq(1)]
                     with m.Else():
                         m.next = "START"
-            # Out of any state that works: into FLUSH, with the first error or for the soft reset.
-            with m.If(found):
-                m.d.sync += [held.code.eq(code), held.index.eq(index)]
-                m.next = "FLUSH"
-            with m.If(self.soft_reset & self.busy):
-                m.d.sync += resetting.eq(1)
-                m.next = "FLUSH"
+                leave()
         with m.If(self.soft_reset | (self.start & ~self.busy)):
             m.d.sync += [self.done.eq(0), self.error.eq(0), self.pending.eq(0), self.images_done.eq(0)]
         with m.If(self.clear_interrupt):
@@ -178,7 +188,7 @@ class ImageLoop(wiring.Component):
 
     def _errors(self, m: Module, working: Signal, found: Signal, code: Signal, index: Signal) -> None:
         """The error of this cycle, while an image is at work."""
-        late = (self.settings.deadline != 0) & (self.record.cycles >= self.settings.deadline)
+        late = (self.settings.deadline != 0) & (self.record.cycles > self.settings.deadline)
         m.d.comb += [
             code.eq(Mux(late, Error.DEADLINE, Error.NONE)),
             index.eq(self.index),

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
@@ -91,6 +93,7 @@ class Bench:
         self.takes, self.releases, self.gates, self.rows_go = [], [], [], []
         self.slots = {"parameters": 0, "tables": [0, 0]}
         self.operations = {}
+        self.quiet = 0
         self.dut = Issue(machine)
         sim = Simulator(self.dut)
         sim.add_clock(1e-8)
@@ -108,6 +111,9 @@ class Bench:
             self.drive_loaders(ctx, now)
             self.observe(ctx, now)
             position += valid and ctx.get(dut.entries.ready)
+            self.quiet = self.quiet + 1 if not valid and (ctx.get(dut.stall.fetch) or ctx.get(dut.gate_busy)) else 0
+            if self.quiet > 100:
+                return
             await ctx.tick()
 
     def drive_loaders(self, ctx, now):
@@ -234,7 +240,7 @@ def test_tables_are_released_after_the_drain():
 
 @pytest.mark.parametrize(("words", "row_tiles", "norm_elements"), [(1, 1, 4), (3, 2, 1), (60, 3, 1), (2, 4, 2)])
 def test_norm_overlaps_statistics_with_the_pass_before(words, row_tiles, norm_elements):
-    machine = config(norm_elements=norm_elements)
+    machine = replace(config(norm_elements=norm_elements), activation_words=256, residual_words=256)
     norm = Descriptor(
         Opcode.NORM,
         dict(base=3, stride=4, source_base=2, source_stride=5, words=words, channels=words * 4, row_tiles=row_tiles,
