@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from hw import isa, numerics
 from hw.config import PARAMETER_BYTES, TABLE_ENTRIES
@@ -77,7 +78,8 @@ class GoldenMachine:
                 self._weight_matrix(index, descriptor)
         flat = np.ascontiguousarray(images, dtype=np.int8).reshape(len(images), -1)
         chunks = [flat[start : start + self.chunk] for start in range(0, len(flat), self.chunk)]
-        with ThreadPoolExecutor(self.threads) as pool:
+        # The batches are the parallelism: threads of their own in small matrix products cost far more than they give.
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(self.threads) as pool:
             parts = list(pool.map(lambda chunk: self._run_chunk(chunk, masks, limit), chunks))
         logits, exits, entropy, gate_entropy = (np.concatenate(column) for column in zip(*parts, strict=True))
         return RunResult(

@@ -152,6 +152,8 @@ _FIELDS: dict[Opcode, tuple[tuple[str, int, str], ...]] = {
 
 DESCRIPTOR_FIELDS: dict[Opcode, tuple[tuple[str, int, str], ...]] = {op: _HEAD + fields for op, fields in _FIELDS.items()}
 
+_FIELD_NAMES = {op: frozenset(name for name, _, _ in fields) for op, fields in DESCRIPTOR_FIELDS.items()}
+
 
 def descriptor_layout(opcode: Opcode) -> data.StructLayout:
     """The RTL's view of a descriptor, 512 bits; padding is the field `reserved`, which must be zero."""
@@ -180,7 +182,7 @@ class Descriptor:
                 raise ValueError(f"{self.opcode.name}.{name} must fit {sizes[name]} unsigned bytes, not {value}")
 
     def __getattr__(self, name: str) -> int:
-        if name.startswith("_") or not any(name == known for known, _, _ in DESCRIPTOR_FIELDS[self.opcode]):
+        if name.startswith("_") or name not in _FIELD_NAMES[self.opcode]:
             raise AttributeError(f"{self.opcode.name} has no field {name!r}")
         return self.fields.get(name, 0)
 
