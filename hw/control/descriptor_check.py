@@ -60,7 +60,7 @@ class DescriptorCheck(wiring.Component):
     def _view(self, opcode: Opcode) -> data.View:
         return data.View(isa.descriptor_layout(opcode), self.descriptor)
 
-    def elaborate(self, platform) -> Module:  # noqa: D102
+    def elaborate(self, platform) -> Module:
         m = Module()
         opcode = self.descriptor[:8]
         partial, extra, quotient = Signal(_WIDE), Signal(_WIDE), Signal(16)

@@ -37,7 +37,7 @@ class DrainSequencer(wiring.Component):
             }
         )
 
-    def elaborate(self, platform) -> Module:  # noqa: D102
+    def elaborate(self, platform) -> Module:
         config = self._config
         m = Module()
         delay = Timing(config).drain_latency - _PREPARE

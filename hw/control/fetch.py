@@ -56,7 +56,7 @@ class Fetch(wiring.Component):
             }
         )
 
-    def elaborate(self, platform) -> Module:  # noqa: D102
+    def elaborate(self, platform) -> Module:
         config = self._config
         m = Module()
         beats = DESCRIPTOR_BYTES // config.axi_bytes
@@ -163,7 +163,7 @@ class _Dispatch(wiring.Component):
         is_gemm, is_load = gemm.opcode == Opcode.GEMM, gemm.opcode == Opcode.LOAD
         exponential = (gemm.flags & isa.FLAG_EXP) != 0
 
-        weights, table, parameters, rows, entry = (Signal(name=name) for name in ("weights", "table", "parameters", "rows", "entry"))
+        weights, table, parameters, rows, entry = Signal(), Signal(), Signal(), Signal(), Signal()
         pending = Cat(weights, table, parameters, rows, entry)
         with m.If(self.start):
             m.d.sync += [

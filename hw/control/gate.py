@@ -1,5 +1,7 @@
 """Entropy and greatest class of the logits."""
 
+from itertools import pairwise
+
 import numpy as np
 from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib import memory, wiring
@@ -141,7 +143,7 @@ class _Sums(wiring.Component):
         valid = Signal(4)
         m.d.sync += [
             distances[0].eq(Mux(full[DISTANCE_WIDTH:].any(), (1 << DISTANCE_WIDTH) - 1, full)),
-            *(late.eq(early) for early, late in zip(distances[:-1], distances[1:], strict=True)),
+            *(late.eq(early) for early, late in pairwise(distances)),
             valid.eq((valid << 1) | self.valid),
         ]
         tables = {"coarse": (COARSE_TABLE, distances[0][8:]), "fine": (FINE_TABLE, distances[0][:8])}

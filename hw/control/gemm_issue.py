@@ -53,7 +53,7 @@ class GemmIssue(wiring.Component):
             }
         )
 
-    def elaborate(self, platform) -> Module:  # noqa: D102
+    def elaborate(self, platform) -> Module:
         config, timing = self._config, Timing(self._config)
         m = Module()
         m.submodules.loops = loops = GemmLoops(config)

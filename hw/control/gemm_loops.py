@@ -46,7 +46,7 @@ class GemmLoops(wiring.Component):
             }
         )
 
-    def elaborate(self, platform) -> Module:  # noqa: D102
+    def elaborate(self, platform) -> Module:
         m = Module()
         head = data.View(self.gemm.shape(), self.head)
         tile_end, column_end = Signal(), Signal()
@@ -110,7 +110,8 @@ class GemmLoops(wiring.Component):
         """Read pointer of the ring, in step with the ports' write pointers, or the word of the K and V buffer."""
         ring_words = self._config.weight_words
         buffered = (self.gemm.flags & isa.FLAG_KV) != 0
-        tile_base, ring_base, ring_after = (Signal.like(self.weight_address, name=n) for n in ("tile_base", "ring_base", "ring_after"))
+        names = ("tile_base", "ring_base", "ring_after")
+        tile_base, ring_base, ring_after = (Signal.like(self.weight_address, name=name) for name in names)
         following = Signal.like(self.weight_address)
         wrap = ~buffered & (self.weight_address == ring_words - 1)
         m.d.comb += [

@@ -41,8 +41,8 @@ class ImageLoop(wiring.Component):
         unit_reset: high for one cycle; resets every unit but the loop, the registers and the counters.
         idle: no AXI transfer is under way, in any unit.
         image_address: of the image at work.
-        unit_error: an error of fetch or the loaders, a level or a pulse; `axi_error`: pulse, a port answered an error, reported with
-            `index`, the descriptor at issue.
+        unit_error: an error of fetch or the loaders, a level or a pulse.
+        axi_error: pulse, a port answered an error; reported with `index`, the descriptor at issue.
         gate_end, gate_classes: from the issue; gate_done, entropy, top1: from the gate.
         proceed: one cycle high: the gate lets the image go on.
         record_start, record, record_done: to and from the result writer.
@@ -84,7 +84,7 @@ class ImageLoop(wiring.Component):
             }
         )
 
-    def elaborate(self, platform) -> Module:  # noqa: D102
+    def elaborate(self, platform) -> Module:
         m = Module()
         found, code, index = Signal(), Signal(8), Signal(16)  # an error of this cycle
         held = Signal(error_report())  # an error that is not reported yet

@@ -87,7 +87,7 @@ class Issue(wiring.Component):
             }
         )
 
-    def elaborate(self, platform) -> Module:  # noqa: D102
+    def elaborate(self, platform) -> Module:
         m = Module()
         m.submodules.gemm = gemm = GemmIssue(self._config)
         m.submodules.norm_issue = norm = NormIssue(self._config)

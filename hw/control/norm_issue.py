@@ -11,9 +11,9 @@ from hw.timing import STATISTICS_LATENCY, Timing
 
 
 class NormIssue(wiring.Component):
-    """Row tile j's statistics and row tile j - 1's pass begin together, every ``Timing.norm_interval`` cycles; the first interval is
-    STATISTICS_LATENCY. With R row tiles, `done` comes ``STATISTICS_LATENCY + (R - 1) * norm_interval + words * depth / norm_elements +
-    norm_settle`` cycles after `start`.
+    """Row tile j's statistics and row tile j - 1's pass begin together, every ``Timing.norm_interval`` cycles; the first interval
+    is STATISTICS_LATENCY. With R row tiles, `done` comes ``STATISTICS_LATENCY + (R - 1) * norm_interval + words * depth /
+    norm_elements + norm_settle`` cycles after `start`.
 
     Members:
         start: one cycle high, with the encoded descriptor.
@@ -34,7 +34,7 @@ class NormIssue(wiring.Component):
             }
         )
 
-    def elaborate(self, platform) -> Module:  # noqa: D102
+    def elaborate(self, platform) -> Module:
         config = self._config
         m = Module()
         layout = isa.descriptor_layout(Opcode.NORM)

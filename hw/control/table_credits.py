@@ -30,7 +30,7 @@ class TableCredits(wiring.Component):
         self._delay = delay
         super().__init__()
 
-    def elaborate(self, platform) -> Module:  # noqa: D102
+    def elaborate(self, platform) -> Module:
         m = Module()
         credit, owed, wait = Signal(2), Signal(2), Signal(range(self._delay + 1))
         m.d.comb += [self.available.eq(credit != 0), self.release.eq((owed != 0) & (wait == 0))]

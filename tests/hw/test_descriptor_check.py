@@ -31,7 +31,8 @@ def load(**changes):
 
 def norm(**changes):
     fields = dict(
-        base=2, stride=3, source_base=1, source_stride=4, words=3, channels=11, row_tiles=4, inverse=1, inverse_shift=20, epsilon=1, multiplier=1,
+        base=2, stride=3, source_base=1, source_stride=4, words=3, channels=11, row_tiles=4,
+        inverse=1, inverse_shift=20, epsilon=1, multiplier=1,
     )
     return Descriptor(Opcode.NORM, {**fields, **changes})
 

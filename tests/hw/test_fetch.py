@@ -80,7 +80,8 @@ def run(descriptors, axi_bytes=16, masks=(0, 0), cycles=400, proceed_at=None, ac
 def test_jobs_of_every_operation(axi_bytes):
     load = Descriptor(
         Opcode.LOAD,
-        dict(flags=isa.FLAG_IMAGE, address=7, stride=1, segment_bytes=3, segments=1, tokens_inner=2, tokens_outer=1, inner_stride=9),
+        dict(flags=isa.FLAG_IMAGE, address=7, stride=1, segment_bytes=3, segments=1, tokens_inner=2, tokens_outer=1,
+             inner_stride=9),
     )
     flags = isa.FLAG_PER_COLUMN
     program = [load, gemm(flags=flags, post=Post.GELU), gemm(flags=isa.FLAG_KV | isa.FLAG_EXP), END, gemm()]
