@@ -95,7 +95,7 @@ def test_rows(seed, axi_bytes, busy):
     contents = rng.randbytes(8192)
     loader = SideLoader(config)
     memory = ReadMemory(config, loader.axi, contents, rng, busy=busy)
-    jobs = [random_rows(rng, config, len(contents)) for _ in range(8)]
+    jobs = [random_rows(rng, config, len(contents)) for _ in range(5)]
     log = []
 
     async def testbench(ctx):
@@ -219,14 +219,14 @@ def test_tables_take_turns_and_wait(seed):
     log = []
 
     async def testbench(ctx):
-        for _ in range(2000):
+        for _ in range(1600):
             await ctx.tick()
         assert sum(index > 0 for _, index, _ in log) == 4, "the third exp table waits, and what is behind it"
         for kind in (1, 0, 1, 0):
             ctx.set(loader.table_release, 1 << kind)
             await ctx.tick()
             ctx.set(loader.table_release, 0)
-            for _ in range(700):
+            for _ in range(450):
                 await ctx.tick()
         assert not ctx.get(loader.busy)
 

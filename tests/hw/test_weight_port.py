@@ -59,7 +59,7 @@ def test_words_and_credits(seed, shape, busy):
     memory = ReadMemory(config, port.axi, contents, rng, busy=busy)
     word_bytes = config.columns_per_beat * config.depth
     jobs, expected = [], deque()
-    for _ in range(8):
+    for _ in range(5):
         k_words, tiles, address = rng.randint(1, 13), rng.randint(1, 4), 64 * rng.randrange(8)
         ((_, beats, last_bytes), *_) = JobExpander.model(config, address, k_words, tiles)
         fields = dict(address=address, beats=beats, last_bytes=last_bytes, k_words=k_words, column_tiles=tiles)

@@ -54,7 +54,7 @@ def test_weights_arrive(seed, cols, depth, ports, axi_bytes, busy):
     rng, numbers = random.Random(seed), np.random.default_rng(seed)
     config = replace(NANO, cols=cols, depth=depth, weight_ports=ports, axi_bytes=axi_bytes, weight_words=11, queue_depth=2)
     side = WeightSide(config)
-    shapes = [(rng.randint(1, 5), rng.randint(1, 11)) for _ in range(4)] + [(30, 1)]
+    shapes = [(rng.randint(1, 5), rng.randint(1, 11)) for _ in range(3)] + [(30, 1)]
     weights = [numbers.integers(-127, 128, (tiles, k_words, cols, depth)) for tiles, k_words in shapes]
     contents, jobs = b"", []
     for array in weights:
@@ -120,7 +120,7 @@ def test_keys_and_values(seed, cols, depth):
 
     async def testbench(ctx):
         reads = deque(maxlen=config.pairs + 3)  # words that a pair may still have to read must not be written
-        for cycle in range(600):
+        for cycle in range(400):
             value, data = rng.randrange(2), rng.randbytes(max(cols, depth))
             mask = rng.getrandbits(cols if value else depth)
             index, address = rng.randrange(depth if value else cols), rng.randrange(config.kv_words)
