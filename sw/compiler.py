@@ -163,9 +163,7 @@ class _NetworkCompiler:
             self._mlp(index, encoder.mlp)
         self._norm(network.final_norm, 0, row_tiles=1, encoder=0)
         normalized = self.map.normalized
-        self._linear(
-            "head", network.head, Post.LOGITS, Operation.HEAD, normalized, None, encoder=0, row_tiles=1, tokens=1
-        )
+        self._linear("head", network.head, Post.LOGITS, Operation.HEAD, normalized, None, encoder=0, row_tiles=1, tokens=1)
 
     def _embedding(self) -> None:
         network, layout, config = self.network, self.map, self.config
@@ -189,9 +187,7 @@ class _NetworkCompiler:
             "tokens_outer": network.image_size[0] // side,
             "outer_stride": side * width * channels,
         }
-        self.stream.emit(
-            Opcode.LOAD, {**tokens, **patches, "flags": FLAG_IMAGE, "target": int(Target.ACTIVATION), "address": 0}
-        )
+        self.stream.emit(Opcode.LOAD, {**tokens, **patches, "flags": FLAG_IMAGE, "target": int(Target.ACTIVATION), "address": 0})
         residual = self.image.add(f"{self.prefix}positions", network.initial_residual.astype("<i2").tobytes())
         row_bytes = 2 * network.dim
         self.stream.emit(
@@ -205,9 +201,7 @@ class _NetworkCompiler:
             }
             | {"tokens_inner": network.tokens, "inner_stride": row_bytes, "tokens_outer": 1},
         )
-        self._linear(
-            "embedding", network.embedding, Post.RESIDUAL, Operation.EMBEDDING, layout.patches, layout.residual
-        )
+        self._linear("embedding", network.embedding, Post.RESIDUAL, Operation.EMBEDDING, layout.patches, layout.residual)
 
     def _attention(self, encoder: int, attention: IntegerAttention) -> None:
         """Heads overlap: the next head's keys are computed between a head's scores and its context, its values between
@@ -254,9 +248,7 @@ class _NetworkCompiler:
         fields |= {"operation": int(Operation.CONTEXT), "post": int(Post.REQUANT), "kv_base": layout.value.base}
         fields |= {"base": layout.context.base + word, "element": element}
         fields |= {"multiplier": attention.context_multiplier, "shift": attention.context_shift}
-        self.stream.gemm(
-            fields, reads=(_activation(layout.scores), _kv(layout.value)), writes=_activation(layout.context)
-        )
+        self.stream.gemm(fields, reads=(_activation(layout.scores), _kv(layout.value)), writes=_activation(layout.context))
 
     def _mlp(self, encoder: int, mlp: IntegerMlp) -> None:
         layout, name = self.map, f"encoder{encoder}"
@@ -266,9 +258,7 @@ class _NetworkCompiler:
             f"{name}.fc1", mlp.fc1, Post.GELU, Operation.MLP, layout.normalized, layout.hidden,
             encoder=encoder, table=table,
         )  # fmt: skip
-        self._linear(
-            f"{name}.fc2", mlp.fc2, Post.RESIDUAL, Operation.MLP, layout.hidden, layout.residual, encoder=encoder
-        )
+        self._linear(f"{name}.fc2", mlp.fc2, Post.RESIDUAL, Operation.MLP, layout.hidden, layout.residual, encoder=encoder)
 
     def _norm(self, norm: IntegerNorm, flags: int, row_tiles: int, encoder: int) -> None:
         dim, layout = self.network.dim, self.map

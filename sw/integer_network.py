@@ -45,9 +45,7 @@ class IntegerLinear:
 
     def rows(self, start: int, stop: int) -> "IntegerLinear":
         """Output channels start ... stop - 1, such as those of one head."""
-        return IntegerLinear(
-            self.weights[start:stop], self.bias[start:stop], self.multiplier[start:stop], self.shift[start:stop]
-        )
+        return IntegerLinear(self.weights[start:stop], self.bias[start:stop], self.multiplier[start:stop], self.shift[start:stop])
 
 
 @dataclass(frozen=True)
@@ -214,15 +212,12 @@ class IntegerNetwork:
             reason = " ".join(str(error).split())
             raise InputError(f"Integer network file {path} must be a whole safetensors file: {reason}") from None
         if metadata.get("format") != FORMAT:
-            raise InputError(
-                f"Integer network file {path} must have format {FORMAT}, not {metadata.get('format', 'none')}"
-            )
+            raise InputError(f"Integer network file {path} must have format {FORMAT}, not {metadata.get('format', 'none')}")
         return _rebuild(json.loads(metadata["network"]), arrays)
 
 
 _CLASSES = {
-    kind.__name__: kind
-    for kind in (IntegerLinear, IntegerNorm, IntegerAttention, IntegerMlp, IntegerEncoder, IntegerNetwork)
+    kind.__name__: kind for kind in (IntegerLinear, IntegerNorm, IntegerAttention, IntegerMlp, IntegerEncoder, IntegerNetwork)
 }
 
 
@@ -231,9 +226,7 @@ def _flatten(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
         arrays[name] = np.ascontiguousarray(value)
         return {"array": name}
     if is_dataclass(value):
-        members = {
-            field.name: _flatten(getattr(value, field.name), f"{name}.{field.name}", arrays) for field in fields(value)
-        }
+        members = {field.name: _flatten(getattr(value, field.name), f"{name}.{field.name}", arrays) for field in fields(value)}
         return {"class": type(value).__name__, **members}
     if isinstance(value, tuple):
         return [_flatten(item, f"{name}.{index}", arrays) for index, item in enumerate(value)]

@@ -64,13 +64,9 @@ def quantize_folded(network: FoldedNetwork, calibration: Calibration) -> Integer
     embedding = integer_linear("embedding", network.embedding, IMAGE_SCALE, residual)
     # Token 0's patch row is zeros, to which the embedding GEMM adds its requantized bias; every other token keeps it.
     initial = np.rint(network.positions.numpy().astype(np.float64) / residual)
-    initial[0] -= numerics.requantize(
-        np.zeros(dim, np.int64), embedding.bias, embedding.multiplier, embedding.shift, 16
-    )
+    initial[0] -= numerics.requantize(np.zeros(dim, np.int64), embedding.bias, embedding.multiplier, embedding.shift, 16)
     encoders = []
-    for index, (encoder, attention, mlp) in enumerate(
-        zip(network.encoders, calibration.attentions, calibration.mlps, strict=True)
-    ):
+    for index, (encoder, attention, mlp) in enumerate(zip(network.encoders, calibration.attentions, calibration.mlps, strict=True)):
         name = f"encoder{index}"
         integer = None if attention is None else _attention(name, encoder, attention, residual, network.heads)
         encoders.append(IntegerEncoder(integer, _mlp(name, encoder, mlp, residual)))
@@ -88,9 +84,7 @@ def quantize_folded(network: FoldedNetwork, calibration: Calibration) -> Integer
     )
 
 
-def integer_linear(
-    name: str, layer: FloatLinear, input_scale: float, output_scale: float, zero_point: int = 0
-) -> IntegerLinear:
+def integer_linear(name: str, layer: FloatLinear, input_scale: float, output_scale: float, zero_point: int = 0) -> IntegerLinear:
     """Quantize a linear layer.
 
     Args:
@@ -117,9 +111,7 @@ def integer_linear(
         if np.all(growth < ACCUMULATOR_LIMIT):
             break
     else:
-        raise QuantizationError(
-            f"Layer {name} must keep sum |w| * 128 + |bias| below 2^26, not {growth.max():.0f}"
-        )
+        raise QuantizationError(f"Layer {name} must keep sum |w| * 128 + |bias| below 2^26, not {growth.max():.0f}")
     requantization = input_scale * scale / output_scale
     greatest = requantization.max()
     if greatest >= _LARGEST_MULTIPLIER_SCALE:
@@ -127,9 +119,7 @@ def integer_linear(
             f"Layer {name} must requantize by less than 2^15, not {greatest:.3g} (output {requantization.argmax()})"
         )
     multiplier, shift = numerics.multiplier_and_shift(requantization)
-    return IntegerLinear(
-        codes.astype(np.int8), offset.astype(np.int32), multiplier.astype(np.uint16), shift.astype(np.uint8)
-    )
+    return IntegerLinear(codes.astype(np.int8), offset.astype(np.int32), multiplier.astype(np.uint16), shift.astype(np.uint8))
 
 
 def integer_norm(channels: int, scale: float, residual_scale: float, epsilon: float) -> IntegerNorm:
@@ -163,15 +153,11 @@ def _residual_scale(network: FoldedNetwork, calibration: Calibration) -> float:
     return max(calibration.residual_peak * RESIDUAL_HEADROOM / greatest, smallest)
 
 
-def _attention(
-    name: str, encoder: FoldedEncoder, scales: AttentionScales, residual: float, heads: int
-) -> IntegerAttention:
+def _attention(name: str, encoder: FoldedEncoder, scales: AttentionScales, residual: float, heads: int) -> IntegerAttention:
     dim = encoder.query.weight.shape[0]
     score = scales.query * scales.key / ((dim // heads) ** 0.5 * scales.score)
     if score >= _LARGEST_MULTIPLIER_SCALE or scales.value / scales.context >= _LARGEST_MULTIPLIER_SCALE:
-        raise QuantizationError(
-            f"Layer {name} must have scores and contexts in proportion to its queries, keys and values"
-        )
+        raise QuantizationError(f"Layer {name} must have scores and contexts in proportion to its queries, keys and values")
     score_multiplier, score_shift = numerics.multiplier_and_shift(score)
     context_multiplier, context_shift = numerics.multiplier_and_shift(scales.value / scales.context)
     key = FloatLinear(encoder.key.weight, -scales.key_mean)
