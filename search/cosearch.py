@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--data", default="embedded", metavar="DIR", help="Fashion-MNIST directory (default: %(default)s)")
     result.add_argument("--memory", default="", metavar="FIELD=N,...", help="memory timing: latency, bytes_per_cycle, outstanding")
     result.add_argument("--lec", type=float, default=0.7, help="least fraction answered by the low effort (default: %(default)s)")
-    result.add_argument("--max-loss", type=float, default=0.002, metavar="LOSS",
-                        help="greatest loss of accuracy against the int8 baseline, fraction of 1 (default: %(default)s)")  # fmt: skip
+    result.add_argument("--max-loss", type=float, default=0.002, metavar="L",
+                        help="greatest loss of accuracy against the baseline, fraction of 1 (default: %(default)s)")  # fmt: skip
     result.add_argument("--rows", choices=("class", "mean"), default="class",
                         help="stream rows that CKA compares (default: %(default)s)")  # fmt: skip
     result.add_argument("--steps", type=int, default=150, metavar="N", help="fine-tuning steps per effort (default: %(default)s)")
@@ -38,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
                         help="random paths to rank a path among (default: %(default)s)")  # fmt: skip
     result.add_argument("--rtl-images", type=int, default=64, metavar="N",
                         help="test images of the gated RTL run (default: %(default)s)")  # fmt: skip
+    result.add_argument("--efforts", default="", metavar="N,...", help="efforts to consider (default: all from 1 to the depth)")
+    result.add_argument("--images", type=int, metavar="N", help="most calibration and test images (default: all)")
     result.add_argument("--seed", type=int, default=0, help="of fine-tuning and random paths (default: %(default)s)")
     result.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="torch threads (default: %(default)s)")
     result.add_argument("--out", type=Path, metavar="DIR", help="default: runs/<model>-<preset>")
@@ -49,8 +52,8 @@ def _check(options: argparse.Namespace) -> None:
     for name, low, high in (("lec", 0.0, 1.0), ("max_loss", 0.0, 1.0)):
         if not low <= getattr(options, name) <= high:
             raise InputError(f"--{name.replace('_', '-')} must be between {low:g} and {high:g}, not {getattr(options, name)}")
-    for name in ("steps", "batch", "random_paths", "rtl_images", "threads"):
-        if getattr(options, name) < 1:
+    for name in ("steps", "batch", "random_paths", "rtl_images", "threads", "images"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(options, name)}")
     if not options.learning_rate > 0:
         raise InputError(f"--learning-rate must be positive, not {options.learning_rate}")
@@ -85,21 +88,42 @@ def search(options: argparse.Namespace, progress: Any) -> tuple[dict[str, Any], 
     torch.set_num_threads(options.threads)
     network = PathVit(build_network(options.model, options.weights, options.seed)).eval()
     data = load_fashion_mnist(options.data)
+    if options.images is not None:
+        data = replace(data, calibration=data.calibration.take(options.images), test=data.test.take(options.images))
+    efforts = parse_efforts(options.efforts, network.depth)
     if options.rtl_images > len(data.test):
         raise InputError(f"--rtl-images must be at most {len(data.test)}, not {options.rtl_images}")
     arguments = Arguments(
         model=options.model, weights=options.weights, preset=options.preset, overrides=options.overrides, data=options.data,
         memory=options.memory, lec=options.lec, max_loss=options.max_loss, rows=options.rows,
         finetune_steps=options.steps, batch=options.batch, learning_rate=options.learning_rate,
-        random_paths=options.random_paths, rtl_images=options.rtl_images, seed=options.seed, threads=options.threads,
+        random_paths=options.random_paths, rtl_images=options.rtl_images,
+        efforts=efforts, images=options.images, seed=options.seed, threads=options.threads,
     )  # fmt: skip
     out = options.out or Path("runs") / f"{options.model.replace('/', '_')}-{options.preset}"
     store = RunStore(out, run_key(arguments, data.digest, _weights_digest(network)))
     try:
-        run = Run(arguments, config, store, Steps(progress, 4 * network.depth + 9), data, network, memory)
+        run = Run(arguments, config, store, Steps(progress, 2 * len(efforts) + 8), data, network, memory)
         return conclude(run), out
     finally:
         store.close()
+
+
+def parse_efforts(text: str, depth: int) -> tuple[int, ...]:
+    """Efforts of ``--efforts``, ascending; the whole network's, ``depth``, is always among them.
+
+    Raises:
+        InputError: for anything but integers from 1 to ``depth``.
+    """
+    if not text:
+        return tuple(range(1, depth + 1))
+    try:
+        efforts = {int(part) for part in text.split(",")} | {depth}
+    except ValueError:
+        raise InputError(f"--efforts must be integers from 1 to {depth}, not {text!r}") from None
+    if min(efforts) < 1 or max(efforts) > depth or len(efforts) < 2:
+        raise InputError(f"--efforts must name at least one effort from 1 to {depth - 1} and none above {depth}, not {text!r}")
+    return tuple(sorted(efforts))
 
 
 def _weights_digest(network: Any) -> str:

@@ -12,6 +12,7 @@ from search.path_score import ScoredPath, best_paths, random_paths
 from search.run import Run, device_images
 
 _CKA_BATCH = 250
+"""Images per batch of the CKA estimate, fewer where the split is smaller."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,15 @@ def redundancy(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
     def compute() -> list[list[float]]:
         images = to_input(run.data.calibration.images)
-        whole = len(images) - len(images) % _CKA_BATCH
+        batch = min(_CKA_BATCH, len(images))
+        whole = len(images) - len(images) % batch
 
         def batches():
-            for start in range(0, whole, _CKA_BATCH):
+            for start in range(0, whole, batch):
                 with torch.no_grad():
-                    pair = run.network.streams(images[start : start + _CKA_BATCH], rows=run.arguments.rows)
+                    pair = run.network.streams(images[start : start + batch], rows=run.arguments.rows)
                 yield tuple(stream.numpy() for stream in pair)
-                update(start + _CKA_BATCH, whole)
+                update(start + batch, whole)
 
         return cka_matrix(batches(), run.network.depth).tolist()
 
@@ -63,9 +65,9 @@ def redundancy(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scored_paths(run: Run) -> tuple[np.ndarray, list[ScoredPath]]:
-    """(CKA matrix, best path of every effort from 1 to depth)."""
+    """(CKA matrix, best path of every effort that the search considers)."""
     matrix, diagonal = redundancy(run)
-    return matrix, best_paths(diagonal)
+    return matrix, [path for path in best_paths(diagonal) if path.effort in run.arguments.efforts]
 
 
 def finetuned(run: Run, path: ScoredPath) -> Any:

@@ -135,7 +135,7 @@ def _test_figures(
             "edp_gain": whole.edp_mj_ms / choice.best_single.edp_mj_ms,
         }
     winner = "the pair"
-    if choice.best_single is not None and choice.best_single.edp_mj_ms <= cascade.edp_mj_ms:
+    if choice.best_single is not None and choice.best_single.edp_mj_ms <= cascade.edp_mj_ms:  # both on calibration
         winner = f"the single path of effort {choice.best_single.effort}"
     return {
         "f_low_test": f_low,

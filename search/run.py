@@ -34,6 +34,8 @@ class Arguments:
         finetune_steps, batch, learning_rate: fine-tuning of every effort.
         random_paths: random paths per chosen effort that its path is ranked among.
         rtl_images: test images of the gated RTL run.
+        efforts: efforts to consider, ascending, the whole network's last; empty for all from 1 on.
+        images: most images of the calibration and of the test split; None for all.
         seed: of fine-tuning and random paths.
         threads: torch threads; results are the same to the bit only at the same number.
     """
@@ -52,6 +54,8 @@ class Arguments:
     learning_rate: float
     random_paths: int
     rtl_images: int
+    efforts: tuple[int, ...]
+    images: int | None
     seed: int
     threads: int
 
@@ -79,16 +83,21 @@ def run_key(arguments: Arguments, data_digest: str, weights_digest: str) -> str:
 
 
 class Steps:
-    """Progress of a run over a known number of steps, on stderr; silent parts show as one moving bar."""
+    """Progress of a run over a known number of steps; where there is no terminal, a line per step."""
 
     def __init__(self, progress: Any, total: int):
         """Wrap a `rich.progress.Progress`."""
         self._progress = progress
+        self._total = total
+        self._begun = 0
         self._overall = progress.add_task("search", total=total)
 
     @contextmanager
     def step(self, name: str) -> Iterator[Any]:
         """Show a step while it runs; yields ``update(done, total)``."""
+        self._begun += 1
+        if not self._progress.console.is_terminal:
+            self._progress.console.print(f"[{self._begun}/{self._total}] {name}", markup=False, highlight=False)
         task = self._progress.add_task(name, total=None)
         try:
             yield lambda done, total, *_: self._progress.update(task, completed=done, total=total)
