@@ -1,7 +1,9 @@
 """RTLIL to Verilog with Yosys in process, several separately emitted modules linked into one design."""
 
+import re
 import tempfile
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 from amaranth import ClockSignal, Instance, ResetSignal
@@ -80,4 +82,22 @@ def to_verilog(modules: Sequence[str], *, optimize: bool = False) -> str:
     with tempfile.TemporaryDirectory() as directory:
         result = Path(directory) / "design.v"
         run_pass(design, f"write_verilog -noattr {result}")
-        return result.read_text()
+        return _fold_initials(result.read_text())
+
+
+_INITIAL = re.compile(r"  initial begin\n((?:    (\S+ ?)\[\d+\] = (\d+'[hd]\w+);\n)(?:    \2\[\d+\] = \3;\n)*)  end\n")
+
+
+def _fold_initials(text: str) -> str:
+    """Loops in place of one line per memory word, where all words begin alike: far less to compile per row."""
+    numbers = count()
+
+    def fold(match: re.Match) -> str:
+        lines, memory, value = match.groups()
+        words = lines.count("\n")
+        return (
+            f"  initial begin : initial_words_{next(numbers)}\n    integer word;\n"
+            f"    for (word = 0; word < {words}; word = word + 1) {memory}[word] = {value};\n  end\n"
+        )
+
+    return _INITIAL.sub(fold, text)

@@ -88,9 +88,7 @@ def test_plain_words_are_masked(depth, rng):
     config = small_config(depth=depth)
     words = rng.integers(-128, 128, (32, depth))
     limits = dict(address=32, elements=depth + 1, first=2, last=2)
-    tokens = [
-        {name: int(rng.integers(limit)) for name, limit in limits.items()} if rng.random() < 0.8 else None for _ in range(60)
-    ]
+    tokens = [{name: int(rng.integers(limit)) for name, limit in limits.items()} if rng.random() < 0.8 else None for _ in range(60)]
     fed, sums = run_tokens(FeedWithBank(config), words, [], tokens)
     expected = {}
     for cycle, token in enumerate(tokens):

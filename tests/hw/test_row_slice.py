@@ -1,5 +1,8 @@
 import numpy as np
 import pytest
+from amaranth.back import rtlil
+from amaranth.hdl import Module, Signal
+from amaranth.lib.memory import Memory
 
 from hw import numerics
 from hw.config import ceil_div
@@ -86,9 +89,7 @@ def test_residual_and_layer_norm(shape, rng):
     scale = random_scale(rng, channels, k) | dict(shift=np.full(channels, 17))
     base = 2 * ceil_div(k, config.depth)
     inverse, inverse_shift = 43_691, 18  # 2^18 / 6
-    fields = dict(
-        channels=channels, inverse=inverse, inverse_shift=inverse_shift, epsilon=77, multiplier=40_000, shift=10
-    )
+    fields = dict(channels=channels, inverse=inverse, inverse_shift=inverse_shift, epsilon=77, multiplier=40_000, shift=10)
     driver.load(activations, 0, Target.ACTIVATION)
     driver.load(before, 0, Target.RESIDUAL)
     driver.wait()
@@ -166,3 +167,17 @@ def test_shared_modules_make_one_verilog_design():
     assert text.count("\nmodule row_slice(") == text.count("\nmodule processing_pair(") == 1
     assert text.count("\nmodule processing_single(") == text.count("\nmodule row_stack(") == 1
     assert text.count("  row_slice ") == config.rows
+
+
+def test_initial_words_are_loops_where_they_are_alike():
+    m, ports = Module(), []
+    for name, words in (("even", [7] * 100), ("odd", [1, 2, 3, 4])):
+        memory = Memory(shape=8, depth=len(words), init=words)
+        m.submodules[name] = memory
+        port = memory.read_port(domain="comb")
+        address, word = Signal.like(port.addr, name=f"{name}_address"), Signal(8, name=f"{name}_word")
+        m.d.comb += [port.addr.eq(address), word.eq(port.data)]
+        ports += [address, word]
+    text = to_verilog([rtlil.convert(m, name="top", ports=ports)])
+    assert "for (word = 0; word < 100; word = word + 1)" in text
+    assert [f"[{i}] = 8'h0{i + 1};" in text for i in range(4)] == [True] * 4
