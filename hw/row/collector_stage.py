@@ -13,7 +13,7 @@ class CollectorStage(wiring.Component):
     """Passes the words of the rows above down, one row per cycle, and inserts this row's words into empty slots.
 
     Words wait in a FIFO of ``key_words_per_tile + 1``. Rows are skewed by one cycle each, as the chain is, so all rows'
-    words meet in the same slots: with ``Timing.tile_interval`` between tiles no FIFO overflows.
+    words meet in the same slots: with ``Timing.drain_interval`` between tiles no FIFO overflows.
 
     Members:
         above: the slot that comes down; registered by the row above, or never valid in row 0.

@@ -89,10 +89,10 @@ class ProcessingPair(wiring.Component):
         left, right = activations.astype(np.float32), weights.astype(np.float32)
         if right.ndim == 2:  # one large product is much faster than many small ones
             left = left.reshape(-1, k)
-        total = np.zeros((), dtype=np.int64)
-        for start in range(0, k, _FLOAT32_BLOCK):
+        total = np.matmul(left[..., :_FLOAT32_BLOCK], right[..., :_FLOAT32_BLOCK, :]).astype(np.int64)
+        for start in range(_FLOAT32_BLOCK, k, _FLOAT32_BLOCK):
             block = slice(start, start + _FLOAT32_BLOCK)
-            total = total + np.matmul(left[..., block], right[..., block, :]).astype(np.int64)
+            total += np.matmul(left[..., block], right[..., block, :]).astype(np.int64)
         return total.reshape(*activations.shape[:-1], weights.shape[-1])
 
     def elaborate(self, platform):
