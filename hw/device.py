@@ -112,7 +112,9 @@ def decode_records(program: Program, memory: bytes, count: int) -> dict[str, np.
         memory: At least ``count`` records of `Program.record_stride` bytes.
         count: Images that have a record.
     """
-    words = np.frombuffer(memory, "<u4", count * program.record_stride // 4).reshape(count, program.record_stride // 4).astype(np.int64)
+    words = (
+        np.frombuffer(memory, "<u4", count * program.record_stride // 4).reshape(count, program.record_stride // 4).astype(np.int64)
+    )
     head = {name: words[:, index] for index, (name, _) in enumerate(RECORD_FIELDS)}
     first = RECORD_HEAD_BYTES // 4
     logits = words[:, first : first + program.classes].astype(np.uint32).astype(np.int32).astype(np.int64)

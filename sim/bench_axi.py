@@ -43,6 +43,7 @@ class Machine:
 
     def __init__(self, dut, memory: bytes, idle: float, rng: random.Random) -> None:
         self.dut = dut
+        logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.WARNING)  # one line per transfer otherwise
         self.host = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), dut.clk, dut.rst)
         system = AxiRam(AxiBus.from_prefix(dut, "m0_axi"), dut.clk, dut.rst, size=len(memory))
         system.write(0, memory)
@@ -59,10 +60,7 @@ class Machine:
         channels += [control[0].aw_channel, control[0].w_channel, control[0].b_channel]
         channels += [control[1].ar_channel, control[1].r_channel]
         for channel in channels:
-            channel.log.setLevel(logging.WARNING)
             channel.set_pause_generator(_pauses(random.Random(rng.random()), idle))
-        for port in (*ports, system.write_if, system.read_if, *control):
-            port.log.setLevel(logging.WARNING)
         cocotb.start_soon(self._count(len(ports)))
 
     async def _count(self, ports: int) -> None:
