@@ -1,0 +1,19 @@
+"""Boards: devices, capacities and vendor projects."""
+
+from hw.boards.board import Board
+from hw.boards.zcu102 import ZCU102
+from hw.errors import InputError
+
+BOARDS: dict[str, Board] = {ZCU102.name: ZCU102}
+"""Boards by name."""
+
+
+def find_board(name: str) -> Board:
+    """A board by its name.
+
+    Raises:
+        InputError: for an unknown name; the message lists the known ones.
+    """
+    if name not in BOARDS:
+        raise InputError(f"board must be one of {', '.join(BOARDS)}, not {name!r}")
+    return BOARDS[name]

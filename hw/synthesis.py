@@ -1,0 +1,222 @@
+"""Synthesis of a machine's parts with Yosys, once each, kept in a cache.
+
+A part is one module of the machine with the parts below it left out as black boxes; the whole is the sum of parts times
+their instances (`hw.resources`). The black boxes keep what a flat synthesis would trim at the edges, such as the bottom row's
+unused outputs, so the sum is an upper bound.
+"""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hw.config import AcceleratorConfig
+from hw.logic_levels import longest_path
+
+NETLIST_VERSION = 1
+"""Raised when the same RTLIL would give another netlist or other levels, so that cached results are not taken."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module to synthesize.
+
+    Attributes:
+        name: what the report calls it.
+        top: its module's name.
+        modules: RTLIL texts that hold it and what it instantiates.
+        instances: how many the machine has.
+        boxes: modules inside it that are parts of their own.
+    """
+
+    name: str
+    top: str
+    modules: tuple[str, ...]
+    instances: int = 1
+    boxes: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Key of the part's synthesis, whatever it is called and however often it occurs."""
+        from importlib.metadata import version
+
+        text = json.dumps([NETLIST_VERSION, version("pyosys"), self.top, self.boxes, *self.modules])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """What synthesis of one part found.
+
+    Attributes:
+        cells: instances by type of UltraScale+ primitive, without the black boxes.
+        logic_levels: `logic_levels.longest_path` of the part.
+        seconds: wall time, of the run that filled the cache.
+    """
+
+    cells: dict[str, int]
+    logic_levels: int
+    seconds: float
+
+
+def _script(part: Part, sources: Sequence[Path], netlist: Path) -> list[str]:
+    """Yosys commands: ``synth_xilinx -family xcup`` of Yosys 0.70 but for `alumacc`.
+
+    It would merge trees of adders into compressors of plain LUTs: 0.83 times the levels, but 1.2 times the LUTs in a PE pair.
+    Without it every adder stays a carry chain, in the order that the source gives.
+    """
+    synth = f"synth_xilinx -family xcup -flatten -noiopad -noclkbuf -top {part.top}"
+    multipliers = "-D DSP_A_MAXWIDTH=27 -D DSP_B_MAXWIDTH=18 -D DSP_A_MAXWIDTH_PARTIAL=18 -D DSP_A_MINWIDTH=2 -D DSP_B_MINWIDTH=2"
+    return [
+        *(f"read_rtlil {source}" for source in sources),
+        *(f"blackbox {box}" for box in part.boxes),
+        f"hierarchy -top {part.top}",  # drops what only a black box held
+        f"{synth} -run begin:map_dsp",
+        "memory_dff",
+        f"techmap -map +/mul2dsp.v -map +/xilinx/xcu_dsp_map.v {multipliers} -D DSP_Y_MINWIDTH=9 -D DSP_SIGNEDONLY=1 "
+        "-D DSP_NAME=$__MUL27X18",
+        "select a:mul2dsp",
+        "setattr -unset mul2dsp",
+        "opt_expr -fine",
+        "wreduce",
+        "select -clear",
+        "xilinx_dsp -family xcup",
+        "chtype -set $mul t:$__soft_mul",
+        "techmap -map +/cmp2lut.v -map +/cmp2lcu.v -D LUT_WIDTH=6",
+        "share",
+        "opt",
+        "memory -nomap",
+        "opt_clean",
+        f"{synth} -run map_memory:",
+        f"write_json {netlist}",
+    ]
+
+
+def synthesize(part: Part) -> Synthesis:
+    """Synthesize one part for UltraScale+, flat down to its black boxes.
+
+    Raises:
+        InputError: when pyosys is missing.
+        SystemExit: when Yosys rejects the part: it ends the process.
+    """
+    from hw.toolchain import require_pyosys
+
+    yosys = require_pyosys()
+    start = time.monotonic()
+    design = yosys.Design()
+    with tempfile.TemporaryDirectory() as directory:
+        sources = [Path(directory) / f"{number}.il" for number in range(len(part.modules))]
+        for source, text in zip(sources, part.modules, strict=True):
+            source.write_text(text)
+        netlist = Path(directory) / "netlist.json"
+        for command in _script(part, sources, netlist):
+            yosys.Pass.call(design, f"tee -q {command}")
+        module = json.loads(netlist.read_text())["modules"][part.top]
+    cells = Counter(cell["type"] for cell in module["cells"].values() if cell["type"] not in (*part.boxes, "$scopeinfo"))
+    return Synthesis(dict(sorted(cells.items())), longest_path(module), round(time.monotonic() - start, 1))
+
+
+def _cached(part: Part) -> Path:
+    from hw.toolchain import cache_root
+
+    return cache_root() / "synthesis" / f"{part.digest}.json"
+
+
+def _load(path: Path) -> Synthesis | None:
+    try:
+        stored = json.loads(path.read_text())
+        return Synthesis(stored["cells"], stored["logic_levels"], stored["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # missing, or cut short by a crash: synthesized anew
+
+
+def _store(path: Path, result: Synthesis) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
+        json.dump(vars(result), file)
+    Path(file.name).replace(path)
+
+
+def synthesize_parts(
+    parts: Sequence[Part], *, workers: int | None = None, progress: Callable[[str, str], None] = lambda name, state: None
+) -> dict[str, Synthesis]:
+    """Synthesize parts side by side, in one process each; results are kept under the user's cache directory.
+
+    Arguments:
+        parts: what to synthesize; names differ.
+        workers: processes at a time; the machine's cores where None.
+        progress: called with a part's name and ``started``, ``cached`` or ``done``.
+
+    Returns:
+        Result by part name, in the order of ``parts``.
+
+    Raises:
+        RuntimeError: when Yosys rejects a part.
+    """
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import get_context
+
+    found: dict[str, Synthesis] = {}
+    missing: list[Part] = []
+    for part in parts:
+        stored = _load(_cached(part))
+        if stored is None:
+            missing.append(part)
+        else:
+            found[part.name] = stored
+            progress(part.name, "cached")
+    if missing:
+        # the longest first, so that no process is left alone with it at the end; spawned, as Yosys keeps global state
+        missing.sort(key=lambda part: -sum(map(len, part.modules)))
+        count = min(workers or os.cpu_count() or 1, len(missing))
+        with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+            futures = {pool.submit(synthesize, part): part for part in missing}
+            for part in missing:
+                progress(part.name, "started")
+            for future in as_completed(futures):
+                part = futures[future]
+                try:
+                    found[part.name] = future.result()
+                except BrokenProcessPool:
+                    names = ", ".join(part.name for part in missing if part.name not in found)
+                    raise RuntimeError(f"Synthesis must end, but Yosys died in one of {names}") from None
+                _store(_cached(part), found[part.name])
+                progress(part.name, "done")
+    return {part.name: found[part.name] for part in parts}
+
+
+def _emitted_name(text: str, name: str) -> str:
+    """A module's name in RTLIL, where Amaranth appends a number to a name that it also needs elsewhere."""
+    found = re.search(rf"^module \\({re.escape(name)}(?:\$\d+)?)$", text, re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f"The machine has no module {name!r}")
+    return found[1]
+
+
+def machine_parts(config: AcceleratorConfig) -> list[Part]:
+    """The parts of `hw.accelerator.Accelerator`: PE pairs, the rest of a row, the weight side, the sequencer, and all else
+    (registers, system port, parameter ring) as ``system``."""
+    from hw.accelerator import Accelerator
+    from hw.row.row_slice import pair_module_name
+    from hw.row.row_stack import ROW_MODULE, shared_modules
+    from hw.verilog import to_rtlil
+
+    machine = to_rtlil(Accelerator(config, shared=True), "accelerator")
+    row, *pairs = shared_modules(config)
+    counts = [(columns, count) for columns, count in ((1, config.cols % 2), (2, config.cols // 2)) if count]
+    names = [pair_module_name(columns) for columns, _ in counts]
+    parts = [Part(name, name, (text,), config.rows * count) for name, text, (_, count) in zip(names, pairs, counts, strict=True)]
+    parts.append(Part("row_slice", ROW_MODULE, (row, *pairs), config.rows, tuple(names)))
+    inner = {name: _emitted_name(machine, f"accelerator.{name}") for name in ("weights", "sequencer")}
+    texts = (machine, row, *pairs)
+    parts.append(Part("weight_side", inner["weights"], texts, boxes=(ROW_MODULE,)))
+    parts.append(Part("sequencer", inner["sequencer"], texts, boxes=(ROW_MODULE,)))
+    parts.append(Part("system", "accelerator", texts, boxes=(ROW_MODULE, *inner.values())))
+    return parts
