@@ -24,7 +24,7 @@ def finetune(
     teacher_logits: torch.Tensor | None = None,
     steps: int = 120,
     batch: int = 128,
-    lr: float = 3e-4,
+    lr: float = 5e-4,
     seed: int = 0,
     distill_weight: float = 0.5,
     entropy_weight: float = 0.05,
@@ -46,7 +46,8 @@ def finetune(
             pass of the teacher in each step, at the price of answers to the images before augmentation.
         steps: optimizer steps; the learning rate warms up over a tenth of them and falls as a half cosine.
         batch: images per step.
-        lr: peak learning rate.
+        lr: peak learning rate. With 120 steps on the embedded subset 1e-3 costs the full ViT half a point on the
+            calibration split and 3e-4 nothing; an effort of 3 ends half a point higher with 1e-3 than with 3e-4.
         seed: of order and augmentation.
         distill_weight: share of distillation in the loss, 0 where there is neither teacher nor teacher logits.
         entropy_weight: of the entropy in nats of the images answered right.
