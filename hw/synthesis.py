@@ -19,8 +19,8 @@ from pathlib import Path
 from hw.config import AcceleratorConfig
 from hw.logic_levels import longest_path
 
-NETLIST_VERSION = 1
-"""Raised when the same RTLIL would give another netlist or other levels, so that cached results are not taken."""
+RESULT_VERSION = 1
+"""Raised when the same RTLIL and script would give another `Synthesis`, so that cached results are not taken."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Part:
         """Key of the part's synthesis, whatever it is called and however often it occurs."""
         from importlib.metadata import version
 
-        text = json.dumps([NETLIST_VERSION, version("pyosys"), self.top, self.boxes, *self.modules])
+        script = _script(self, [], Path("netlist"))
+        text = json.dumps([RESULT_VERSION, version("pyosys"), script, *self.modules])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
