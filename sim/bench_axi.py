@@ -21,14 +21,17 @@ from hw.isa import COUNTERS, register_offset
 CLOCK_PERIOD_NS = 2
 CONTROL_START, CONTROL_RESET, CONTROL_CLEAR = 1, 2, 4
 STATUS_ERROR = 4
+LONG_PAUSE_SHARE = 0.01
+LONG_PAUSE_CYCLES = 60
 ADDRESSES = ("program_base", "image_base", "result_base")
 
 
 def _pauses(rng: random.Random, share: float) -> Iterator[bool]:
-    """Whether a channel pauses, cycle by cycle: runs of random length, ``share`` of the time."""
+    """Whether a channel pauses, cycle by cycle: ``share`` of the cycles, and now and then for long."""
     while True:
-        yield from [True] * int(rng.expovariate(0.5) * share * 2)
-        yield from [False] * (1 + int(rng.expovariate(0.5) * (1 - share) * 2))
+        if share and rng.random() < LONG_PAUSE_SHARE:
+            yield from [True] * rng.randrange(LONG_PAUSE_CYCLES)
+        yield rng.random() < share
 
 
 class Machine:

@@ -14,7 +14,7 @@ from sim.rtl_device import Job
 from sim.workload import prepare
 
 
-@pytest.mark.parametrize("idle", [0.0, 0.3, 0.7])
+@pytest.mark.parametrize("idle", [0.0, 0.3, 0.8])
 def test_bit_exact_and_counters_add_up(idle):
     seed = random.Random(idle).randrange(1 << 16)
     print(f"seed {seed}")
