@@ -31,10 +31,10 @@ def parser() -> argparse.ArgumentParser:
                         help="greatest loss of accuracy against the baseline, fraction of 1 (default: %(default)s)")  # fmt: skip
     result.add_argument("--rows", choices=("class", "mean"), default="class",
                         help="stream rows that CKA compares (default: %(default)s)")  # fmt: skip
-    result.add_argument("--steps", type=int, default=150, metavar="N", help="fine-tuning steps per effort (default: %(default)s)")
+    result.add_argument("--steps", type=int, default=240, metavar="N", help="fine-tuning steps per effort (default: %(default)s)")
     result.add_argument("--batch", type=int, default=128, metavar="N", help="images per step (default: %(default)s)")
-    result.add_argument("--learning-rate", type=float, default=3e-4, metavar="LR",
-                        help="peak learning rate (default: %(default)s)")  # fmt: skip
+    result.add_argument("--learning-rate", type=float, default=1e-3, metavar="LR",
+                        help="peak rate, times the share of attentions skipped (default: %(default)s)")  # fmt: skip
     result.add_argument("--random-paths", type=int, default=16, metavar="N",
                         help="random paths to rank a path among (default: %(default)s)")  # fmt: skip
     result.add_argument("--rtl-images", type=int, default=64, metavar="N",

@@ -31,7 +31,7 @@ class Arguments:
         lec: least fraction answered by the low effort.
         max_loss: greatest loss of accuracy against the int8 baseline, fraction of 1.
         rows: residual rows that CKA compares: ``class`` or ``mean``.
-        finetune_steps, batch, learning_rate: fine-tuning of every effort.
+        finetune_steps, batch, learning_rate: fine-tuning of every effort; the rate is that of a path without attention.
         random_paths: random paths per chosen effort that its path is ranked among.
         rtl_images: test images of the gated RTL run.
         efforts: efforts to consider, ascending, the whole network's last; empty for all from 1 on.
