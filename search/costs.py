@@ -7,6 +7,9 @@ import numpy as np
 
 from search.run import Run, device_images
 
+_GATED_BATCH = 16
+"""Images of the gated run that are kept as one step."""
+
 
 @dataclass(frozen=True)
 class PathCost:
@@ -93,25 +96,36 @@ def gated_run(run: Run, program: Any) -> dict[str, Any]:
     """The gated pair in RTL on the first test images, compared with the golden device.
 
     Returns:
-        ``images``, ``exits_low``, ``mismatches`` (exit, entropy or any logit), mean ``cycles`` per exit, counters' sum.
+        ``images``, ``exits_low``, ``mismatches`` (images whose exit, entropy or any logit differs), ``cycles_low`` and
+        ``cycles_high``: mean cycles of an image by exit, None without one.
     """
     from hw.device import EXIT_LOW, mismatches
     from hw.golden import GoldenMachine
     from sim.rtl_device import RtlDevice
 
     images = device_images(run.data.test.take(run.arguments.rtl_images))
+    golden, device = GoldenMachine(program), RtlDevice(run.config)
 
-    def compute() -> dict[str, Any]:
-        golden = GoldenMachine(program).run(images)
-        rtl = RtlDevice(run.config).run(program, images, memory_timing=run.memory)
+    def compute(batch: np.ndarray) -> dict[str, Any]:
+        rtl = device.run(program, batch, memory_timing=run.memory)
         low = rtl.exits == EXIT_LOW
         return {
-            "images": len(images),
+            "images": len(batch),
             "exits_low": int(low.sum()),
-            "mismatches": mismatches(golden, rtl),
-            "cycles_low": float(np.mean(rtl.cycles[low])) if low.any() else None,
-            "cycles_high": float(np.mean(rtl.cycles[~low])) if (~low).any() else None,
+            "mismatches": mismatches(golden.run(batch), rtl),
+            "cycles_low": int(rtl.cycles[low].sum()),
+            "cycles_high": int(rtl.cycles[~low].sum()),
         }
 
-    with run.steps.step(f"RTL: {len(images)} test images through the gated pair"):
-        return run.store.value("gated", compute)
+    total: dict[str, Any] = {}
+    with run.steps.step(f"RTL: {len(images)} test images through the gated pair") as update:
+        for start in range(0, len(images), _GATED_BATCH):
+            batch = images[start : start + _GATED_BATCH]
+            part = run.store.value(f"gated from image {start}", lambda batch=batch: compute(batch))
+            total = {name: total.get(name, 0) + value for name, value in part.items()}
+            update(start + len(batch), len(images))
+    high = total["images"] - total["exits_low"]
+    return total | {
+        "cycles_low": total["cycles_low"] / total["exits_low"] if total["exits_low"] else None,
+        "cycles_high": total["cycles_high"] / high if high else None,
+    }
