@@ -13,9 +13,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from hw import isa, numerics
-from hw.config import PARAMETER_BYTES, TABLE_ENTRIES
+from hw.config import PARAMETER_BYTES, TABLE_ENTRIES, AcceleratorConfig
 from hw.control.gate import Gate
-from hw.device import RunResult
+from hw.device import RunResult, check_images
+from hw.errors import InputError
 from hw.isa import Descriptor, Opcode, Post, Target
 from hw.program import Program
 from hw.row.feed import Feed
@@ -69,6 +70,9 @@ class GoldenMachine:
 
         Returns:
             Logits, exits and entropies of every image; no cycles or counters, which only hardware has.
+
+        Raises:
+            InputError: the images are not int8 or not of the Program's size.
         """
         started = time.perf_counter()
         masks = self.program.path_masks if path_masks is None else path_masks
@@ -76,7 +80,7 @@ class GoldenMachine:
         for index, descriptor in enumerate(self._descriptors):  # decode once, before the threads share it
             if descriptor.opcode == Opcode.GEMM and not descriptor.flags & isa.FLAG_KV:
                 self._weight_matrix(index, descriptor)
-        flat = np.ascontiguousarray(images, dtype=np.int8).reshape(len(images), -1)
+        flat = check_images(self.program, images)
         chunks = [flat[start : start + self.chunk] for start in range(0, len(flat), self.chunk)]
         # The batches are the parallelism: threads of their own in small matrix products cost far more than they give.
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(self.threads) as pool:
@@ -268,3 +272,35 @@ class GoldenMachine:
     def _table(self, d: Descriptor) -> np.ndarray:
         """int8 [256]: the GEMM's table."""
         return self._memory[d.table :][:TABLE_ENTRIES]
+
+
+class GoldenDevice:
+    """`hw.device.Device` that answers with the golden machine; it has no time, so it knows no deadline.
+
+    Arguments:
+        config: machine whose Programs it runs.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        self._machine: GoldenMachine | None = None
+
+    def run(
+        self,
+        program: Program,
+        images: np.ndarray,
+        *,
+        path_masks: tuple[int, int] | None = None,
+        threshold: int | None = None,
+        deadline: int | None = None,
+    ) -> RunResult:
+        """Run a batch; see `hw.device.Device`.
+
+        Raises:
+            InputError: the Program is for another configuration, or the images do not fit it.
+        """
+        if program.config != self.config:
+            raise InputError(f"Program must be compiled for {self.config}, not {program.config}")
+        if self._machine is None or self._machine.program is not program:
+            self._machine = GoldenMachine(program)
+        return self._machine.run(images, path_masks=path_masks, threshold=threshold)
