@@ -1,0 +1,101 @@
+"""Beats into words (hw/memory/segment_reader.py, gearbox.py)."""
+
+from dataclasses import dataclass
+
+from hw.config import AcceleratorConfig
+from sim.cycle_model.memory import BurstReader
+from sim.cycle_model.network import Network, Process, Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment of memory, lengths in units of the gearbox.
+
+    Attributes:
+        beats: Beats that cover it.
+        first: Units of its first beat that come before it.
+        end: Units of its last beat up to its end.
+        word: Units of a word.
+        last: It ends a run: the last word is filled up.
+    """
+
+    beats: int
+    first: int
+    end: int
+    word: int
+    last: bool
+
+
+class SegmentReader:
+    """Burst reader and gearbox.
+
+    Attributes:
+        reader: Its burst reader.
+        available: Cycle from which each word stands at the output, if those before it have left.
+        fires: Cycle in which each word leaves; extended by whoever takes them.
+    """
+
+    def __init__(self, config: AcceleratorConfig, network: Network, *, beat_units: int, most: int) -> None:
+        self._config = config
+        self._beat_units, self._most = beat_units, most
+        self.reader = BurstReader(config, network)
+        self.segments = network.times()
+        self.available, self.fires = network.times(), network.times()
+        self._segment_ends: list[int] = []
+        network.start(self._beats())
+
+    def acceptance(self, cycle: int) -> Wait:
+        """Cycle in which a segment offered from ``cycle`` on is accepted."""
+        reader = self.reader
+        number = len(reader.commands)
+        if number:
+            while len(reader.final_issue) < number:
+                yield reader.final_issue
+            cycle = max(cycle, reader.final_issue[number - 1])
+        room = 2 * self._config.outstanding + 2
+        if number >= room:
+            last = self._segment_ends[number - room] - 1
+            while len(reader.pops) <= last:
+                yield reader.pops
+            cycle = max(cycle, reader.pops[last] + 1)
+        return cycle
+
+    def enter(self, cycle: int, address: int, segment: Segment) -> None:
+        """Accept a segment in ``cycle``."""
+        self._segment_ends.append((self._segment_ends[-1] if self._segment_ends else 0) + segment.beats)
+        self.segments.put(segment)
+        self.reader.commands.put((cycle, address, segment.beats))
+
+    def _beats(self) -> Process:
+        reader, segments, fires = self.reader, self.segments, self.fires
+        arrivals, pops, available = reader.arrivals, reader.pops, self.available
+        most, beat_units = self._most, self._beat_units
+        number = beat = 0
+        units = words = 0  # of the run: taken into the buffer, and complete
+        earlier_words = 0  # of earlier runs
+        popped = taken = -1
+        while True:
+            while len(segments) <= number:
+                yield segments
+            segment = segments[number]
+            number += 1
+            word = segment.word
+            for index in range(segment.beats):
+                final = index == segment.beats - 1
+                while len(arrivals) <= beat:
+                    yield arrivals
+                popped = max(arrivals[beat] + reader.latency, popped + 1, taken)
+                pops.put(popped)
+                beat += 1
+                needed = earlier_words + ((units - most) // word + 1 if units >= most else 0)
+                while len(fires) < needed:
+                    yield fires
+                taken = max(popped + 1, fires[needed - 1] if needed else 0)
+                units += (segment.end if final else beat_units) - (0 if index else segment.first)
+                complete = -(-units // word) if final and segment.last else units // word
+                if complete > words:
+                    available.put_all([taken + 1] * (complete - words))
+                    words = complete
+            if segment.last:
+                earlier_words += words
+                units = words = 0
