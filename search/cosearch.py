@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
                         help="greatest loss of accuracy against the baseline, fraction of 1 (default: %(default)s)")  # fmt: skip
     result.add_argument("--rows", choices=("class", "mean"), default="class",
                         help="stream rows that CKA compares (default: %(default)s)")  # fmt: skip
-    result.add_argument("--steps", type=int, default=240, metavar="N", help="fine-tuning steps per effort (default: %(default)s)")
+    result.add_argument("--steps", type=int, default=200, metavar="N", help="fine-tuning steps per effort (default: %(default)s)")
     result.add_argument("--batch", type=int, default=128, metavar="N", help="images per step (default: %(default)s)")
     result.add_argument("--learning-rate", type=float, default=1e-3, metavar="LR",
                         help="peak rate, times the share of attentions skipped (default: %(default)s)")  # fmt: skip
@@ -103,7 +103,7 @@ def search(options: argparse.Namespace, progress: Any) -> tuple[dict[str, Any], 
     out = options.out or Path("runs") / f"{options.model.replace('/', '_')}-{options.preset}"
     store = RunStore(out, run_key(arguments, data.digest, _weights_digest(network)))
     try:
-        run = Run(arguments, config, store, Steps(progress, 2 * len(efforts) + 8), data, network, memory)
+        run = Run(arguments, config, store, Steps(progress, 2 * len(efforts) + 9), data, network, memory)
         return conclude(run), out
     finally:
         store.close()

@@ -1,6 +1,7 @@
 """Delay and energy of paths: counted by the RTL, one image per path, since cycles do not depend on the image."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,8 @@ def gated_run(run: Run, program: Any) -> dict[str, Any]:
     images = device_images(run.data.test.take(run.arguments.rtl_images))
     golden, device = GoldenMachine(program), RtlDevice(run.config)
 
-    def compute(batch: np.ndarray) -> dict[str, Any]:
+    def compute(start: int) -> dict[str, Any]:
+        batch = images[start : start + _GATED_BATCH]
         rtl = device.run(program, batch, memory_timing=run.memory)
         low = rtl.exits == EXIT_LOW
         return {
@@ -120,10 +122,9 @@ def gated_run(run: Run, program: Any) -> dict[str, Any]:
     total: dict[str, Any] = {}
     with run.steps.step(f"RTL: {len(images)} test images through the gated pair") as update:
         for start in range(0, len(images), _GATED_BATCH):
-            batch = images[start : start + _GATED_BATCH]
-            part = run.store.value(f"gated from image {start}", lambda batch=batch: compute(batch))
+            part = run.store.value(f"gated from image {start}", partial(compute, start))
             total = {name: total.get(name, 0) + value for name, value in part.items()}
-            update(start + len(batch), len(images))
+            update(total["images"], len(images))
     high = total["images"] - total["exits_low"]
     return total | {
         "cycles_low": total["cycles_low"] / total["exits_low"] if total["exits_low"] else None,

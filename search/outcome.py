@@ -26,8 +26,11 @@ def conclude(run: Run) -> dict[str, Any]:
     Raises:
         NoPairQualifies: no pair keeps both constraints on the calibration split.
     """
+    from sw.compiler import compile_network
+
     matrix, paths = scored_paths(run)
-    candidates, whole, baseline = _candidates(run, paths)
+    candidates, shipped, baseline = _candidates(run, paths)
+    whole = compile_network(candidates[-1].integer, run.config)
     additive = AdditiveCycles.measure(run, whole)
     costs = rtl_costs(run, "costs of every effort", [(candidate.program, None) for candidate in candidates])
     split = run.data.calibration
@@ -47,7 +50,7 @@ def conclude(run: Run) -> dict[str, Any]:
     unmasked = rtl_costs(run, "no attention at all", [(whole, 0)])[0].cycles
     return {
         **_head(run, choice.cascade, low, high, baseline),
-        **_test_figures(run, choice, candidates, efforts, low, high),
+        **_test_figures(run, choice, candidates, efforts, low, high, shipped),
         **_cycles(run, additive, costs, candidates, choice, unmasked),
         "cka": matrix.tolist(),
         "path_ranks": {
@@ -59,21 +62,19 @@ def conclude(run: Run) -> dict[str, Any]:
     }
 
 
-def _candidates(run: Run, paths: list[ScoredPath]) -> tuple[list[Candidate], Any, str]:
-    """Candidates by effort, the whole network's Program with its path mask register, and which one the baseline is.
+def _candidates(run: Run, paths: list[ScoredPath]) -> tuple[list[Candidate], Candidate, str]:
+    """Candidates by effort, the network as shipped, and which one the baseline is.
 
     The baseline is the whole ViT, as shipped or after the same fine-tuning as the efforts: the one that answers more
     calibration images right in int8.
     """
-    from sw.compiler import compile_network
-
     tuned = [Candidate(run, f"effort{path.effort:02d}", path, finetuned(run, path)) for path in paths]
     shipped = Candidate(run, "shipped", paths[-1], run.network)
     split = run.data.calibration
     better = shipped.answers.correct(split).sum() >= tuned[-1].answers.correct(split).sum()
     label = "whole ViT in int8, as shipped" if better else "whole ViT in int8, with the same fine-tuning"
     candidates = tuned[:-1] + [shipped if better else tuned[-1]]
-    return candidates, compile_network(candidates[-1].integer, run.config), label
+    return candidates, shipped, label
 
 
 def _head(run: Run, cascade: Cascade, low: Candidate, high: Candidate, baseline: str) -> dict[str, Any]:
@@ -104,7 +105,13 @@ def _head(run: Run, cascade: Cascade, low: Candidate, high: Candidate, baseline:
 
 
 def _test_figures(
-    run: Run, choice: Choice, candidates: list[Candidate], efforts: list[Effort], low: Candidate, high: Candidate
+    run: Run,
+    choice: Choice,
+    candidates: list[Candidate],
+    efforts: list[Effort],
+    low: Candidate,
+    high: Candidate,
+    shipped: Candidate,
 ) -> dict[str, Any]:
     """Accuracies on the test split and the costs that follow from its F_low."""
     from sw.quantization import logits_sqnr_db
@@ -145,6 +152,7 @@ def _test_figures(
             "low": float(low_right.mean()),
             "high": float(high_right.mean()),
             "cascade": float(right.mean()),
+            "shipped_int8": float(shipped.answers.correct(test).mean()),
         },
         "delay_ms": {"baseline": whole.delay_ms, "cascade": delay},
         "energy_mj": {"baseline": whole.energy_mj, "cascade": energy},
@@ -154,6 +162,7 @@ def _test_figures(
         "delay_percentiles_ms": {f"p{q}": float(np.percentile(per_image, q)) for q in (50, 99)},
         "intervals": {
             "cascade_minus_baseline": paired_difference(right, base_right),
+            "cascade_minus_shipped": paired_difference(right, shipped.answers.correct(test)),
             "f_low_test_95": wilson(int(exits.sum()), len(exits)),
         },
         "best_single": single,

@@ -14,7 +14,7 @@ figcaption{color:#4a5568;font-size:.9em}h1{font-size:1.6rem}h2{font-size:1.2rem;
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.2f} %"
+    return f"{100 * value:.2f}\u00a0%"
 
 
 def _kept(kept: list[int]) -> str:
@@ -63,6 +63,7 @@ def _efforts(result: dict[str, Any]) -> str:
 
 def _honesty(result: dict[str, Any]) -> str:
     sizes, loss = result["images"], result["intervals"]["cascade_minus_baseline"]
+    shipped = result["intervals"]["cascade_minus_shipped"]
     low, high = result["intervals"]["f_low_test_95"]
     verdict = "equal" if loss["equal"] else "different"
     lines = [
@@ -73,7 +74,9 @@ def _honesty(result: dict[str, Any]) -> str:
         f"(95 % interval {low:.3f} to {high:.3f}); constraint LEC {result['lec']}.",
         f"Cascade minus int8 baseline on the test split: {100 * loss['difference']:+.2f} points, paired standard error "
         f"{100 * loss['standard_error']:.2f}, 95 % interval {100 * loss['low95']:+.2f} to {100 * loss['high95']:+.2f}: {verdict} "
-        "(under two paired standard errors counts as equal).",
+        "(under two paired standard errors counts as equal). Minus the int8 network as shipped "
+        f"({_percent(result['accuracy']['shipped_int8'])}): {100 * shipped['difference']:+.2f} points, interval "
+        f"{100 * shipped['low95']:+.2f} to {100 * shipped['high95']:+.2f}.",
         f"Attention's share of the baseline's delay on this machine is {_percent(result['attention_share'])}: it bounds what "
         f"skipping attention can give. The EDP gain of {result['edp_gain']:.2f} is against the {result['baseline']}.",
         f"E[delay x energy] per image: {result['edp_per_image_mj_ms']['cascade']:.5f} mJ ms (baseline "

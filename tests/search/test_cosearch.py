@@ -39,7 +39,7 @@ def test_result_holds_what_the_schema_names(whole_run):
     result = json.loads((whole_run[0] / "result.json").read_text())
     assert {"model", "preset", "seed", "low", "high", "threshold_nats", "lec", "f_low", "f_low_test", "accuracy", "delay_ms",
             "energy_mj", "edp_mj_ms", "edp_gain", "best_single", "rtl", "front", "provenance", "attention_share"} <= set(result)  # fmt: skip
-    assert set(result["accuracy"]) == {"baseline_fp32", "baseline_int8", "low", "high", "cascade"}
+    assert set(result["accuracy"]) == {"baseline_fp32", "baseline_int8", "low", "high", "cascade", "shipped_int8"}
     assert set(result["low"]["kept"]) < set(result["high"]["kept"])
     assert result["f_low"] >= result["lec"] and 0 < result["attention_share"] < 1
     assert result["rtl"]["gated"]["mismatches"] == 0 and result["rtl"]["gated"]["images"] == 6
