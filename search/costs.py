@@ -1,10 +1,9 @@
-"""Delay and energy of paths: counted by the RTL, one image per path, since cycles do not depend on the image."""
+"""Delay and energy of paths: by the cycle model for every path, and by the RTL for the chosen ones."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-
-import numpy as np
 
 from search.run import Run, device_images
 
@@ -17,10 +16,10 @@ class PathCost:
     """Cost of one image on one path.
 
     Attributes:
-        cycles: from the image's start to its record.
+        cycles: busy cycles of the machine, from start to interrupt.
         delay_ms: at the configuration's clock.
         energy_mj: by `sim.energy`.
-        counters: the machine's counters of the run.
+        counters: `isa.COUNTERS` of the image.
     """
 
     cycles: int
@@ -35,62 +34,47 @@ class PathCost:
         return {name.removeprefix(prefix): value for name, value in self.counters.items() if name.startswith(prefix)}
 
 
-def path_cost(run: Run, cycles: int, counters: dict[str, int]) -> PathCost:
-    """Cost of one image from its cycles and counters."""
+def path_cost(run: Run, counters: dict[str, int]) -> PathCost:
+    """Cost of one image from its counters."""
     from sim.energy import energy_mj
 
-    energy = energy_mj(counters, run.config, cycles)
-    return PathCost(cycles, cycles / (run.config.clock_mhz * 1e3), energy.total_mj, counters)
+    cycles = counters["cycles"]
+    return PathCost(
+        cycles, cycles / (run.config.clock_mhz * 1e3), energy_mj(counters, run.config, cycles).total_mj, counters
+    )
 
 
-def rtl_costs(run: Run, name: str, jobs: list[tuple[Any, int | None]]) -> list[PathCost]:
-    """Costs of Programs in RTL, one image each.
+def model_cost(run: Run, name: str, program: Callable[[], Any], mask: int | None = None) -> PathCost:
+    """Cost of one image by the cycle model, which equals the RTL.
 
     Args:
         run: the search.
         name: of the step that keeps the answer.
-        jobs: (Program, path mask or None for the Program's own).
+        program: gives the Program if the step is not finished.
+        mask: path mask; None for the Program's own.
     """
+    from sim.cycle_model import predict
+
+    def compute() -> dict[str, int]:
+        masks = None if mask is None else (mask, mask)
+        return predict(program(), run.memory, path_masks=masks).counters
+
+    return path_cost(run, run.store.value(f"{name}.model", compute))
+
+
+def rtl_costs(run: Run, programs: dict[str, Any]) -> dict[str, PathCost]:
+    """Costs of Programs in RTL by name, one image each: cycles do not depend on the image."""
     from sim.rtl_device import Job, RtlDevice
 
     image = device_images(run.data.calibration.take(1))
 
-    def compute() -> list[dict[str, Any]]:
-        batch = [
-            Job(program=program, images=image, path_masks=None if mask is None else (mask, mask)) for program, mask in jobs
-        ]
-        results = RtlDevice(run.config).run_jobs(batch, memory_timing=run.memory)
-        return [{"cycles": int(r.cycles[0]), "counters": dict(r.counters)} for r in results]
+    def compute() -> list[dict[str, int]]:
+        jobs = [Job(program=program, images=image) for program in programs.values()]
+        return [dict(result.counters) for result in RtlDevice(run.config).run_jobs(jobs, memory_timing=run.memory)]
 
-    with run.steps.step(f"RTL: {name}"):
-        answers = run.store.value(name, compute)
-    return [path_cost(run, answer["cycles"], answer["counters"]) for answer in answers]
-
-
-class AdditiveCycles:
-    """Cycles of any path: those of the whole network less what skipping each encoder's attention alone saves.
-
-    Every term is an RTL run of the same Program under another path mask; the sum is checked against RTL runs of the
-    chosen paths in the same search.
-    """
-
-    def __init__(self, full: int, without: list[int]):
-        """Take the cycles of the whole network and those without the attention of encoder i alone."""
-        self.full = full
-        self.saved = [full - cycles for cycles in without]
-
-    @staticmethod
-    def measure(run: Run, program: Any) -> "AdditiveCycles":
-        """Measure on a Program of the whole network with its path mask register."""
-        depth = run.network.depth
-        every = (1 << depth) - 1
-        masks = [every] + [every & ~(1 << index) for index in range(depth)]
-        costs = rtl_costs(run, "additive cycles", [(program, mask) for mask in masks])
-        return AdditiveCycles(costs[0].cycles, [cost.cycles for cost in costs[1:]])
-
-    def cycles(self, kept: tuple[int, ...]) -> int:
-        """Cycles of one image on a path."""
-        return self.full - sum(saved for index, saved in enumerate(self.saved) if index not in kept)
+    with run.steps.step(f"RTL: {', '.join(programs)}"):
+        answers = run.store.value("rtl", compute)
+    return {name: path_cost(run, counters) for name, counters in zip(programs, answers, strict=True)}
 
 
 def gated_run(run: Run, program: Any) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """The search from its first step to its result."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from hw import numerics
-from search.costs import AdditiveCycles, PathCost, gated_run, rtl_costs
+from search.costs import PathCost, gated_run, model_cost, rtl_costs
 from search.efforts import Candidate, finetuned, path_rank, scored_paths
 from search.intervals import paired_difference, wilson
 from search.pairs import Cascade, Choice, Effort, choose, expected, expected_product
@@ -30,9 +31,10 @@ def conclude(run: Run) -> dict[str, Any]:
 
     matrix, paths = scored_paths(run)
     candidates, shipped, baseline = _candidates(run, paths)
-    whole = compile_network(candidates[-1].integer, run.config)
-    additive = AdditiveCycles.measure(run, whole)
-    costs = rtl_costs(run, "costs of every effort", [(candidate.program, None) for candidate in candidates])
+    with run.steps.step("cycle model: every effort"):
+        costs = [model_cost(run, candidate.name, partial(getattr, candidate, "program")) for candidate in candidates]
+        whole = candidates[-1]
+        unmasked = model_cost(run, "no attention", lambda: compile_network(whole.integer, run.config), mask=0)
     split = run.data.calibration
     efforts = [
         Effort(c.path.kept, c.answers.correct(split), c.answers.entropy[split.name], cost.delay_ms, cost.energy_mj)
@@ -47,11 +49,10 @@ def conclude(run: Run) -> dict[str, Any]:
             f"{near.accuracy:.4f} against {efforts[-1].accuracy:.4f}"
         )
     low, high = (next(c for c in candidates if c.path.kept == side.kept) for side in (choice.cascade.low, choice.cascade.high))
-    unmasked = rtl_costs(run, "no attention at all", [(whole, 0)])[0].cycles
     return {
         **_head(run, choice.cascade, low, high, baseline),
         **_test_figures(run, choice, candidates, efforts, low, high, shipped),
-        **_cycles(run, additive, costs, candidates, choice, unmasked),
+        **_cycles(run, costs, candidates, choice, unmasked),
         "cka": matrix.tolist(),
         "path_ranks": {
             f"{name} (effort {candidate.path.effort})": path_rank(run, candidate.path)
@@ -97,9 +98,9 @@ def _head(run: Run, cascade: Cascade, low: Candidate, high: Candidate, baseline:
         ),
         "images": {"train": len(run.data.train), "calibration": len(run.data.calibration), "test": len(run.data.test)},
         "sources": (
-            "Accuracy, exits and entropy: golden device, which equals the RTL bit for bit. Cycles: RTL simulation of each effort's "
-            "Program; the model's cycles are sums of RTL measurements, shown beside the RTL's. Energy: modelled from the RTL's "
-            "counters. Clock: assumed, no timing closure is implied; nothing was run on a board."
+            "Accuracy, exits and entropy: golden device, which equals the RTL bit for bit. Cycles of every effort: cycle model; of "
+            "the chosen paths, the baseline and the gated pair also RTL, in the same run and side by side below. Energy: modelled "
+            "from the machine's counters. Clock: assumed, no timing closure is implied; nothing was run on a board."
         ),
     }
 
@@ -195,25 +196,27 @@ def _test_figures(
 
 
 def _cycles(
-    run: Run, additive: AdditiveCycles, costs: list[PathCost], candidates: list[Candidate], choice: Choice, unmasked: int
+    run: Run, costs: list[PathCost], candidates: list[Candidate], choice: Choice, unmasked: PathCost
 ) -> dict[str, Any]:
-    """Model and RTL cycles of the chosen paths, the gated run, the delay split and attention's share."""
+    """Model and RTL cycles of the chosen paths and the baseline, the gated run, the delay split and attention's share."""
     from sw.compiler import compile_pair
 
     by_path = {candidate.path.kept: place for place, candidate in enumerate(candidates)}
-    low, high = by_path[choice.cascade.low.kept], by_path[choice.cascade.high.kept]
-    pair = compile_pair(candidates[low].integer, candidates[high].integer, run.config, choice.cascade.threshold)
-    masked = rtl_costs(run, "chosen paths", [(pair_path.program, None) for pair_path in (candidates[low], candidates[high])])
+    places = {"low": by_path[choice.cascade.low.kept], "high": by_path[choice.cascade.high.kept], "baseline": len(costs) - 1}
+    low, high = candidates[places["low"]], candidates[places["high"]]
+    pair = compile_pair(low.integer, high.integer, run.config, choice.cascade.threshold)
+    rtl = rtl_costs(run, {name: candidates[place].program for name, place in places.items()})
     return {
-        "low": {"kept": list(candidates[low].path.kept), "cycles": additive.cycles(candidates[low].path.kept)},
-        "high": {"kept": list(candidates[high].path.kept), "cycles": additive.cycles(candidates[high].path.kept)},
-        "rtl": {"low_cycles": masked[0].cycles, "high_cycles": masked[1].cycles, "gated": gated_run(run, pair)},
-        "breakdown": {
-            name: costs[place].breakdown
-            for name, place in (("baseline", len(costs) - 1), ("low effort", low), ("high effort", high))
+        "low": {"kept": list(low.path.kept), "cycles": costs[places["low"]].cycles},
+        "high": {"kept": list(high.path.kept), "cycles": costs[places["high"]].cycles},
+        "model": {
+            "baseline_cycles": costs[-1].cycles,
+            "counters_equal_rtl": all(rtl[name].counters == costs[place].counters for name, place in places.items()),
         },
-        "attention_share": 1.0 - unmasked / additive.full,
-        "path_masks": {"low": mask_of(candidates[low].path.kept), "high": mask_of(candidates[high].path.kept)},
+        "rtl": {f"{name}_cycles": rtl[name].cycles for name in places} | {"gated": gated_run(run, pair)},
+        "breakdown": {name: rtl[name].breakdown for name in ("baseline", "low", "high")},
+        "attention_share": 1.0 - unmasked.cycles / costs[-1].cycles,
+        "path_masks": {"low": mask_of(low.path.kept), "high": mask_of(high.path.kept)},
     }
 
 

@@ -88,18 +88,20 @@ def _honesty(result: dict[str, Any]) -> str:
 
 
 def _rtl(result: dict[str, Any]) -> str:
-    rtl = result["rtl"]
-    rows = [
-        [name, str(result[name]["cycles"]), str(rtl[f"{name}_cycles"]), str(rtl[f"{name}_cycles"] - result[name]["cycles"])]
-        for name in ("low", "high")
-    ]
-    gated = rtl["gated"]
+    rtl, gated = result["rtl"], result["rtl"]["gated"]
+    model = {name: result[name]["cycles"] for name in ("low", "high")} | {"baseline": result["model"]["baseline_cycles"]}
+    rows = []
+    for name, cycles in model.items():
+        counted = rtl[f"{name}_cycles"]
+        rows.append([name, str(cycles), str(counted), str(counted - cycles)])
+    equal = "equal" if result["model"]["counters_equal_rtl"] else "not all equal"
     text = (
-        f"{gated['images']} test images went through the gated pair in RTL, the host writing nothing between start and "
-        f"interrupt: {gated['exits_low']} left at the gate, {gated['images'] - gated['exits_low']} went on; "
-        f"{gated['mismatches']} differed from the golden device in exit, entropy or any logit."
+        f"All counters of these runs are {equal} in model and RTL. {gated['images']} test images went through the gated pair in "
+        f"RTL, the host writing nothing between start and interrupt: {gated['exits_low']} left at the gate, "
+        f"{gated['images'] - gated['exits_low']} went on; {gated['mismatches']} differed from the golden device in exit, entropy or "
+        "any logit."
     )
-    return _table(["", "model (cycles)", "RTL (cycles)", "difference"], rows) + f"<p>{html.escape(text)}</p>"
+    return _table(["one image", "model (cycles)", "RTL (cycles)", "difference"], rows) + f"<p>{html.escape(text)}</p>"
 
 
 def _ranks(result: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 import itertools
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -37,21 +38,24 @@ def whole_run(tmp_path_factory):
 
 def test_result_holds_what_the_schema_names(whole_run):
     result = json.loads((whole_run[0] / "result.json").read_text())
-    assert {"model", "preset", "seed", "low", "high", "threshold_nats", "lec", "f_low", "f_low_test", "accuracy", "delay_ms",
-            "energy_mj", "edp_mj_ms", "edp_gain", "best_single", "rtl", "front", "provenance", "attention_share"} <= set(result)  # fmt: skip
+    assert set(result) >= {
+        "model", "preset", "seed", "low", "high", "threshold_nats", "lec", "f_low", "f_low_test", "accuracy", "delay_ms",
+        "energy_mj", "edp_mj_ms", "edp_gain", "best_single", "rtl", "front", "provenance", "attention_share",
+    }  # fmt: skip
     assert set(result["accuracy"]) == {"baseline_fp32", "baseline_int8", "low", "high", "cascade", "shipped_int8"}
     assert set(result["low"]["kept"]) < set(result["high"]["kept"])
     assert result["f_low"] >= result["lec"] and 0 < result["attention_share"] < 1
     assert result["rtl"]["gated"]["mismatches"] == 0 and result["rtl"]["gated"]["images"] == 6
     for name in ("low", "high"):
-        assert result["rtl"][f"{name}_cycles"] > 0 and result[name]["cycles"] > 0
+        assert result["rtl"][f"{name}_cycles"] == result[name]["cycles"] > 0
+    assert result["model"]["counters_equal_rtl"]
     assert result["delay_ms"]["baseline"] * result["energy_mj"]["baseline"] == pytest.approx(result["edp_mj_ms"]["baseline"])
 
 
 def test_report_is_one_page_with_its_pictures(whole_run):
     page = (whole_run[0] / "report.html").read_text()
     assert page.count("<svg") == 5
-    assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace("http://creativecommons.org", "")
+    assert not re.search(r'(src|href)="?https?:', page)  # nothing is loaded from elsewhere
     assert "Attention's share" in page.replace("&#x27;", "'")
 
 
@@ -109,7 +113,8 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
 
 
 def test_help_is_fast_and_complete():
-    done = subprocess.run([sys.executable, "-X", "importtime", "-m", "search.cosearch", "--help"], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-X", "importtime", "-m", "search.cosearch", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     for option in ("--lec", "--max-loss", "--preset", "--efforts", "--memory"):
         assert option in done.stdout
     assert "torch" not in done.stderr and "matplotlib" not in done.stderr
