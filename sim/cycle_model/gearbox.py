@@ -26,8 +26,33 @@ class Segment:
     last: bool
 
 
+def departures(available: list[int], earlier: int) -> range | list[int]:
+    """Cycles in which words leave, one a cycle, the first after ``earlier``, each when it is available at the earliest.
+
+    Args:
+        available: Not empty; in no falling order.
+        earlier: Cycle in which the word before left.
+    """
+    count = len(available)
+    first, last = max(available[0], earlier + 1), available[-1]
+    if last <= first or last - available[0] == count - 1 == len(set(available)) - 1:
+        return range(first, first + count)
+    cycles = []
+    for at in available:
+        earlier = at if at > earlier else earlier + 1
+        cycles.append(earlier)
+    return cycles
+
+
 class SegmentReader:
     """Burst reader and gearbox.
+
+    Args:
+        config: The machine.
+        network: Where the processes run.
+        beat_units: Units of a beat.
+        most: Units of the longest word.
+        words_are_beats: Whether every beat is a word, so that both are known burst by burst.
 
     Attributes:
         reader: Its burst reader.
@@ -35,14 +60,16 @@ class SegmentReader:
         fires: Cycle in which each word leaves; extended by whoever takes them.
     """
 
-    def __init__(self, config: AcceleratorConfig, network: Network, *, beat_units: int, most: int) -> None:
+    def __init__(
+        self, config: AcceleratorConfig, network: Network, *, beat_units: int, most: int, words_are_beats: bool = False
+    ) -> None:  # fmt: skip
         self._config = config
         self._beat_units, self._most = beat_units, most
         self.reader = BurstReader(config, network)
         self.segments = network.times()
         self.available, self.fires = network.times(), network.times()
         self._segment_ends: list[int] = []
-        network.start(self._beats())
+        network.start(self._straight() if words_are_beats else self._beats())
 
     def acceptance(self, cycle: int) -> Wait:
         """Cycle in which a segment offered from ``cycle`` on is accepted."""
@@ -99,3 +126,19 @@ class SegmentReader:
             if segment.last:
                 earlier_words += words
                 units = words = 0
+
+    def _straight(self) -> Process:
+        """`_beats` where every beat is a word: two registers, each waits for the word two, or one, before it to leave."""
+        reader, fires, available = self.reader, self.fires, self.available
+        arrivals, pops, latency = reader.arrivals, reader.pops, reader.latency
+        while True:
+            if len(available) < len(arrivals):
+                late = latency + 2
+                available.put_all([at + late for at in arrivals[len(available) :]])
+            start, end = len(pops), min(len(arrivals), len(fires) + 2)
+            if start < end:
+                if start < 2:
+                    pops.put_all([at + latency for at in arrivals[start : min(end, 2)]])
+                    continue
+                pops.put_all(map(max, [at + latency for at in arrivals[start:end]], fires[start - 2 : end - 2]))
+            yield arrivals, fires

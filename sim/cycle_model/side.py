@@ -6,7 +6,7 @@ from hw.config import PARAMETER_BYTES, TABLE_ENTRIES, AcceleratorConfig
 from hw.isa import Descriptor, Target
 from hw.memory.jobs import JobKind, word_bytes
 from hw.memory.word_placer import ROWS_MARGIN, TABLE_SLOTS
-from sim.cycle_model.gearbox import Segment, SegmentReader
+from sim.cycle_model.gearbox import Segment, SegmentReader, departures
 from sim.cycle_model.network import Network, Process, Times, Wait
 
 PLACEMENTS = 4
@@ -139,10 +139,8 @@ class SideLoader:
                 while done < start + chunk:
                     while len(available) <= done:
                         yield available
-                    cycles = []
-                    for at in available[done : start + chunk]:
-                        fired = max(at, fired + 1)
-                        cycles.append(fired)
+                    cycles = departures(available[done : start + chunk], fired)
+                    fired = cycles[-1]
                     done += len(cycles)
                     fires.put_all(cycles)
                 if job.kind == JobKind.PARAMETERS:

@@ -5,7 +5,7 @@ from math import gcd
 from hw.config import AcceleratorConfig
 from hw.isa import Descriptor
 from hw.weights.job_expander import JobExpander
-from sim.cycle_model.gearbox import Segment, SegmentReader
+from sim.cycle_model.gearbox import Segment, SegmentReader, departures
 from sim.cycle_model.memory import BurstReader
 from sim.cycle_model.network import Network, Process, Times, Wait
 
@@ -27,7 +27,8 @@ class WeightPort:
         self._unit = gcd(word_bytes, config.axi_bytes)
         self._word_units = word_bytes // self._unit
         self.segments = SegmentReader(
-            config, network, beat_units=config.axi_bytes // self._unit, most=self._word_units
+            config, network, beat_units=config.axi_bytes // self._unit, most=self._word_units,
+            words_are_beats=word_bytes == config.axi_bytes,
         )  # fmt: skip
         network.start(self._write())
 
@@ -68,10 +69,8 @@ class WeightPort:
                 while word < end:
                     while len(available) <= word:
                         yield available
-                    cycles = []
-                    for at in available[word:end]:
-                        fired = at if at > fired else fired + 1
-                        cycles.append(fired)
+                    cycles = departures(available[word:end], fired)
+                    fired = cycles[-1]
                     word += len(cycles)
                     fires.put_all(cycles)
                 self.tiles.put(fired + 2)

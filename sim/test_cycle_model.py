@@ -1,0 +1,162 @@
+"""The cycle model against the RTL: cycles and every counter of an image."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hw.presets import find_preset
+from hw.program import Program
+from sim.cycle_model import predict
+from sim.cycle_model.gearbox import departures
+from sim.cycle_model.memory import Bus
+from sim.memory_timing import MemorySchedule, MemoryTiming
+from sim.random_machines import random_machine, random_network, random_timing
+from sim.rtl_device import Job, RtlDevice
+from sim.workload import prepare
+
+CONFIG = find_preset("nano")
+SMALL = "vit:dim=24,depth=2,heads=3,tokens=11,classes=7"
+NETWORKS_PER_MACHINE = 3
+QUICK_SEEDS = range(4)
+"""Machines that `sim/test_random_machines.py` builds too."""
+ANY_THRESHOLD = (1 << 24) - 1
+"""A gate threshold that every entropy is at most."""
+
+
+@pytest.fixture(scope="module")
+def device():
+    return RtlDevice(CONFIG, timeout_s=600)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return prepare(SMALL, CONFIG, images=1)
+
+
+def drawn_timing(rng):
+    return MemoryTiming(latency=rng.randint(1, 200), bytes_per_cycle=rng.randint(3, 64), outstanding=rng.randint(1, 16))
+
+
+def check(device, jobs, timing):
+    """Every counter of every job of one image, in one simulation."""
+    results = device.run_jobs([replace(job, images=job.images[:1]) for job in jobs], memory_timing=timing)
+    for job, result in zip(jobs, results, strict=True):
+        assert result.error == 0
+        low = job.threshold is not None and job.threshold > 0
+        prediction = predict(job.program, timing, path_masks=job.path_masks, exits_low=low)
+        different = {
+            name: (value, prediction.counters[name])
+            for name, value in result.counters.items()
+            if value != prediction.counters[name]
+        }
+        assert not different, f"(RTL, model) with {timing}, masks {job.path_masks}, exits_low {low}: {different}"
+        assert prediction.cycles == result.counters["cycles"]
+        assert set(prediction.counters) == set(result.counters)
+
+
+def test_memory_is_the_schedule():
+    """Whole bursts in closed form, against the recurrence beat by beat."""
+    rng = random.Random(1)
+    for _ in range(200):
+        timing, size = drawn_timing(rng), rng.choice([8, 16, 32, 64])
+        bus, schedule = Bus(timing, size), MemorySchedule(timing, size)
+        cycle, taken = 0, -1
+        for _ in range(20):
+            cycle += rng.choice([0, 1, 30])
+            if rng.random() < 0.2:
+                assert bus.write(cycle) == schedule.write(cycle)
+            beats, expected = rng.randint(1, 16), []
+            arrivals = bus.read(cycle, beats, taken + 1)
+            for due in schedule.read(cycle, beats):
+                taken = max(due, taken + 1)
+                expected.append(taken)
+            assert list(arrivals) == expected
+
+
+def test_departures():
+    """Shortcuts of the word rate, against the recurrence."""
+    rng = random.Random(2)
+    for _ in range(1000):
+        available = sorted(rng.randint(0, 12) for _ in range(rng.randint(1, 8)))
+        earlier = rng.randint(-1, 14)
+        expected, last = [], earlier
+        for at in available:
+            last = max(at, last + 1)
+            expected.append(last)
+        assert list(departures(available, earlier)) == expected, (available, earlier)
+
+
+def test_small_network(device, small):
+    rng = random.Random(3)
+    timings = [MemoryTiming(), MemoryTiming(latency=1, bytes_per_cycle=64, outstanding=16)]
+    timings += [MemoryTiming(latency=200, bytes_per_cycle=5, outstanding=1), *(drawn_timing(rng) for _ in range(4))]
+    jobs = [Job(program=small.program, images=small.images, path_masks=(mask, mask)) for mask in (3, 1, 0)]
+    for timing in timings:
+        check(device, jobs, timing)
+
+
+def test_default_network(device):
+    workload = prepare("fmnist_vit_tiny", CONFIG, images=1)
+    masks = (0xFFF, 0xFFF & ~(1 << 2 | 1 << 5 | 1 << 8), 0)
+    check(device, [Job(program=workload.program, images=workload.images, path_masks=(mask, mask)) for mask in masks], None)
+
+
+def test_gated_pair(device):
+    """Both exits, with different masks."""
+    import torch
+
+    from sw.compiler import compile_pair
+    from sw.data import to_input
+    from sw.network import build_network, parse_network
+    from sw.quantization import quantize
+
+    spec = parse_network(SMALL)
+    pixels = np.random.default_rng(3).integers(0, 256, (33, *spec.image_size, 1), dtype=np.uint8)
+    with torch.no_grad():
+        low, high = (quantize(build_network(SMALL, "random", seed), to_input(pixels[:32])) for seed in (5, 6))
+    program = compile_pair(low, high, CONFIG, threshold=0, low_kept=[1], high_kept=[0, 1])
+    images = (pixels[32:].astype(np.int16) - 128).astype(np.int8)
+    jobs = [
+        Job(program=program, images=images, threshold=threshold, path_masks=masks)
+        for threshold in (0, ANY_THRESHOLD)
+        for masks in ((2, 3), (0, 0), (3, 1))
+    ]
+    for timing in (MemoryTiming(), MemoryTiming(latency=200, bytes_per_cycle=5, outstanding=1)):
+        check(device, jobs, timing)
+
+
+def check_random_machine(seed):
+    rng = random.Random(seed)
+    networks = [random_network(rng) for _ in range(NETWORKS_PER_MACHINE)]
+    config, timing = random_machine(rng, networks), random_timing(rng)
+    timings = [timing, drawn_timing(rng)]
+    print(f"seed {seed}: {config}\n{timings}")
+    programs = [prepare(name, config, images=1, seed=seed) for name in networks]
+    jobs = [
+        Job(program=workload.program, images=workload.images, path_masks=(mask, mask))
+        for workload in programs
+        for mask in (workload.kept_mask, 0)
+    ]
+    for timing in timings:
+        check(RtlDevice(config, timeout_s=300), jobs, timing)
+
+
+@pytest.mark.parametrize("seed", QUICK_SEEDS)
+def test_random_machine(seed):
+    check_random_machine(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(len(QUICK_SEEDS), 50))
+def test_more_random_machines(seed):
+    check_random_machine(seed)
+
+
+def test_the_program_is_only_read(small):
+    """The same prediction again, and another one for another Program."""
+    assert isinstance(small.program, Program)
+    first = predict(small.program)
+    assert predict(small.program) == first
+    assert predict(small.program, path_masks=(0, 0)).cycles < first.cycles
