@@ -98,8 +98,8 @@ def _rtl(result: dict[str, Any]) -> str:
     text = (
         f"All counters of these runs are {equal} in model and RTL. {gated['images']} test images went through the gated pair in "
         f"RTL, the host writing nothing between start and interrupt: {gated['exits_low']} left at the gate, "
-        f"{gated['images'] - gated['exits_low']} went on; {gated['mismatches']} differed from the golden device in exit, entropy or "
-        "any logit."
+        f"{gated['images'] - gated['exits_low']} went on; {gated['mismatches']} differed from the golden device in exit, entropy "
+        "or any logit."
     )
     return _table(["one image", "model (cycles)", "RTL (cycles)", "difference"], rows) + f"<p>{html.escape(text)}</p>"
 
