@@ -52,11 +52,11 @@ class SegmentReader:
         network: Where the processes run.
         beat_units: Units of a beat.
         most: Units of the longest word.
-        words_are_beats: Whether every beat is a word, so that both are known burst by burst.
+        words_are_beats: Whether every beat is a word; `pop_beats` then follows from `fires`.
 
     Attributes:
         reader: Its burst reader.
-        available: Cycle from which each word stands at the output, if those before it have left.
+        available: Cycle from which, after `delay`, each word stands at the output, if those before it have left.
         fires: Cycle in which each word leaves; extended by whoever takes them.
     """
 
@@ -67,9 +67,15 @@ class SegmentReader:
         self._beat_units, self._most = beat_units, most
         self.reader = BurstReader(config, network)
         self.segments = network.times()
-        self.available, self.fires = network.times(), network.times()
+        self.fires = network.times()
         self._segment_ends: list[int] = []
-        network.start(self._straight() if words_are_beats else self._beats())
+        self._words_are_beats = words_are_beats
+        if words_are_beats:
+            self.available, self.delay = self.reader.arrivals, self.reader.latency + 2
+            self.fires.put_all([-1, -1])  # so that entry i lets beat i go
+        else:
+            self.available, self.delay = network.times(), 0
+            network.start(self._beats())
 
     def acceptance(self, cycle: int) -> Wait:
         """Cycle in which a segment offered from ``cycle`` on is accepted."""
@@ -92,6 +98,17 @@ class SegmentReader:
         self._segment_ends.append((self._segment_ends[-1] if self._segment_ends else 0) + segment.beats)
         self.segments.put(segment)
         self.reader.commands.put((cycle, address, segment.beats))
+
+    def pop_beats(self) -> None:
+        """Where every beat is a word: find the pops out. To be called before any wait of who takes the words.
+
+        Two registers follow the FIFO, so a beat waits for the word two before it to leave.
+        """
+        if self._words_are_beats:
+            arrivals, pops, latency = self.reader.arrivals, self.reader.pops, self.reader.latency
+            start, end = len(pops), min(len(arrivals), len(self.fires))
+            if start < end:
+                pops.put_all(map(max, [at + latency for at in arrivals[start:end]], self.fires[start:end]))
 
     def _beats(self) -> Process:
         reader, segments, fires = self.reader, self.segments, self.fires
@@ -126,19 +143,3 @@ class SegmentReader:
             if segment.last:
                 earlier_words += words
                 units = words = 0
-
-    def _straight(self) -> Process:
-        """`_beats` where every beat is a word: two registers, each waits for the word two, or one, before it to leave."""
-        reader, fires, available = self.reader, self.fires, self.available
-        arrivals, pops, latency = reader.arrivals, reader.pops, reader.latency
-        while True:
-            if len(available) < len(arrivals):
-                late = latency + 2
-                available.put_all([at + late for at in arrivals[len(available) :]])
-            start, end = len(pops), min(len(arrivals), len(fires) + 2)
-            if start < end:
-                if start < 2:
-                    pops.put_all([at + latency for at in arrivals[start : min(end, 2)]])
-                    continue
-                pops.put_all(map(max, [at + latency for at in arrivals[start:end]], fires[start - 2 : end - 2]))
-            yield arrivals, fires

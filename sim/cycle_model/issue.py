@@ -124,12 +124,13 @@ class Issue:
 
     def _gemm(self, d: Descriptor, cycle: int) -> Wait:
         """Issue a GEMM whose first decision may be in ``cycle``; its last decision."""
-        counters, k_words = self.counters, d.k_words
-        exponential, per_column = bool(d.flags & FLAG_EXP), bool(d.flags & FLAG_PER_COLUMN)
-        streams = not d.flags & FLAG_KV
+        counters, k_words, row_tiles, flags, post = self.counters, d.k_words, d.row_tiles, d.flags, Post(d.post)
+        exponential, per_column, streams = bool(flags & FLAG_EXP), bool(flags & FLAG_PER_COLUMN), not flags & FLAG_KV
+        room, parameters = self._weights.room, self._side.parameter_credits
+        given = room[-1][1] if room else 0
         for column_tile in range(d.column_tiles):
             begin = max(cycle, self._tile_end + self._interval - k_words + 1)
-            if column_tile == 0 and d.flags & FLAG_WAIT:
+            if column_tile == 0 and flags & FLAG_WAIT:
                 begin = max(begin, self._settled)
             counters["stall_drain"] += begin - cycle
             if streams:
@@ -138,35 +139,34 @@ class Issue:
                 begin = at
                 self._tiles += 1
             if per_column:
-                credits = self._side.parameter_credits
-                while len(credits) <= self._parameter_tiles:
-                    yield credits
-                at = max(begin, credits[self._parameter_tiles])
+                while len(parameters) <= self._parameter_tiles:
+                    yield parameters
+                at = max(begin, parameters[self._parameter_tiles])
                 counters["stall_parameters"] += at - begin
                 begin = at
                 self._parameter_tiles += 1
             if column_tile == 0:
-                for kind, used in enumerate((d.post == Post.GELU, exponential)):
+                for kind, used in enumerate((post == Post.GELU, exponential)):
                     if used:
                         at = max(begin, (yield from self._table(kind)))
                         counters["stall_table"] += at - begin
                         begin = at
-            interval = self._interval = self._intervals[Post(d.post), exponential and column_tile == 0]
-            end = begin + (d.row_tiles - 1) * max(k_words, interval) + k_words - 1
-            counters["stall_drain"] += (d.row_tiles - 1) * max(0, interval - k_words)
+            interval = self._interval = self._intervals[post, exponential and column_tile == 0]
+            end = begin + (row_tiles - 1) * max(k_words, interval) + k_words - 1
+            counters["stall_drain"] += (row_tiles - 1) * max(0, interval - k_words)
             self._tile_end = end
-            self._settled = max(self._settled, end + self._settles[Post(d.post)])
+            self._settled = max(self._settled, end + self._settles[post])
             if streams:
-                room = self._weights.room
-                room.put((end + self._weight_release, (room[-1][1] if room else 0) + k_words))
+                given += k_words
+                room.put((end + self._weight_release, given))
             if per_column:
                 self._side.parameter_room.put(end + self._parameter_release)
             cycle = end + 1
-        words = d.column_tiles * d.row_tiles * k_words
+        words = d.column_tiles * row_tiles * k_words
         counters["array_cycles"] += words
-        counters["attention_array_cycles"] += words if d.flags & FLAG_ATTENTION else 0
-        counters["tiles"] += d.column_tiles * d.row_tiles
-        for kind, used in enumerate((d.post == Post.GELU, exponential)):
+        counters["attention_array_cycles"] += words if flags & FLAG_ATTENTION else 0
+        counters["tiles"] += d.column_tiles * row_tiles
+        for kind, used in enumerate((post == Post.GELU, exponential)):
             if used:
                 self.tables[kind].end(end)
         return end

@@ -50,26 +50,28 @@ class WeightPort:
         return cycle
 
     def _write(self) -> Process:
-        available, fires = self.segments.available, self.segments.fires
+        segments = self.segments
+        available, fires, delay = segments.available, segments.fires, segments.delay
         taken = -self._config.weight_words  # words that had to be given back
         fired = -1
         number = word = 0
         while True:
             while len(self._jobs) <= number:
+                segments.pop_beats()
                 yield self._jobs
             job = self._jobs[number]
             number += 1
-            words = job.k_words * self._config.groups_per_port
+            k_words = job.k_words
             for _ in range(job.column_tiles):
-                while len(available) <= word:
-                    yield available
-                taken += job.k_words
+                taken += k_words
                 fired = max(fired, (yield from self._space(taken)) - 1)
-                end = word + words
+                end = word + k_words * self._config.groups_per_port
                 while word < end:
                     while len(available) <= word:
+                        segments.pop_beats()
                         yield available
-                    cycles = departures(available[word:end], fired)
+                    words = available[word:end]
+                    cycles = departures([at + delay for at in words] if delay else words, fired)
                     fired = cycles[-1]
                     word += len(cycles)
                     fires.put_all(cycles)
@@ -83,7 +85,8 @@ class WeightPort:
         room = self._room
         while True:
             while len(room) <= self._room_found:
-                yield room
+                self.segments.pop_beats()
+                yield room, self.segments.available
             if room[self._room_found][1] >= words:
                 return room[self._room_found][0]
             self._room_found += 1
