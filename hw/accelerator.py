@@ -71,7 +71,7 @@ class Accelerator(wiring.Component):
             # weights and activations
             weights.token.eq(sequencer.weight),
             weights.collected.eq(rows.collector),
-            *(rows.weights[column].as_value().eq(word) for column, word in enumerate(weights.weights)),
+            rows.weights.eq(weights.weights),
             *(getattr(rows, name).eq(getattr(sequencer, name)) for name in ("feed", "lane", "norm")),
             *(getattr(rows, name).eq(getattr(system, name)) for name in ("load", "table_write")),
             sequencer.logits.eq(rows.logits),

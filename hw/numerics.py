@@ -22,7 +22,7 @@ EXP_WIDTH = 7
 MEAN_FRACTION = 4
 """Fractional bits of the LayerNorm mean."""
 PACKED_CHAIN = 8
-"""Products that may be summed in the low field of a packed chain: 8 * 127 * 128 = 130,048 <= 2^17 - 1."""
+"""Products that may be summed in a packed chain: the low sum is at most 8 * 128 * 128 = 2^17, just told apart from -2^17."""
 
 
 def rounding_shift(value: np.ndarray, shift: np.ndarray | int) -> np.ndarray:

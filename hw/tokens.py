@@ -135,6 +135,22 @@ def collector_word(config: AcceleratorConfig) -> data.StructLayout:
     )
 
 
+def pair_weights(config: AcceleratorConfig, columns: int) -> data.ArrayLayout:
+    """Weight word of a PE pair, element by element.
+
+    With 2 columns: the operand ``w1 * 2^18 + w0`` of their packed product without the bits that repeat the low one's sign, that
+    is ``low`` = w0 and ``high`` = w1, less 1 where w0 is negative. With 1 column: its int8.
+    """
+    packed = data.StructLayout({"low": signed(8), "high": signed(9)})
+    return data.ArrayLayout(packed if columns == 2 else signed(8), config.depth)
+
+
+def row_weights(config: AcceleratorConfig) -> data.StructLayout:
+    """Weight words of a row's PE pairs, `pair_weights` each; the last pair of an odd number of columns has 1 column."""
+    columns = [min(2, config.cols - 2 * pair) for pair in range(config.pairs)]
+    return data.StructLayout({f"pair_{pair}": pair_weights(config, count) for pair, count in enumerate(columns)})
+
+
 def weight_write(config: AcceleratorConfig) -> data.StructLayout:
     """``columns_per_beat`` weight words of one group of columns from a weight port to the rings."""
     return data.StructLayout(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from amaranth import Module, Mux, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import tokens
@@ -14,7 +14,7 @@ from hw.row.collector_stage import CollectorStage
 from hw.row.feed import Feed
 from hw.row.lane import Lane, logit
 from hw.row.normalizer import LayerNorm
-from hw.row.processing_pair import ProcessingPair, pair_signature, word_layout
+from hw.row.processing_pair import ProcessingPair, pair_signature
 from hw.row.reciprocal import Reciprocal
 from hw.row.residual_bank import ResidualBank
 from hw.timing import Timing
@@ -28,7 +28,7 @@ def row_signature(config: AcceleratorConfig) -> wiring.Signature:
     """Ports of a `RowSlice`."""
     layouts = {
         "feed": tokens.feed_token(config),
-        "weights": data.ArrayLayout(word_layout(config), config.cols),
+        "weights": tokens.row_weights(config),
         "lane": tokens.lane_token(config),
         "norm": tokens.norm_token(config),
         "load": tokens.load_word(config),
@@ -50,7 +50,7 @@ class RowSlice(wiring.Component):
     Members:
         feed, lane, norm, load, table_write: tokens of `hw.tokens`; the lane token comes `Timing.drain_latency` after the last
             feed token.
-        weights: word of column c at ``weights[c]``, `FEED_LATENCY` + c // 2 cycles after its feed token.
+        weights: word of pair p `FEED_LATENCY` + p cycles after its feed token.
         collector: the collector's slot from the row above.
         feed_below … collector_below: the same for the row below, one cycle later.
         logits: drained logits of this row's token.
@@ -106,20 +106,19 @@ class RowSlice(wiring.Component):
         config = self.config
         before: Any = None
         for number in range(config.pairs):
-            columns = range(2 * number, min(2 * number + 2, config.cols))
+            columns, name = min(2, config.cols - 2 * number), f"pair_{number}"
             pair: Any
             if self.shared:
-                pair = SharedModule(pair_signature(config, len(columns)), pair_module_name(len(columns)))
+                pair = SharedModule(pair_signature(config, columns), pair_module_name(columns))
             else:
-                pair = ProcessingPair(config, len(columns))
-            m.submodules[f"pair_{number}"] = pair
-            for name in ("activation", "valid", "first", "last"):
-                m.d.comb += getattr(pair, name).eq(getattr(feed, name) if before is None else getattr(before, f"{name}_next"))
+                pair = ProcessingPair(config, columns)
+            m.submodules[name] = pair
+            m.d.comb += [pair.weights.eq(self.weights[name]), self.weights_below[name].eq(pair.weights_below)]
+            for member in ("activation", "valid", "first", "last"):
+                source = getattr(feed, member) if before is None else getattr(before, f"{member}_next")
+                m.d.comb += getattr(pair, member).eq(source)
             if before is not None:
                 m.d.comb += pair.chain_in.eq(before.chain_out)
-            for place, column in enumerate(columns):
-                m.d.comb += pair.weights[place].eq(self.weights[column])
-                m.d.comb += self.weights_below[column].eq(pair.weights_below[place])
             before = pair
         column = before.chain_out.value
         timing = Timing(config)

@@ -3,13 +3,13 @@
 from typing import Any
 
 from amaranth import Module
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import tokens
 from hw.config import AcceleratorConfig
 from hw.row.lane import logit
-from hw.row.processing_pair import ProcessingPair, word_layout
+from hw.row.processing_pair import ProcessingPair
 from hw.row.row_slice import PASSED_DOWN, RowSlice, pair_module_name, row_signature
 from hw.verilog import SharedModule, to_rtlil
 
@@ -44,7 +44,7 @@ class RowStack(wiring.Component):
         super().__init__(
             {
                 "feed": In(tokens.feed_token(config)),
-                "weights": In(data.ArrayLayout(word_layout(config), config.cols)),
+                "weights": In(tokens.row_weights(config)),
                 "lane": In(tokens.lane_token(config)),
                 "norm": In(tokens.norm_token(config)),
                 "load": In(tokens.load_word(config)),

@@ -12,6 +12,7 @@ from hw.timing import FEED_LATENCY, WEIGHT_READ_LATENCY
 from hw.weights.column_memory import ColumnMemory
 from hw.weights.job_expander import JobExpander
 from hw.weights.jobs import weight_job
+from hw.weights.weight_packing import pack_words
 from hw.weights.weight_port import WeightPort
 
 __all__ = ["WeightSide", "weight_job"]
@@ -24,8 +25,7 @@ class WeightSide(wiring.Component):
         job: stream of `weight_job`; a queue of ``queue_depth``, then every port's own.
         axi: ``weight_ports`` AXI4 read masters.
         token: `tokens.weight_token`, in the cycle of row 0's feed token.
-        weights: ``cols`` words of ``depth`` bytes, element j at byte j; columns 2p and 2p + 1 hold pair p's words
-            FEED_LATENCY + p cycles after the token, meaningless without one.
+        weights: `tokens.row_weights`; pair p's word comes FEED_LATENCY + p cycles after the token, meaningless without one.
         collected: `tokens.collector_word` from the bottom row; in its memory for tokens from the next cycle on.
         tile_available: every port holds a column tile that was not taken.
         tile_take: pulse, with or before the first weight token of a column tile; only while `tile_available`.
@@ -44,7 +44,7 @@ class WeightSide(wiring.Component):
                 "job": In(stream.Signature(weight_job(config))),
                 "axi": Out(AXI4ReadSignature(config.address_width, config.axi_bytes)).array(ports),
                 "token": In(tokens.weight_token(config)),
-                "weights": Out(8 * config.depth).array(config.cols),
+                "weights": Out(tokens.row_weights(config)),
                 "collected": In(tokens.collector_word(config)),
                 "tile_available": Out(1),
                 "tile_take": In(1),
@@ -104,17 +104,21 @@ class WeightSide(wiring.Component):
             token = delayed
         collected = Signal(self.collected.shape())
         m.d.sync += collected.eq(self.collected)
-        for column in range(config.cols):
-            if column and column % 2 == 0:
-                delayed = Signal(token.shape(), name=f"token_pair_{column // 2}")
+        for number in range(config.pairs):
+            if number:
+                delayed = Signal(token.shape(), name=f"token_pair_{number}")
                 m.d.sync += delayed.eq(token)
                 token = delayed
-            memory = ColumnMemory(config, column)
-            m.submodules[f"column_{column}"] = memory
-            m.d.comb += [
-                memory.token.eq(token),
-                memory.write.eq(ports[memory.port].write),
-                memory.collected.eq(collected),
-                self.weights[column].eq(memory.word),
-            ]
+            words = []
+            for column in range(2 * number, min(2 * number + 2, config.cols)):
+                memory = ColumnMemory(config, column)
+                m.submodules[f"column_{column}"] = memory
+                m.d.comb += [
+                    memory.token.eq(token),
+                    memory.write.eq(ports[memory.port].write),
+                    memory.collected.eq(collected),
+                ]
+                words.append(memory.word)
+            # between the memories' output register and the first row's input register
+            m.d.comb += self.weights[f"pair_{number}"].eq(pack_words(config, words))
         return m

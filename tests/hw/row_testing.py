@@ -9,6 +9,7 @@ from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Post, Target
 from hw.row.row_stack import RowStack
 from hw.timing import FEED_LATENCY, NORM_LATENCY, STATISTICS_LATENCY, Timing
+from hw.weights.weight_packing import pack_words_model
 
 
 def small_config(**changes: int) -> AcceleratorConfig:
@@ -52,7 +53,7 @@ class StackDriver:
         self.timing = Timing(config)
         self.stack = RowStack(config, shared=False)
         self.events = defaultdict(dict)  # cycle -> port -> fields
-        self.weights = defaultdict(dict)  # cycle -> column -> word
+        self.weights = defaultdict(dict)  # cycle -> pair -> word
         self.cycle = 0  # first cycle that the next command may use
         self.last = self.interval = 0  # last feed token, and how far the next one's must be behind it
         self.settled = 0
@@ -132,9 +133,9 @@ class StackDriver:
                 table_slot=options.get("table_slot", 0), address=source + i * k_words + word,
                 elements=min(config.depth, k - word * config.depth), row_tile=i, multiplier=options.get("multiplier", 0),
             )  # fmt: skip
-            for c in range(config.cols):
-                elements = weights[word * config.depth : (word + 1) * config.depth, c]
-                self.weights[start + word + FEED_LATENCY + c // 2][c] = [int(x) for x in elements]
+            for pair in range(config.pairs):
+                words = weights[word * config.depth : (word + 1) * config.depth, 2 * pair : 2 * pair + 2].T
+                self.weights[start + word + FEED_LATENCY + pair][f"pair_{pair}"] = pack_words_model(words)
         self.last = start + k_words - 1
         self.cycle = self.last + 1
 
@@ -187,8 +188,8 @@ class StackDriver:
             for name, fields in events.items():
                 ctx.set(ports[name], fields)
             active = set(events)
-            for column, word in self.weights.get(cycle, {}).items():
-                ctx.set(self.stack.weights[column], word)
+            for pair, word in self.weights.get(cycle, {}).items():
+                ctx.set(self.stack.weights[pair], word)
             self._observe(ctx)
             await ctx.tick()
 

@@ -1,12 +1,18 @@
+from itertools import product
+
 import numpy as np
 import pytest
-from amaranth import Module
-from amaranth.lib import data, wiring
+from amaranth import Module, Signal, signed
+from amaranth.hdl import Assert, Assume
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.isa import Post
-from hw.row.processing_pair import ProcessingPair, chain_layout, word_layout
+from hw.row.processing_pair import ProcessingPair, chain_fields, chain_layout, packed_operand, word_layout
 from hw.timing import PAIR_LATENCY, Timing
+from hw.tokens import pair_weights, row_weights
+from hw.verilog import read_design, run_pass, to_rtlil
+from hw.weights.weight_packing import pack_words, pack_words_model
 from tests.hw.row_testing import simulate, small_config
 
 
@@ -22,8 +28,8 @@ class PairChain(wiring.Component):
                 "valid": In(1),
                 "first": In(1),
                 "last": In(1),
-                "weights": In(data.ArrayLayout(word, config.cols)),
-                "weights_below": Out(data.ArrayLayout(word, config.cols)),
+                "weights": In(row_weights(config)),
+                "weights_below": Out(row_weights(config)),
                 "chain_out": Out(chain_layout(config)),
             }
         )
@@ -39,9 +45,8 @@ class PairChain(wiring.Component):
                 m.d.comb += getattr(pair, name).eq(source)
             if before is not None:
                 m.d.comb += pair.chain_in.eq(before.chain_out)
-            for c in range(columns):
-                m.d.comb += pair.weights[c].eq(self.weights[2 * p + c])
-                m.d.comb += self.weights_below[2 * p + c].eq(pair.weights_below[c])
+            m.d.comb += pair.weights.eq(self.weights[f"pair_{p}"])
+            m.d.comb += self.weights_below[f"pair_{p}"].eq(pair.weights_below)
             before = pair
         m.d.comb += self.chain_out.eq(before.chain_out)
         return m
@@ -70,10 +75,10 @@ def run_tiles(config, tiles):
                 ctx.set(dut.activation, [int(x) for x in word[0]])
                 ctx.set(dut.first, word[2])
                 ctx.set(dut.last, word[3])
-            for c in range(config.cols):  # skewed by the pair
-                skewed = schedule.get(cycle - c // 2)
+            for p in range(config.pairs):  # skewed by the pair
+                skewed = schedule.get(cycle - p)
                 if skewed is not None:
-                    ctx.set(dut.weights[c], [int(x) for x in skewed[1][c]])
+                    ctx.set(dut.weights[f"pair_{p}"], pack_words_model(skewed[1][2 * p : 2 * p + 2]))
             slot = ctx.get(dut.chain_out)
             if slot.valid:
                 drained.append((cycle, slot.value))
@@ -89,13 +94,14 @@ def test_tiles_back_to_back(cols, depth, corners, rng):
     config = small_config(cols=cols, depth=depth)
     values = np.array([-128, -127, 127, 0]) if corners else np.arange(-128, 128)
     words = [1, 3, 1, 1, cols + 2, 1]
-    if corners:  # long runs of equal corners fill a chain
-        words = [4] * 17
+    combinations = list(product(values, repeat=3)) if corners else []  # of the activation, even and odd columns: fill a chain
     tiles = []
-    for number, count in enumerate(words):
-        if corners and number < 16:
-            activations = np.full((count, depth), values[number // 4])
-            weights = np.full((count, cols, depth), values[number % 4])
+    for number, count in enumerate([2] * len(combinations) + words):
+        if number < len(combinations):
+            activation, even, odd = combinations[number]
+            activations = np.full((count, depth), activation)
+            weights = np.full((count, cols, depth), even)
+            weights[:, 1::2] = odd
         else:
             activations = rng.choice(values, (count, depth))
             weights = rng.choice(values, (count, cols, depth))
@@ -107,6 +113,40 @@ def test_tiles_back_to_back(cols, depth, corners, rng):
         sums = np.einsum("kd,kcd->c", activations.astype(np.int64), weights.astype(np.int64))
         expected += [(last + PAIR_LATENCY + config.pairs + c, int(sums[c])) for c in range(cols)]
     assert drained == expected
+
+
+class PackedArithmetic(wiring.Component):
+    """Packing and splitting as assertions of every value: weights and sums that are inputs."""
+
+    even: In(signed(8))
+    odd: In(signed(8))
+    low: In(signed(19))
+    high: In(signed(19))
+
+    def elaborate(self, platform):
+        m = Module()
+        word = Signal(pair_weights(small_config(depth=1), 2))
+        chain = Signal(signed(37))
+        low, high, borrow = chain_fields(chain)
+        m.d.comb += [
+            word.eq(pack_words(small_config(depth=1), [self.even, self.odd])),
+            Assert(packed_operand(word[0]) == (self.odd << 18) + self.even),
+            Assume((self.low >= -8 * 128 * 127) & (self.low <= 8 * 128 * 128)),
+            Assume((self.high >= -8 * 128 * 127) & (self.high <= 8 * 128 * 128)),
+            chain.eq((self.high << 18) + self.low),
+            Assert((low == self.low) & (high + borrow == self.high)),
+        ]
+        return m
+
+
+def test_packing_and_splitting_are_proven_for_all_values(tmp_path):
+    """Every two weights, and every two sums of 8 products of int8: a SAT solver finds no counterexample."""
+    design = read_design([to_rtlil(PackedArithmetic(), "top")])
+    for command in ("proc", "flatten", "async2sync", "chformal -lower", "opt_clean"):
+        run_pass(design, command)
+    report = tmp_path / "report"
+    run_pass(design, f"tee -o {report} sat -prove-asserts -set-assumes top")
+    assert "SAT proof finished - no model found: SUCCESS!" in report.read_text()
 
 
 def test_least_interval_of_single_words(rng):

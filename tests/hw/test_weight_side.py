@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from amaranth.lib import data
 
 from hw.presets import PRESETS
 from hw.timing import FEED_LATENCY
+from hw.tokens import pair_weights
 from hw.weights.job_expander import JobExpander
+from hw.weights.weight_packing import pack_words_model
 from hw.weights.weight_side import WeightSide
 from tests.hw.axi_memory import ReadMemory, simulate
 
@@ -28,19 +31,21 @@ def region(config, weights: np.ndarray) -> bytes:
 
 
 def expectations(side, config):
-    """(schedule, checker process): ``schedule(cycle, word)`` expects [cols, depth] bytes for a token of that cycle."""
-    due: dict[tuple[int, int], bytes] = {}
+    """(schedule, checker process): ``schedule(cycle, word)`` expects int8 [cols, depth] for a token of that cycle."""
+    due: dict[tuple[int, int], data.Const] = {}
 
     def schedule(cycle: int, word: np.ndarray) -> None:
-        for column in range(config.cols):
-            due[cycle + FEED_LATENCY + column // 2, column] = word[column].astype(np.uint8).tobytes()
+        for pair in range(config.pairs):
+            words = word[2 * pair : 2 * pair + 2].astype(np.int8)
+            expected = pair_weights(config, len(words)).const(pack_words_model(words))
+            due[cycle + FEED_LATENCY + pair, pair] = expected
 
     async def process(ctx):
         cycle = 0
-        async for _, _, *words in ctx.tick().sample(*side.weights):
-            for column, word in enumerate(words):
-                expected = due.pop((cycle, column), None)
-                assert expected is None or word.to_bytes(config.depth, "little") == expected, (cycle, column)
+        async for _, _, *words in ctx.tick().sample(*(side.weights[f"pair_{pair}"] for pair in range(config.pairs))):
+            for pair, word in enumerate(words):
+                expected = due.pop((cycle, pair), None)
+                assert expected is None or word == expected, (cycle, pair)
             cycle += 1
 
     return schedule, process, due
