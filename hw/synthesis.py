@@ -69,8 +69,8 @@ class Synthesis:
 def _script(part: Part, sources: Sequence[Path], netlist: Path) -> list[str]:
     """Yosys commands: ``synth_xilinx -family xcup`` of Yosys 0.70 but for `alumacc`.
 
-    It would merge trees of adders into compressors of plain LUTs: 0.83 times the levels, but 1.2 times the LUTs in a PE pair.
-    Without it every adder stays a carry chain, in the order that the source gives.
+    It would merge trees of adders into compressors of plain LUTs, 1.3 times the LUTs of a PE pair at the same levels. Without it
+    every adder stays a carry chain, in the order that the source gives (docs/decisions/0006-packed-weights-and-adder-trees.md).
     """
     synth = f"synth_xilinx -family xcup -flatten -noiopad -noclkbuf -top {part.top}"
     multipliers = "-D DSP_A_MAXWIDTH=27 -D DSP_B_MAXWIDTH=18 -D DSP_A_MAXWIDTH_PARTIAL=18 -D DSP_A_MINWIDTH=2 -D DSP_B_MINWIDTH=2"

@@ -66,19 +66,20 @@ def run_pass(design, command: str) -> None:
     libyosys.Pass.call(design, f"tee -q {command}")
 
 
-def to_verilog(modules: Sequence[str], *, optimize: bool = False) -> str:
+def to_verilog(modules: Sequence[str]) -> str:
     """One Verilog text of RTLIL texts whose instances refer to each other.
 
     Arguments:
         modules: RTLIL texts, as `to_rtlil` returns them.
-        optimize: clean up processes; smaller text, but slower to simulate.
 
     Returns:
         Verilog-2001 of all modules.
     """
     design = read_design(modules)
-    run_pass(design, "proc" if optimize else "proc -noopt")
-    run_pass(design, "memory_collect")
+    # For Verilator: multiplexers of many inputs as trees of two-way ones, and no wires without a reader, simulate 1.3 times as
+    # fast as `proc -noopt` alone; `opt_expr`, which a plain `proc` runs too, costs a tenth.
+    for command in ("proc -noopt", "pmuxtree", "opt_clean", "memory_collect"):
+        run_pass(design, command)
     with tempfile.TemporaryDirectory() as directory:
         result = Path(directory) / "design.v"
         run_pass(design, f"write_verilog -noattr {result}")
