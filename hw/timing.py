@@ -11,7 +11,8 @@ from hw import isa, numerics
 from hw.config import AcceleratorConfig
 
 FEED_LATENCY = 4
-"""Feed token at a row's input to the activation word at its first PE pair: bank read (2), row maximum minus score, table and mask."""
+"""Feed token at a row's input to the activation word at its first PE pair: bank read (2), row maximum minus score, table and
+mask."""
 PAIR_LATENCY = 4
 """Operands at a PE pair's input to its captured accumulator: input, products, chain sum, accumulate."""
 WEIGHT_READ_LATENCY = 2
@@ -93,7 +94,8 @@ class Timing:
 
         Arguments:
             k_words: feed tokens of the tile.
-            post, reciprocal: as for `drain_interval`.
+            post: as for `drain_interval`.
+            reciprocal: as for `drain_interval`.
         """
         return max(k_words, self.drain_interval(post, reciprocal))
 
