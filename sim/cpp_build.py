@@ -44,9 +44,7 @@ def run_tool(command: Sequence[str | Path], *, cwd: Path, env: dict[str, str] | 
         BuildError: When the tool's exit code is not 0; the message holds its errors, at most 20 lines.
     """
     words = [str(word) for word in command]
-    call = subprocess.run(
-        words, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="ignore"
-    )
+    call = subprocess.run(words, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="ignore")
     output = call.stdout + call.stderr
     if call.returncode != 0:
         lines = output.splitlines()
