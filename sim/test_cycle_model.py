@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hw.errors import InputError
 from hw.presets import find_preset
 from hw.program import Program
 from sim.cycle_model import predict
@@ -160,3 +161,8 @@ def test_the_program_is_only_read(small):
     first = predict(small.program)
     assert predict(small.program) == first
     assert predict(small.program, path_masks=(0, 0)).cycles < first.cycles
+
+
+def test_a_low_exit_needs_a_gate(small):
+    with pytest.raises(InputError, match="Program with a gate"):
+        predict(small.program, exits_low=True)

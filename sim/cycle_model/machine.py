@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from hw.config import AcceleratorConfig
+from hw.errors import InputError
 from hw.isa import COUNTERS, Descriptor, Opcode, Operation
 from hw.program import Program
 from sim.cycle_model.fetch import Fetch
@@ -129,7 +130,13 @@ def predict(
         memory_timing: Of the memory.
         path_masks: (low, high) masks of kept attentions; the Program's own when None.
         exits_low: Whether the image leaves at the first gate.
+
+    Raises:
+        InputError: When the image is to leave at a gate that the Program does not have.
     """
     masks = program.path_masks if path_masks is None else path_masks
-    image = _Image(program.config, memory_timing or MemoryTiming(), program.descriptors(), masks, exits_low)
+    descriptors = program.descriptors()
+    if exits_low and all(descriptor.opcode != Opcode.GATE for descriptor in descriptors):
+        raise InputError("An image exits low only in a Program with a gate, got one without")
+    image = _Image(program.config, memory_timing or MemoryTiming(), descriptors, masks, exits_low)
     return image.run()
