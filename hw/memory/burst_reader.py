@@ -60,7 +60,9 @@ class BurstReader(wiring.Component):
         address_bits = (config.axi_bytes - 1).bit_length()
         boundary_beats = BOUNDARY // config.axi_bytes
 
-        m.submodules.beats = beats = fifo.SyncFIFOBuffered(width=read_beat(config).size, depth=capacity)
+        # Of two places the FIFO's output register is one, and while it fills the other takes nothing: rready could not stay 1.
+        depth = 3 if capacity == 2 else capacity
+        m.submodules.beats = beats = fifo.SyncFIFOBuffered(width=read_beat(config).size, depth=depth)
         m.submodules.finals = finals = fifo.SyncFIFO(width=1, depth=config.outstanding)
         beat = data.View(read_beat(config), beats.w_data)
 

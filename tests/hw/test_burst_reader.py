@@ -54,7 +54,10 @@ async def collect(ctx, reader, config, commands, contents, rng, busy):
     ctx.set(reader.data.ready, 0)
 
 
-@pytest.mark.parametrize("axi_bytes,burst_beats,outstanding", [(16, 16, 4), (8, 5, 1), (64, 64, 2), (32, 1, 3)])
+@pytest.mark.parametrize(
+    "axi_bytes,burst_beats,outstanding",
+    [(16, 16, 4), (8, 5, 1), (64, 64, 2), (32, 1, 3), (16, 2, 1), (16, 1, 2), (16, 1, 1)],
+)
 @pytest.mark.parametrize("busy", [0.0, 0.5])
 def test_data_and_protocol(seed, axi_bytes, burst_beats, outstanding, busy):
     rng = random.Random(seed)
