@@ -209,7 +209,7 @@ def _cycles(
     return {
         "low": {"kept": list(low.path.kept), "cycles": costs[places["low"]].cycles},
         "high": {"kept": list(high.path.kept), "cycles": costs[places["high"]].cycles},
-        "model": {
+        "cycle_model": {
             "baseline_cycles": costs[-1].cycles,
             "counters_equal_rtl": all(rtl[name].counters == costs[place].counters for name, place in places.items()),
         },

@@ -89,12 +89,12 @@ def _honesty(result: dict[str, Any]) -> str:
 
 def _rtl(result: dict[str, Any]) -> str:
     rtl, gated = result["rtl"], result["rtl"]["gated"]
-    model = {name: result[name]["cycles"] for name in ("low", "high")} | {"baseline": result["model"]["baseline_cycles"]}
+    model = {name: result[name]["cycles"] for name in ("low", "high")} | {"baseline": result["cycle_model"]["baseline_cycles"]}
     rows = []
     for name, cycles in model.items():
         counted = rtl[f"{name}_cycles"]
         rows.append([name, str(cycles), str(counted), str(counted - cycles)])
-    equal = "equal" if result["model"]["counters_equal_rtl"] else "not all equal"
+    equal = "equal" if result["cycle_model"]["counters_equal_rtl"] else "not all equal"
     text = (
         f"All counters of these runs are {equal} in model and RTL. {gated['images']} test images went through the gated pair in "
         f"RTL, the host writing nothing between start and interrupt: {gated['exits_low']} left at the gate, "

@@ -42,13 +42,14 @@ def test_result_holds_what_the_schema_names(whole_run):
         "model", "preset", "seed", "low", "high", "threshold_nats", "lec", "f_low", "f_low_test", "accuracy", "delay_ms",
         "energy_mj", "edp_mj_ms", "edp_gain", "best_single", "rtl", "front", "provenance", "attention_share",
     }  # fmt: skip
+    assert result["model"] == "fmnist_vit_tiny" and result["preset"] == "nano"
     assert set(result["accuracy"]) == {"baseline_fp32", "baseline_int8", "low", "high", "cascade", "shipped_int8"}
     assert set(result["low"]["kept"]) < set(result["high"]["kept"])
     assert result["f_low"] >= result["lec"] and 0 < result["attention_share"] < 1
     assert result["rtl"]["gated"]["mismatches"] == 0 and result["rtl"]["gated"]["images"] == 6
     for name in ("low", "high"):
         assert result["rtl"][f"{name}_cycles"] == result[name]["cycles"] > 0
-    assert result["model"]["counters_equal_rtl"]
+    assert result["cycle_model"]["counters_equal_rtl"]
     assert result["delay_ms"]["baseline"] * result["energy_mj"]["baseline"] == pytest.approx(result["edp_mj_ms"]["baseline"])
 
 
