@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from search.run import Run, device_images
 
 _GATED_BATCH = 16
@@ -77,8 +79,30 @@ def rtl_costs(run: Run, programs: dict[str, Any]) -> dict[str, PathCost]:
     return {name: path_cost(run, counters) for name, counters in zip(programs, answers, strict=True)}
 
 
-def gated_run(run: Run, program: Any) -> dict[str, Any]:
-    """The gated pair in RTL on the first test images, compared with the golden device.
+def gated_images(exits_low: np.ndarray, count: int) -> np.ndarray:
+    """Which images go through the gated pair in RTL: the first ones, but a quarter by each exit where there are so many.
+
+    Args:
+        exits_low: bool [n], whether each image leaves at the gate on the golden device.
+        count: images wanted, at most n.
+
+    Returns:
+        int64 [count], ascending.
+    """
+    low, high = np.flatnonzero(exits_low), np.flatnonzero(~exits_low)
+    quarter = count // 4
+    at_least, at_most = min(len(low), quarter), count - min(len(high), quarter)
+    wanted_low = int(np.clip(np.count_nonzero(exits_low[:count]), at_least, at_most))
+    return np.sort(np.concatenate([low[:wanted_low], high[: count - wanted_low]]))
+
+
+def gated_run(run: Run, program: Any, exits_low: np.ndarray) -> dict[str, Any]:
+    """The gated pair in RTL on test images (see `gated_images`), compared with the golden device.
+
+    Args:
+        run: the search.
+        program: the pair.
+        exits_low: bool [test images], the golden device's exits.
 
     Returns:
         ``images``, ``exits_low``, ``mismatches`` (images whose exit, entropy or any logit differs), ``cycles_low`` and
@@ -88,7 +112,7 @@ def gated_run(run: Run, program: Any) -> dict[str, Any]:
     from hw.golden import GoldenMachine
     from sim.rtl_device import RtlDevice
 
-    images = device_images(run.data.test.take(run.arguments.rtl_images))
+    images = device_images(run.data.test)[gated_images(exits_low, run.arguments.rtl_images)]
     golden, device = GoldenMachine(program), RtlDevice(run.config)
 
     def compute(start: int) -> dict[str, Any]:

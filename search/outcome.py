@@ -205,6 +205,7 @@ def _cycles(
     places = {"low": by_path[choice.cascade.low.kept], "high": by_path[choice.cascade.high.kept], "baseline": len(costs) - 1}
     low, high = candidates[places["low"]], candidates[places["high"]]
     pair = compile_pair(low.integer, high.integer, run.config, choice.cascade.threshold)
+    exits_low = low.answers.entropy[run.data.test.name] <= choice.cascade.threshold
     rtl = rtl_costs(run, {name: candidates[place].program for name, place in places.items()})
     return {
         "low": {"kept": list(low.path.kept), "cycles": costs[places["low"]].cycles},
@@ -213,7 +214,7 @@ def _cycles(
             "baseline_cycles": costs[-1].cycles,
             "counters_equal_rtl": all(rtl[name].counters == costs[place].counters for name, place in places.items()),
         },
-        "rtl": {f"{name}_cycles": rtl[name].cycles for name in places} | {"gated": gated_run(run, pair)},
+        "rtl": {f"{name}_cycles": rtl[name].cycles for name in places} | {"gated": gated_run(run, pair, exits_low)},
         "breakdown": {name: rtl[name].breakdown for name in ("baseline", "low", "high")},
         "attention_share": 1.0 - unmasked.cycles / costs[-1].cycles,
         "path_masks": {"low": mask_of(low.path.kept), "high": mask_of(high.path.kept)},

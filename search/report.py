@@ -96,8 +96,9 @@ def _rtl(result: dict[str, Any]) -> str:
         rows.append([name, str(cycles), str(counted), str(counted - cycles)])
     equal = "equal" if result["cycle_model"]["counters_equal_rtl"] else "not all equal"
     text = (
-        f"All counters of these runs are {equal} in model and RTL. {gated['images']} test images went through the gated pair in "
-        f"RTL, the host writing nothing between start and interrupt: {gated['exits_low']} left at the gate, "
+        f"All counters of these runs are {equal} in model and RTL. {gated['images']} test images, a quarter by each exit where "
+        "there are so many, went through the gated pair in RTL, the host writing nothing between start and interrupt: "
+        f"{gated['exits_low']} left at the gate, "
         f"{gated['images'] - gated['exits_low']} went on; {gated['mismatches']} differed from the golden device in exit, entropy "
         "or any logit."
     )
