@@ -15,6 +15,8 @@ from sim.workload import prepare
 CONFIG = find_preset("nano")
 MAX_CYCLES = 200_000
 """Many times what the good Program takes; the interrupt must come before."""
+REPORT_CYCLES = 10_000
+"""From the start of a bad batch to its error; the good Program takes fewer, so this bounds the time after the last response."""
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,8 @@ def test_every_error_is_reported_and_recovered_from(device, workload):
     for (name, (_, error, index)), bad, after in zip(cases.items(), results[::2], results[1::2], strict=True):
         if bad.error != error or (index is not None and bad.error_descriptor != index):
             wrong.append(f"{name}: {bad.error.name} at {bad.error_descriptor}, not {error.name} at {index}")
+        if bad.counters["cycles"] > REPORT_CYCLES:
+            wrong.append(f"{name}: reported after {bad.counters['cycles']} cycles")
         if after.error or mismatches(expected, after):
             wrong.append(f"{name}: the image after it is wrong ({after.error.name})")
     assert not wrong, "\n".join(wrong)
