@@ -26,6 +26,7 @@ class AcceleratorConfig:
         cols: columns of PEs (output channels of a column tile); columns 2p and 2p + 1 share packed products.
         depth: int8 elements of a dot product per PE and cycle; also bytes of an activation or weight word.
         activation_words: words of ``depth`` bytes in a row's activation bank.
+        normalized_words: words of ``depth`` bytes in a row's bank of normalised activations, which NORM writes.
         residual_words: words of ``depth`` int16 in a row's residual bank.
         weight_words: words of ``depth`` bytes in a column's weight ring.
         kv_words: words of ``depth`` bytes in a column's K and V buffer.
@@ -55,6 +56,7 @@ class AcceleratorConfig:
     parameter_tiles: int
     row_tiles: int
     classes: int
+    normalized_words: int = 256
     norm_elements: int = 1
     weight_ports: int = 1
     axi_bytes: int = 16
@@ -114,9 +116,19 @@ class AcceleratorConfig:
         return ceil_div(self.cols, self.columns_per_beat * self.weight_ports)
 
     @property
-    def key_words_per_tile(self) -> int:
-        """Most words of a K bank that the ``cols`` channels of one tile touch."""
-        return ceil_div(self.cols + self.depth - gcd(self.cols, self.depth), self.depth)
+    def score_columns(self) -> int:
+        """Columns of scores that drain per cycle and row: both of a pair where they always share an activation word, else one."""
+        return 1 if self.cols % 2 or self.depth % 2 else 2
+
+    @property
+    def key_slot_words(self) -> int:
+        """Words of K that one slot of the collector holds: all of a tile's where a tile's channels are whole words."""
+        return 1 if self.cols % self.depth else self.cols // self.depth
+
+    @property
+    def key_slots_per_tile(self) -> int:
+        """Most collector slots per row that the ``cols`` channels of K of one tile take."""
+        return ceil_div(self.cols + self.depth - gcd(self.cols, self.depth), self.depth) if self.cols % self.depth else 1
 
     def weight_port_bytes(self, k_words: int, column_tiles: int) -> int:
         """Bytes that one weight port reads for a GEMM, rounded up to whole beats."""
@@ -149,6 +161,7 @@ _RANGES = (
     ("depth", 1, 64),
     ("activation_words", 2, 1 << 16),
     ("residual_words", 2, 1 << 16),
+    ("normalized_words", 2, 1 << 16),
     ("weight_words", 2, 1 << 15),
     ("kv_words", 2, 1 << 15),
     ("parameter_tiles", 2, 1 << 12),

@@ -58,9 +58,7 @@ class GoldenMachine:
         self._memory = np.frombuffer(program.memory, dtype=np.int8)
         self._weights: dict[int, np.ndarray] = {}
 
-    def run(
-        self, images: np.ndarray, *, path_masks: tuple[int, int] | None = None, threshold: int | None = None
-    ) -> RunResult:
+    def run(self, images: np.ndarray, *, path_masks: tuple[int, int] | None = None, threshold: int | None = None) -> RunResult:
         """Run a batch.
 
         Arguments:
@@ -218,9 +216,7 @@ class GoldenMachine:
             bank, word = channel % config.cols, d.base + channel // config.cols * d.stride + token // config.depth
             state.kv[:, bank, word, token % config.depth] = values
 
-    def _read(
-        self, bank: np.ndarray, base: int, stride: int, row_tiles: int, channels: int, element: int = 0
-    ) -> np.ndarray:
+    def _read(self, bank: np.ndarray, base: int, stride: int, row_tiles: int, channels: int, element: int = 0) -> np.ndarray:
         """Token rows [n, row_tiles * rows, channels] of a bank, from element ``element`` of each row tile's first word on."""
         starts = [(base + row_tile * stride) * self.program.config.depth + element for row_tile in range(row_tiles)]
         return np.concatenate([bank[:, :, start : start + channels] for start in starts], axis=1)
@@ -239,8 +235,7 @@ class GoldenMachine:
             size = config.weight_port_bytes(d.k_words, d.column_tiles)
             shape = (d.column_tiles, d.k_words, config.groups_per_port, config.columns_per_beat, config.depth)
             ports = [
-                self._memory[d.weights + port * size :][: int(np.prod(shape))].reshape(shape)
-                for port in range(config.weight_ports)
+                self._memory[d.weights + port * size :][: int(np.prod(shape))].reshape(shape) for port in range(config.weight_ports)
             ]
             tiles = np.stack(ports, axis=3)  # [tiles, words, groups, ports, columns, depth]
             tiles = tiles.reshape(d.column_tiles, d.k_words, -1, config.depth)[:, :, : config.cols]

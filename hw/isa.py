@@ -23,7 +23,7 @@ class Opcode(IntEnum):
     LOAD = 3
     """Strided DMA of token rows into the activation or residual banks; gathers patches (im2col)."""
     NORM = 4
-    """LayerNorm's normalise pass, residual banks to activation banks."""
+    """LayerNorm's normalise pass, residual banks to normalised banks, row tile by row tile beside the GEMMs around it."""
     GEMM = 5
     """Matrix product with everything fused into feeding and draining; streams its own weights, parameters and table."""
 
@@ -74,7 +74,7 @@ class Target(IntEnum):
 
 
 FLAG_WAIT = 1 << 0
-"""Issue only when the array, the lanes and the collector are empty (LOAD, NORM, GATE and END always wait)."""
+"""Issue only when the array, the lanes and the collector are empty (LOAD, GATE and END always wait, for the NORM too)."""
 FLAG_ATTENTION = 1 << 1
 """Belongs to the attention of `encoder`: dropped at fetch when the path mask's bit is 0."""
 FLAG_HIGH = 1 << 2
@@ -86,7 +86,13 @@ FLAG_KV = 1 << 4
 FLAG_EXP = 1 << 5
 """GEMM: the feed applies exp(row maximum - score); the drain multiplies by the row's reciprocal sum."""
 FLAG_PER_COLUMN = 1 << 6
-"""GEMM: bias, multiplier and shift come per output channel from the parameter ring, else `multiplier` and `shift` and no bias."""
+"""GEMM: bias, multiplier and shift come per output channel from the parameter ring, else `multiplier` and `shift` and no bias.
+Not with post SCORE."""
+FLAG_NORMALIZED = 1 << 7
+"""GEMM: the feed reads the normalised bank; a row tile is fed when the NORM before has written it. Not with post SCORE."""
+FLAG_CONTIGUOUS = 1 << 4
+"""LOAD: the inner tokens' segments with the same number lie one behind the other (`inner_stride` = `segment_bytes`) and are whole
+words (`segment_words`): each such run is read as one."""
 
 _HEAD = (
     ("opcode", 1, "an `Opcode`"),
@@ -112,10 +118,11 @@ _FIELDS: dict[Opcode, tuple[tuple[str, int, str], ...]] = {
         ("segment_stride", 4, "bytes from a segment to the next one of the same token"),
         ("inner_stride", 4, "bytes from a token to the next of the inner loop"),
         ("outer_stride", 4, "bytes from a run to the next"),
+        ("segment_words", 2, "with FLAG_CONTIGUOUS: bank words of a segment"),
     ),
     Opcode.NORM: (
-        ("base", 2, "activation word that row tile 0 is written to"),
-        ("stride", 2, "activation words from one row tile to the next"),
+        ("base", 2, "normalised word that row tile 0 is written to"),
+        ("stride", 2, "normalised words from one row tile to the next"),
         ("source_base", 2, "residual word of row tile 0"),
         ("source_stride", 2, "residual words from one row tile to the next"),
         ("words", 2, "words per token, ceil(channels / depth)"),
@@ -131,8 +138,8 @@ _FIELDS: dict[Opcode, tuple[tuple[str, int, str], ...]] = {
         ("weights", 4, "byte offset of the weights: one region of `weight_port_bytes` per port, in port order"),
         ("parameters", 4, "byte offset of the parameters, column_tiles x cols entries of 8 bytes"),
         ("table", 4, "byte offset of the 256-byte GELU or exp table"),
-        ("source_base", 2, "activation word that row tile 0 is fed from"),
-        ("source_stride", 2, "activation words from one row tile to the next"),
+        ("source_base", 2, "word of the activation or, with FLAG_NORMALIZED, normalised bank that row tile 0 is fed from"),
+        ("source_stride", 2, "words from one row tile to the next"),
         ("base", 2, "destination word: of row tile 0 and channel 0; for KEY and VALUE a word of the K and V buffer"),
         ("stride", 2, "destination words from one row tile to the next; KEY: from one token tile of `cols` to the next; "
                       "VALUE: from one column tile to the next"),
@@ -147,6 +154,8 @@ _FIELDS: dict[Opcode, tuple[tuple[str, int, str], ...]] = {
         ("kv_base", 2, "K and V buffer word of column tile 0, with FLAG_KV"),
         ("multiplier", 2, "without FLAG_PER_COLUMN: requantization multiplier; with FLAG_EXP: the reciprocal's"),
         ("shift", 1, "without FLAG_PER_COLUMN: shift; with FLAG_EXP the sum's exponent is added to it"),
+        ("resident", 2, "column tiles of a group: they stay in the ring while all row tiles pass (1: weight_major); "
+                        "0: token_major, weights and parameters pass again for every row tile"),
     ),
 }  # fmt: skip
 
@@ -262,12 +271,13 @@ COUNTERS: tuple[tuple[str, str], ...] = (
     ("cycles", "busy cycles of the batch"),
     ("array_cycles", "cycles in which a word is fed to row 0"),
     ("attention_array_cycles", "of these, words of descriptors that belong to an attention"),
-    ("norm_cycles", "cycles of normalise passes"),
+    ("norm_cycles", "cycles in which a NORM is at work"),
     ("gate_cycles", "cycles of entropy evaluations and record writes"),
     ("stall_weights", "cycles in which the issue waits for weights"),
     ("stall_parameters", "cycles in which the issue waits for parameters"),
     ("stall_table", "cycles in which the issue waits for a table"),
     ("stall_drain", "cycles in which the issue waits for the pipeline to empty"),
+    ("stall_norm", "cycles in which the issue waits for a NORM"),
     ("stall_load", "cycles in which the issue waits for a LOAD"),
     ("stall_fetch", "cycles in which the issue waits for a descriptor"),
     ("tiles", "tiles issued"),

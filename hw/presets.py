@@ -6,13 +6,13 @@ from hw.errors import InputError
 PRESETS: dict[str, AcceleratorConfig] = {
     # Tiny, for tests: Verilates in seconds, holds the default 17-token, 96-channel network.
     "nano": AcceleratorConfig(
-        rows=4, cols=4, depth=4, activation_words=1024, residual_words=256, weight_words=256, kv_words=256,
-        parameter_tiles=64, row_tiles=8, classes=16, clock_mhz=200,
+        rows=4, cols=4, depth=4, activation_words=1024, residual_words=256, normalized_words=256, weight_words=256,
+        kv_words=256, parameter_tiles=64, row_tiles=8, classes=16, clock_mhz=200,
     ),
     # The flagship for the ZCU102 (XCZU9EG): 4,224 MAC a cycle; buffers sized for DeiT-B at 197 tokens.
     "zcu102": AcceleratorConfig(
-        rows=33, cols=16, depth=8, activation_words=4096, residual_words=768, weight_words=1024, kv_words=512,
-        parameter_tiles=512, row_tiles=8, classes=1024, norm_elements=2, weight_ports=3, outstanding=8,
+        rows=33, cols=16, depth=8, activation_words=4096, residual_words=768, normalized_words=768, weight_words=2048,
+        kv_words=512, parameter_tiles=512, row_tiles=8, classes=1024, norm_elements=2, weight_ports=3, outstanding=8,
         queue_depth=16, address_width=40, clock_mhz=300,
     ),
 }  # fmt: skip

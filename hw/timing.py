@@ -11,10 +11,10 @@ from hw import isa, numerics
 from hw.config import AcceleratorConfig
 
 FEED_LATENCY = 4
-"""Feed token at a row's input to the activation word at its first PE pair: bank read (2), row maximum minus score, table and
-mask."""
-PAIR_LATENCY = 4
-"""Operands at a PE pair's input to its captured accumulator: input, products, chain sum, accumulate."""
+"""Feed token at a row's input to the activation word: bank read (2), row maximum minus score, table and mask. The word reaches the
+first PE pair `Timing.skew` later."""
+PAIR_LATENCY = 5
+"""Last operands at a PE pair's input to its captured accumulators: input, pre-adder, product, chain sum, accumulate."""
 WEIGHT_READ_LATENCY = 2
 """Weight token at a column's memories to the weight word: read and output register."""
 DIVIDE_LATENCY = 5 + numerics.QUOTIENT_WIDTH + 1
@@ -34,11 +34,24 @@ STATISTICS_LATENCY = 2 + numerics.MULTIPLIER_WIDTH + CHANNEL_STEPS + SUM_STEPS +
 root, quotient."""
 
 
+RESIDUAL_LATENCY = 2
+"""Residual element in its bank to its row's sums looked up."""
+
+
 @dataclass(frozen=True)
 class Timing:
     """Latencies and intervals that depend on the configuration; all properties in cycles."""
 
     config: AcceleratorConfig
+
+    @property
+    def skew(self) -> int:
+        """Cycles by which the last element of a chain of packed products trails the first.
+
+        Element k of a word, of activations and of weights alike, comes ``k % numerics.PACKED_CHAIN`` cycles after the word, as a
+        cascade of DSP48E2s wants it; the behavioural twin gets whole words this much later.
+        """
+        return min(self.config.depth, numerics.PACKED_CHAIN) - 1
 
     @property
     def reciprocal_latency(self) -> int:
@@ -48,11 +61,12 @@ class Timing:
     @property
     def chain_latency(self) -> int:
         """Last feed token to column 0 at the end of the drain chain."""
-        return FEED_LATENCY + PAIR_LATENCY + self.config.pairs
+        return FEED_LATENCY + self.skew + PAIR_LATENCY + self.config.pairs
 
     @property
     def drain_latency(self) -> int:
-        """Last feed token of a tile at row 0 to the lane token of its column 0; column c follows c cycles later.
+        """Last feed token of a tile at row 0 to the lane token of its column 0; column c follows c cycles later, of scores
+        c // `score_columns`.
 
         Columns wait in a delay line where the division takes longer than the chain.
         """
@@ -65,29 +79,34 @@ class Timing:
         next one on: a tile of k words may begin when the counter is below k.
 
         Arguments:
-            post: what the lanes of the first of the two tiles do; the collector takes one word per cycle and row.
+            post: what the lanes of the first of the two tiles do; the collector takes one slot per cycle.
             reciprocal: whether the first tile starts a division.
         """
-        interval = self.config.cols
+        config = self.config
+        interval = config.cols // config.score_columns if post == isa.Post.SCORE else config.cols
         if post == isa.Post.KEY:
-            interval = max(interval, self._collector_interval(self.config.key_words_per_tile))
+            interval = max(interval, self._collector_interval(config.key_slots_per_tile) + config.key_slot_words - 1)
         if post == isa.Post.VALUE:
             interval = max(interval, self._collector_interval(1))
         if reciprocal:
             interval = max(interval, DIVIDE_LATENCY + 1)
         return interval
 
-    def _collector_interval(self, words: int) -> int:
-        """Interval that lets a tile's ``words`` per row leave before the next tile's first word.
+    def _collector_interval(self, slots: int) -> int:
+        """Interval that lets a tile's ``slots`` per row leave before the next tile's first one.
 
         Rows and chain are skewed alike, so all rows' words ask for the same slots and the upper rows go first: words left over
-        would starve the bottom row's FIFO. Word j of a KEY tile comes with column min(cols, j * depth) - 1 at the latest, a VALUE
-        tile's with its last column; the next tile's first word comes with column gcd(cols, depth) - 1 at the earliest.
+        would starve the bottom row's FIFO. Slot j of several of a KEY tile comes with column min(cols, j * depth) - 1 at the
+        latest, the next tile's first with column gcd(cols, depth) - 1 at the earliest; a single one comes with the last column.
+        A slot of several words of K is written one word a cycle, and no other slot for the same bank comes meanwhile:
+        rows of one tile that share a bank are ``cols`` slots apart, and `drain_interval` adds the rest between tiles.
         """
         config = self.config
+        if slots == 1:
+            return config.rows
         step = gcd(config.cols, config.depth)
-        latest = [min(config.cols, j * config.depth) for j in range(1, words)] + [config.cols]
-        return max(config.rows * (words - j) + column - step for j, column in enumerate(latest))
+        latest = [min(config.cols, j * config.depth) for j in range(1, slots)] + [config.cols]
+        return max(config.rows * (slots - j) + column - step for j, column in enumerate(latest))
 
     def tile_interval(self, k_words: int, post: isa.Post, reciprocal: bool) -> int:
         """Fewest cycles from the first feed token of a tile to the first of the next tile of the same GEMM.
@@ -103,18 +122,22 @@ class Timing:
         """Cycles from the last feed token of a tile at row 0 until everything it causes is in its memory, all rows."""
         cycles = self.drain_latency + self.config.cols + LANE_LATENCY + self.config.rows
         if post == isa.Post.KEY:
-            cycles += self.config.rows * (self.config.key_words_per_tile + 1) + 4
+            cycles += self.config.rows * (self.config.key_slots_per_tile + 1) + self.config.key_slot_words + 4
         if post == isa.Post.VALUE:
             cycles += 2 * self.config.rows + 4
         return cycles
 
-    def norm_interval(self, words: int) -> int:
-        """Cycles from the statistics token of a row tile, but the first, to that of the next; the pass of a row tile begins with
-        the statistics of the next one. After the first row tile's statistics nothing passes, so its pass begins STATISTICS_LATENCY
-        later."""
-        return max(STATISTICS_LATENCY, words * (self.config.depth // self.config.norm_elements))
-
     @property
-    def norm_settle(self) -> int:
-        """Cycles from the last normalise token at row 0 until all rows have written."""
-        return NORM_LATENCY + self.config.rows
+    def residual_settle(self) -> int:
+        """Cycles from the last feed token of a row tile's last column tile, post RESIDUAL, to the earliest statistics token of that
+        row tile: both enter row 0 and move down alike."""
+        return self.drain_latency + self.config.cols + LANE_LATENCY + RESIDUAL_LATENCY
+
+    def norm_pass(self, words: int) -> int:
+        """Cycles of a row tile's normalise pass."""
+        return words * (self.config.depth // self.config.norm_elements)
+
+    def norm_ready(self, words: int) -> int:
+        """Cycles from the first normalise token of a row tile to the earliest first feed token of a GEMM that reads it: the feed
+        takes a word a cycle, the pass ``depth / norm_elements`` cycles a word, and the last word decides."""
+        return self.norm_pass(words) - words + NORM_LATENCY

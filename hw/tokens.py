@@ -29,10 +29,12 @@ def feed_token(config: AcceleratorConfig) -> data.StructLayout:
             "valid": 1,
             "first": 1,  # first word of the tile: accumulators restart
             "last": 1,  # last word of the tile: accumulators are captured and drained
+            "normalized": 1,  # read the normalised bank, not the activation bank
+            "wide": 1,  # with last: both columns of a pair drain in one slot (scores, where ``score_columns`` is 2)
             "exponential": 1,  # elements are scores: feed exp(row maximum - score)
             "reciprocal": 1,  # with exponential: sum this tile's exps and divide at `last` (first column tile of the GEMM)
             "table_slot": 1,  # exp table to use
-            "address": index_width(config.activation_words),
+            "address": index_width(max(config.activation_words, config.normalized_words)),
             "elements": index_width(config.depth + 1),  # elements of the word that exist; the feed zeroes the rest
             "row_tile": index_width(config.row_tiles),
             "multiplier": unsigned(numerics.MULTIPLIER_WIDTH),  # numerator of the reciprocal
@@ -59,6 +61,7 @@ def lane_token(config: AcceleratorConfig) -> data.StructLayout:
             "first": 1,  # first column of the tile
             "last": 1,  # last column of the tile (the last slot, enabled or not)
             "enabled": 1,  # the column exists; others are dropped
+            "second_enabled": 1,  # SCORE, where ``score_columns`` is 2: the next column comes beside this one, and exists
             "start": 1,  # first column tile of the GEMM: row maximum or statistics restart
             "exponential": 1,  # multiply by the row's reciprocal, add its exponent to the shift
             "post": unsigned(3),  # an isa.Post
@@ -88,7 +91,7 @@ def norm_token(config: AcceleratorConfig) -> data.StructLayout:
             "row_tile": index_width(config.row_tiles),  # with statistics
             "source": index_width(config.residual_words),
             "group": index_width(config.depth // config.norm_elements),  # elements group * norm_elements ...
-            "destination": index_width(config.activation_words),
+            "destination": index_width(config.normalized_words),
             "channels": 12,
             "inverse": unsigned(numerics.MULTIPLIER_WIDTH),
             "inverse_shift": unsigned(numerics.SHIFT_WIDTH),
@@ -120,7 +123,7 @@ def table_write(config: AcceleratorConfig) -> data.StructLayout:
 def collector_word(config: AcceleratorConfig) -> data.StructLayout:
     """One word on its way from a lane down to the bottom row and on to the K and V buffer.
 
-    KEY: ``mask`` bytes of ``data``'s low ``depth`` bytes to word ``address`` of column bank ``index``.
+    KEY: ``mask`` bytes of ``data``'s low ``key_slot_words * depth`` bytes to words ``address`` … of column bank ``index``.
     VALUE: byte c of ``data`` to byte ``index`` of word ``address`` of column bank c, for each set bit c of ``mask``.
     """
     return data.StructLayout(
@@ -135,20 +138,9 @@ def collector_word(config: AcceleratorConfig) -> data.StructLayout:
     )
 
 
-def pair_weights(config: AcceleratorConfig, columns: int) -> data.ArrayLayout:
-    """Weight word of a PE pair, element by element.
-
-    With 2 columns: the operand ``w1 * 2^18 + w0`` of their packed product without the bits that repeat the low one's sign, that
-    is ``low`` = w0 and ``high`` = w1, less 1 where w0 is negative. With 1 column: its int8.
-    """
-    packed = data.StructLayout({"low": signed(8), "high": signed(9)})
-    return data.ArrayLayout(packed if columns == 2 else signed(8), config.depth)
-
-
-def row_weights(config: AcceleratorConfig) -> data.StructLayout:
-    """Weight words of a row's PE pairs, `pair_weights` each; the last pair of an odd number of columns has 1 column."""
-    columns = [min(2, config.cols - 2 * pair) for pair in range(config.pairs)]
-    return data.StructLayout({f"pair_{pair}": pair_weights(config, count) for pair, count in enumerate(columns)})
+def weight_word(config: AcceleratorConfig) -> data.ArrayLayout:
+    """One weight word of one column: ``depth`` int8."""
+    return data.ArrayLayout(signed(8), config.depth)
 
 
 def weight_write(config: AcceleratorConfig) -> data.StructLayout:

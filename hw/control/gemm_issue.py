@@ -60,9 +60,7 @@ class GemmIssue(wiring.Component):
         m.submodules.gelu_tables = gelu_tables = TableCredits(timing.settle(Post.GELU))
         m.submodules.exp_tables = exp_tables = TableCredits(FEED_LATENCY + config.rows)
         gemm = loops.gemm
-        flag = {
-            name: (gemm.flags & getattr(isa, f"FLAG_{name}")) != 0 for name in ("WAIT", "KV", "EXP", "PER_COLUMN")
-        }
+        flag = {name: (gemm.flags & getattr(isa, f"FLAG_{name}")) != 0 for name in ("WAIT", "KV", "EXP", "PER_COLUMN")}
         gelu = gemm.post == Post.GELU
 
         active = Signal()  # in the middle of a tile
@@ -76,9 +74,7 @@ class GemmIssue(wiring.Component):
         needs = ~active & loops.first_row_tile
         no_weights = needs & ~flag["KV"] & ~self.weight_available
         no_parameters = needs & flag["PER_COLUMN"] & (parameter_credit == 0)
-        no_table = (
-            ~active & loops.first_tile & ((flag["EXP"] & ~exp_tables.available) | (gelu & ~gelu_tables.available))
-        )
+        no_table = ~active & loops.first_tile & ((flag["EXP"] & ~exp_tables.available) | (gelu & ~gelu_tables.available))
         waits = [("drain", drain), ("weights", no_weights), ("parameters", no_parameters), ("table", no_table)]
         free = self.busy
         for cause, condition in waits:
@@ -132,9 +128,7 @@ class GemmIssue(wiring.Component):
             for post in Post:
                 with m.Case(post):
                     reciprocal = exponential & loops.first_column_tile
-                    m.d.comb += interval.eq(
-                        Mux(reciprocal, timing.drain_interval(post, True), timing.drain_interval(post, False))
-                    )
+                    m.d.comb += interval.eq(Mux(reciprocal, timing.drain_interval(post, True), timing.drain_interval(post, False)))
         with m.If(tile_end):
             m.d.sync += count.eq(interval - 1)
         with m.Elif(count != 0):

@@ -55,9 +55,7 @@ class Normalizer(wiring.Component):
         )
 
     @staticmethod
-    def model(
-        residual: np.ndarray, mean: np.ndarray, quotient: np.ndarray, exponent: np.ndarray, shift: int
-    ) -> np.ndarray:
+    def model(residual: np.ndarray, mean: np.ndarray, quotient: np.ndarray, exponent: np.ndarray, shift: int) -> np.ndarray:
         """Normalised elements, int8 [..., n], of residual int16 [..., n] with statistics [...]."""
         # float64 is exact: the product has 39 bits, and scaling by a power of two and adding a half keeps them.
         scale = np.ldexp(np.asarray(quotient, dtype=np.float64), -(np.asarray(exponent, dtype=np.int64) + shift))
@@ -129,18 +127,14 @@ class LayerNorm(wiring.Component):
         )
 
     @staticmethod
-    def model(
-        residual: np.ndarray, inverse: int, inverse_shift: int, epsilon: int, multiplier: int, shift: int
-    ) -> np.ndarray:
+    def model(residual: np.ndarray, inverse: int, inverse_shift: int, epsilon: int, multiplier: int, shift: int) -> np.ndarray:
         """LayerNorm without scale and offset of each row of residual int16 [..., n]; arguments as in `isa.Opcode.NORM`.
 
         Returns:
             int8 [..., n].
         """
         residual = np.asarray(residual)
-        mean, quotient, exponent = RowStatistics.model(
-            residual, residual.shape[-1], inverse, inverse_shift, epsilon, multiplier
-        )
+        mean, quotient, exponent = RowStatistics.model(residual, residual.shape[-1], inverse, inverse_shift, epsilon, multiplier)
         return Normalizer.model(residual, mean, quotient, exponent, shift)
 
     def elaborate(self, platform) -> Module:

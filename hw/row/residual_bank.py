@@ -36,9 +36,7 @@ def element_write(config: AcceleratorConfig) -> data.StructLayout:
 
 def word_write(config: AcceleratorConfig) -> data.StructLayout:
     """Write of a whole word."""
-    return data.StructLayout(
-        {"valid": 1, "address": index_width(config.residual_words), "data": config.depth * RESIDUAL_WIDTH}
-    )
+    return data.StructLayout({"valid": 1, "address": index_width(config.residual_words), "data": config.depth * RESIDUAL_WIDTH})
 
 
 class ResidualBank(wiring.Component):
