@@ -31,6 +31,7 @@ class _State:
 
     images: np.ndarray  # int8 [n, image bytes]
     activation: np.ndarray  # int8 [n, rows, words * depth]
+    normalized: np.ndarray  # int8 [n, rows, words * depth]
     residual: np.ndarray  # int16 [n, rows, words * depth]
     kv: np.ndarray  # int8 [n, cols, words, depth]
     row_max: np.ndarray  # int8 [n, tokens]
@@ -94,6 +95,7 @@ class GoldenMachine:
         state = _State(
             images=images,
             activation=np.zeros((count, config.rows, config.activation_words * config.depth), np.int8),
+            normalized=np.zeros((count, config.rows, config.normalized_words * config.depth), np.int8),
             residual=np.zeros((count, config.rows, config.residual_words * config.depth), np.int16),
             kv=np.zeros((count, config.cols, config.kv_words, config.depth), np.int8),
             row_max=np.zeros((count, config.max_tokens), np.int8),
@@ -164,12 +166,13 @@ class GoldenMachine:
             multiplier=d.multiplier,
             shift=d.shift,
         )
-        self._write(state.activation, d.base, d.stride, 0, normalised)
+        self._write(state.normalized, d.base, d.stride, 0, normalised)
 
     def _gemm(self, state: _State, index: int, descriptor: Descriptor) -> None:
         """GEMM: feed, multiply, requantize, post-process."""
         d = descriptor
-        fed = self._read(state.activation, d.source_base, d.source_stride, d.row_tiles, d.k_elements)[:, : d.tokens]
+        bank = state.normalized if d.flags & isa.FLAG_NORMALIZED else state.activation
+        fed = self._read(bank, d.source_base, d.source_stride, d.row_tiles, d.k_elements)[:, : d.tokens]
         sums = None
         if d.flags & isa.FLAG_EXP:
             fed, sums = Feed.model(fed, state.row_max[:, : d.tokens], self._table(d).view(np.uint8))

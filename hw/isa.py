@@ -271,7 +271,7 @@ COUNTERS: tuple[tuple[str, str], ...] = (
     ("cycles", "busy cycles of the batch"),
     ("array_cycles", "cycles in which a word is fed to row 0"),
     ("attention_array_cycles", "of these, words of descriptors that belong to an attention"),
-    ("norm_cycles", "cycles in which a NORM is at work"),
+    ("norm_cycles", "cycles in which elements are normalised"),
     ("gate_cycles", "cycles of entropy evaluations and record writes"),
     ("stall_weights", "cycles in which the issue waits for weights"),
     ("stall_parameters", "cycles in which the issue waits for parameters"),

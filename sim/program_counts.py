@@ -65,5 +65,6 @@ def count_program(program: Program, path_masks: tuple[int, int] | None = None, *
         counts.array_cycles += tiles * d.k_words
         counts.attention_array_cycles += attention * tiles * d.k_words
         if not d.flags & FLAG_KV:
-            counts.weight_bytes += config.weight_ports * config.weight_port_bytes(d.k_words, d.column_tiles)
+            passes = 1 if d.resident else d.row_tiles
+            counts.weight_bytes += passes * config.weight_ports * config.weight_port_bytes(d.k_words, d.column_tiles)
     return counts

@@ -9,9 +9,11 @@ from hw.config import AcceleratorConfig, ceil_div
 from hw.errors import InputError
 from hw.isa import (
     FLAG_ATTENTION,
+    FLAG_CONTIGUOUS,
     FLAG_EXP,
     FLAG_IMAGE,
     FLAG_KV,
+    FLAG_NORMALIZED,
     FLAG_PER_COLUMN,
     Opcode,
     Operation,
@@ -21,6 +23,7 @@ from hw.isa import (
 from hw.program import Program
 from sw.descriptor_stream import DescriptorStream, Span
 from sw.integer_network import IntegerAttention, IntegerLinear, IntegerMlp, IntegerNetwork, IntegerNorm
+from sw.loop_order import AUTO, GemmShape, checked_order, choose_resident
 from sw.memory_map import MemoryMap, Region, checked_layout
 from sw.program_image import ProgramImage, parameter_bytes, weight_bytes
 
@@ -28,7 +31,12 @@ _GREATEST_THRESHOLD = (1 << 32) - 1
 
 
 def compile_network(
-    network: IntegerNetwork, config: AcceleratorConfig, *, kept: Iterable[int] | None = None, mask_register: bool = True
+    network: IntegerNetwork,
+    config: AcceleratorConfig,
+    *,
+    kept: Iterable[int] | None = None,
+    mask_register: bool = True,
+    loop_order: str = AUTO,
 ) -> Program:
     """Compile one network.
 
@@ -38,13 +46,15 @@ def compile_network(
         kept: encoders whose attention runs; None for all that the network has.
         mask_register: keep every attention of the network in the Program and choose by its path mask, so that another
             path needs no compilation; False leaves the skipped ones out.
+        loop_order: of all GEMMs, one of `sw.loop_order.ORDERS` or a number of resident column tiles; ``auto`` chooses per GEMM.
 
     Raises:
-        InputError: the network does not fit the machine, or `kept` names an attention that it does not have.
+        InputError: the network does not fit the machine, `kept` names an attention that it does not have, or the loop order is
+            unknown.
     """
     path = _path(network, kept)
     stream, image = DescriptorStream(config), ProgramImage(config)
-    _NetworkCompiler(network, config, stream, image, "").compile(network.kept if mask_register else path)
+    _NetworkCompiler(network, config, stream, image, "", loop_order).compile(network.kept if mask_register else path)
     _finish(stream, Opcode.END, network.classes)
     mask = _mask(path)
     return _program(config, network, stream, image, (mask, mask), 0)
@@ -58,6 +68,7 @@ def compile_pair(
     *,
     low_kept: Iterable[int] | None = None,
     high_kept: Iterable[int] | None = None,
+    loop_order: str = AUTO,
 ) -> Program:
     """Compile a gated pair: the low-effort network, the gate, the high-effort network.
 
@@ -70,9 +81,11 @@ def compile_pair(
         threshold: entropy in 2^-12 nat up to which the first answer stands.
         low_kept: encoders whose attention runs in `low`; None for all that it has.
         high_kept: the same for `high`.
+        loop_order: as for `compile_network`.
 
     Raises:
-        InputError: a network does not fit, the two take different images or classes, or the threshold is out of range.
+        InputError: a network does not fit, the two take different images or classes, the threshold is out of range, or the loop
+            order is unknown.
     """
     for what in ("image_size", "channels", "classes"):
         if getattr(low, what) != getattr(high, what):
@@ -81,10 +94,10 @@ def compile_pair(
         raise InputError(f"Gate threshold must be 0 to {_GREATEST_THRESHOLD} (2^-12 nat), not {threshold}")
     masks = (_mask(_path(low, low_kept)), _mask(_path(high, high_kept)))
     stream, image = DescriptorStream(config), ProgramImage(config)
-    _NetworkCompiler(low, config, stream, image, "low.").compile(low.kept)
+    _NetworkCompiler(low, config, stream, image, "low.", loop_order).compile(low.kept)
     _finish(stream, Opcode.GATE, low.classes)
     stream.high = True
-    _NetworkCompiler(high, config, stream, image, "high.").compile(high.kept)
+    _NetworkCompiler(high, config, stream, image, "high.", loop_order).compile(high.kept)
     _finish(stream, Opcode.END, high.classes)
     return _program(config, low, stream, image, masks, int(threshold))
 
@@ -135,6 +148,12 @@ def _kv(region: Region) -> Span:
     return Span("kv", region.base, region.end)
 
 
+def _contiguous(segment_bytes: int, word_bytes: int) -> tuple[int, int]:
+    """(flag, words of a segment) of a LOAD whose inner tokens' segments lie one behind the other; zeros where words straddle."""
+    words, rest = divmod(segment_bytes, word_bytes)
+    return (0, 0) if rest else (FLAG_CONTIGUOUS, words)
+
+
 class _NetworkCompiler:
     """Emits one network's descriptors and regions, up to its logits."""
 
@@ -145,8 +164,10 @@ class _NetworkCompiler:
         stream: DescriptorStream,
         image: ProgramImage,
         prefix: str,
+        loop_order: str,
     ) -> None:
         self.network = network
+        self.loop_order = checked_order(loop_order)
         self.config = config
         self.stream = stream
         self.image = image
@@ -163,7 +184,10 @@ class _NetworkCompiler:
             self._mlp(index, encoder.mlp)
         self._norm(network.final_norm, 0, row_tiles=1, encoder=0)
         normalized = self.map.normalized
-        self._linear("head", network.head, Post.LOGITS, Operation.HEAD, normalized, None, encoder=0, row_tiles=1, tokens=1)
+        self._linear(
+            "head", network.head, Post.LOGITS, Operation.HEAD, normalized, None,
+            flags=FLAG_NORMALIZED, encoder=0, row_tiles=1, tokens=1,
+        )  # fmt: skip
 
     def _embedding(self) -> None:
         network, layout, config = self.network, self.map, self.config
@@ -187,12 +211,16 @@ class _NetworkCompiler:
             "tokens_outer": network.image_size[0] // side,
             "outer_stride": side * width * channels,
         }
-        self.stream.emit(Opcode.LOAD, {**tokens, **patches, "flags": FLAG_IMAGE, "target": int(Target.ACTIVATION), "address": 0})
+        flags, words = _contiguous(segment, config.depth)
+        patches |= {"flags": FLAG_IMAGE | flags, "segment_words": words}
+        self.stream.emit(Opcode.LOAD, {**tokens, **patches, "target": int(Target.ACTIVATION), "address": 0})
         residual = self.image.add(f"{self.prefix}positions", network.initial_residual.astype("<i2").tobytes())
         row_bytes = 2 * network.dim
+        flags, words = _contiguous(row_bytes, 2 * config.depth)
         self.stream.emit(
             Opcode.LOAD,
             {"operation": int(Operation.EMBEDDING), "address": residual, "target": int(Target.RESIDUAL)}
+            | {"flags": flags, "segment_words": words}
             | {
                 "base": layout.residual.base,
                 "stride": layout.residual.stride,
@@ -228,7 +256,7 @@ class _NetworkCompiler:
         part = linear.rows(head * size, (head + 1) * size)
         self._linear(
             f"encoder{encoder}.head{head}.{name}", part, post, Operation.QKV, self.map.normalized, target,
-            flags=FLAG_ATTENTION, encoder=encoder,
+            flags=FLAG_ATTENTION | FLAG_NORMALIZED, encoder=encoder,
         )  # fmt: skip
 
     def _scores(self, encoder: int, attention: IntegerAttention) -> None:
@@ -237,7 +265,7 @@ class _NetworkCompiler:
         fields |= {"flags": FLAG_ATTENTION | FLAG_KV, "encoder": encoder, "operation": int(Operation.SCORES)}
         fields |= {"post": int(Post.SCORE), "kv_base": layout.key.base}
         fields |= {"multiplier": attention.score_multiplier, "shift": attention.score_shift}
-        self.stream.gemm(fields, reads=(_activation(layout.query), _kv(layout.key)), writes=_activation(layout.scores))
+        self._gemm(fields, reads=(_activation(layout.query), _kv(layout.key)), writes=_activation(layout.scores))
 
     def _context(self, encoder: int, head: int, attention: IntegerAttention) -> None:
         layout, size = self.map, self.network.head_dim
@@ -248,7 +276,7 @@ class _NetworkCompiler:
         fields |= {"operation": int(Operation.CONTEXT), "post": int(Post.REQUANT), "kv_base": layout.value.base}
         fields |= {"base": layout.context.base + word, "element": element}
         fields |= {"multiplier": attention.context_multiplier, "shift": attention.context_shift}
-        self.stream.gemm(fields, reads=(_activation(layout.scores), _kv(layout.value)), writes=_activation(layout.context))
+        self._gemm(fields, reads=(_activation(layout.scores), _kv(layout.value)), writes=_activation(layout.context))
 
     def _mlp(self, encoder: int, mlp: IntegerMlp) -> None:
         layout, name = self.map, f"encoder{encoder}"
@@ -256,15 +284,14 @@ class _NetworkCompiler:
         table = self.image.add(f"{self.prefix}{name}.gelu.table", mlp.gelu_table.tobytes())
         self._linear(
             f"{name}.fc1", mlp.fc1, Post.GELU, Operation.MLP, layout.normalized, layout.hidden,
-            encoder=encoder, table=table,
+            flags=FLAG_NORMALIZED, encoder=encoder, table=table,
         )  # fmt: skip
         self._linear(f"{name}.fc2", mlp.fc2, Post.RESIDUAL, Operation.MLP, layout.hidden, layout.residual, encoder=encoder)
 
     def _norm(self, norm: IntegerNorm, flags: int, row_tiles: int, encoder: int) -> None:
         dim, layout = self.network.dim, self.map
         inverse, inverse_shift = numerics.multiplier_and_shift(np.float64(1 / dim))
-        self.stream.emit(
-            Opcode.NORM,
+        self.stream.norm(
             {"flags": flags, "encoder": encoder, "operation": int(Operation.NORM)}
             | {"base": layout.normalized.base, "stride": layout.normalized.stride}
             | {"source_base": layout.residual.base, "source_stride": layout.residual.stride}
@@ -302,4 +329,16 @@ class _NetworkCompiler:
         writes = None
         if target is not None and post != Post.RESIDUAL:  # only NORM, which waits by itself, reads the residual banks
             writes = _kv(target) if post in (Post.KEY, Post.VALUE) else _activation(target)
-        self.stream.gemm(gemm, reads=(_activation(source),), writes=writes)
+        reads = () if flags & FLAG_NORMALIZED else (_activation(source),)  # rows of a NORM are waited for one by one
+        self._gemm(gemm, reads=reads, writes=writes)
+
+    def _gemm(self, fields: dict[str, int], *, reads: tuple[Span, ...], writes: Span | None) -> None:
+        """Emit a GEMM in the loop order that suits it."""
+        flags, post = fields["flags"], Post(fields["post"])
+        shape = GemmShape(
+            **{name: fields[name] for name in ("k_words", "column_tiles", "row_tiles")},
+            post=post, streams=not flags & FLAG_KV, normalized=bool(flags & FLAG_NORMALIZED),
+            before_norm=post == Post.RESIDUAL,
+        )  # fmt: skip
+        resident = choose_resident(self.config, shape, self.loop_order)
+        self.stream.gemm({**fields, "resident": resident}, reads=reads, writes=writes)

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hw.config import AcceleratorConfig
+from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import FLAG_HIGH, FLAG_WAIT, Descriptor, Opcode, Post
-from hw.timing import Timing
+from hw.timing import LANE_LATENCY, Timing
+
+_NEVER = 1 << 62
+"""Settled at no known time: a descriptor between may be dropped by a path mask, so only FLAG_WAIT is sure."""
 
 
 class Span(NamedTuple):
@@ -22,26 +25,32 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class _Write:
-    """A write under way: latest cycle at which it is in its memory."""
+    """A write under way: latest cycle, by row tile, from which row 0 may be fed with it; rows below follow in step.
+
+    Everything in the K and V buffer counts for every row tile.
+    """
 
     span: Span
-    settled: int
+    readable: tuple[int, ...]
 
 
 class DescriptorStream:
     """Collects descriptors and sets FLAG_WAIT where a GEMM would read a word before it is written.
 
-    A GEMM may go without waiting although an earlier one wrote its operand, if the GEMMs between take longer at their
-    fastest than the write needs to settle. Cycles count last feed tokens: tiles of a GEMM follow each other by at least
+    A GEMM may go without waiting although an earlier one wrote its operand, if everything between takes longer at its
+    fastest than the write needs. Cycles count feed tokens at their fastest: tiles of a GEMM follow each other by at least
     `Timing.tile_interval`, the first tile of the next GEMM ends at least `Timing.drain_interval` after the last one.
+    Row tile by row tile: what the last column tiles wrote for row tile i is as old as the tiles behind it are long, and the
+    reader begins with row tile 0.
     Only reads after writes need care: words are fed at issue and written later, both in issue order, so a GEMM cannot
-    overwrite what an earlier one still reads; two writes of one word land in issue order. LOAD, NORM, GATE and END wait
-    by themselves.
+    overwrite what an earlier one still reads; two writes of one word land in issue order. LOAD, GATE and END wait by
+    themselves; a NORM and what it reads and writes are waited for by the machine.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
         """Start empty, for a machine of ``config``."""
         self._timing = Timing(config)
+        self._lane = self._timing.drain_latency + config.cols + LANE_LATENCY
         self._writes: list[_Write] = []
         self._last_feed = 0  # earliest cycle of the last GEMM's last feed token
         self._drain_interval = 0  # after that token
@@ -49,26 +58,46 @@ class DescriptorStream:
         self.high = False
 
     def emit(self, opcode: Opcode, fields: dict[str, int]) -> None:
-        """Append a descriptor that waits by itself."""
+        """Append a descriptor that waits by itself for all that was issued."""
         self._writes.clear()
         self._append(opcode, fields)
 
+    def norm(self, fields: dict[str, int]) -> None:
+        """Append a NORM. A path mask may drop what is between two of them."""
+        self._writes = [_Write(write.span, (_NEVER,) * len(write.readable)) for write in self._writes]
+        self._append(Opcode.NORM, fields)
+
     def gemm(self, fields: dict[str, int], *, reads: tuple[Span, ...], writes: Span | None) -> None:
         """Append a GEMM with what it feeds from and what its lanes or the collector write."""
-        k_words, post = fields["k_words"], Post(fields["post"])
+        k_words, post, row_tiles = fields["k_words"], Post(fields["post"]), fields["row_tiles"]
+        column_tiles = fields["column_tiles"]
+        group = min(fields["resident"], column_tiles) or column_tiles
+        last_group = column_tiles - (ceil_div(column_tiles, group) - 1) * group
+        interval = self._timing.tile_interval(k_words, post, reciprocal=False)
         first_tile = self._last_feed + max(self._drain_interval, k_words)
-        first_feed = first_tile - (k_words - 1)
-        self._writes = [write for write in self._writes if write.settled >= first_feed]
-        if any(write.span.overlaps(span) for write in self._writes for span in reads):
+        first_feed = [first_tile - (k_words - 1) + row_tile * group * interval for row_tile in range(row_tiles)]
+        if any(self._early(write, span, first_feed) for write in self._writes for span in reads):
             self._writes.clear()
             fields = {**fields, "flags": fields["flags"] | FLAG_WAIT}
-        tiles = fields["row_tiles"] * fields["column_tiles"]
-        interval = self._timing.tile_interval(k_words, post, reciprocal=False)
-        self._last_feed = first_tile + (tiles - 1) * interval
+        self._last_feed = first_tile + (row_tiles * column_tiles - 1) * interval
         self._drain_interval = self._timing.drain_interval(post, reciprocal=False)
         if writes is not None:
-            self._writes.append(_Write(writes, self._last_feed + self._timing.settle(post)))
+            ends = [self._last_feed - (row_tiles - 1 - row_tile) * last_group * interval for row_tile in range(row_tiles)]
+            if writes.memory == "kv":
+                readable = (self._last_feed + self._timing.settle(post),)
+            else:
+                readable = tuple(end + self._lane for end in ends)
+            self._writes.append(_Write(writes, readable))
         self._append(Opcode.GEMM, fields)
+
+    @staticmethod
+    def _early(write: _Write, read: Span, first_feed: list[int]) -> bool:
+        """Whether a read may come before the write."""
+        if not write.span.overlaps(read):
+            return False
+        if len(write.readable) == 1:  # of the K and V buffer, or of a single row tile
+            return write.readable[0] > first_feed[0]
+        return any(at > feed for at, feed in zip(write.readable, first_feed, strict=False))
 
     def _append(self, opcode: Opcode, fields: dict[str, int]) -> None:
         flags = fields.get("flags", 0) | (FLAG_HIGH if self.high else 0)

@@ -69,12 +69,13 @@ class Region:
 class MemoryMap:
     """Regions of one network.
 
-    Activation bank: `patches` share the space of all others, which live later; the MLP's `hidden` that of the
-    attention's `query`, `scores` and `context`. K and V of the next head may overwrite this head's, because its scores
+    Activation bank: `patches` and the MLP's `hidden` share the space of the attention's `query`, `scores` and `context`,
+    which live at other times. K and V of the next head may overwrite this head's, because its scores
     and context are fed before, in issue order.
 
     Attributes:
-        patches, normalized, query, scores, context, hidden: activation bank.
+        patches, query, scores, context, hidden: activation bank.
+        normalized: normalised bank.
         residual: residual bank.
         key, value: K and V buffer, tiles of `cols` tokens and of `cols` channels.
         row_tiles: ceil(tokens / rows).
@@ -99,7 +100,7 @@ def allocate(shapes: Shapes, rows: int, cols: int, depth: int) -> MemoryMap:
     head_words, token_words = ceil_div(head_dim, depth), ceil_div(shapes.tokens, depth)
     dim_words = ceil_div(shapes.dim, depth)
     normalized = Region(0, dim_words, row_tiles)
-    query = Region(normalized.end, head_words, row_tiles)
+    query = Region(0, head_words, row_tiles)
     scores = Region(query.end, token_words, row_tiles)
     key = Region(0, head_words, ceil_div(shapes.tokens, cols))
     return MemoryMap(
@@ -108,7 +109,7 @@ def allocate(shapes: Shapes, rows: int, cols: int, depth: int) -> MemoryMap:
         query=query,
         scores=scores,
         context=Region(scores.end, dim_words, row_tiles),
-        hidden=Region(normalized.end, ceil_div(shapes.hidden, depth), row_tiles),
+        hidden=Region(0, ceil_div(shapes.hidden, depth), row_tiles),
         residual=Region(0, dim_words, row_tiles),
         key=key,
         value=Region(key.end, token_words, ceil_div(head_dim, cols)),
@@ -125,6 +126,7 @@ def required_config(shapes: Shapes, rows: int, cols: int, depth: int) -> dict[st
     contractions = (shapes.patch_size**2 * shapes.channels, shapes.dim, shapes.hidden)
     return {
         "activation_words": max(2, layout.patches.end, layout.context.end, layout.hidden.end),
+        "normalized_words": max(2, layout.normalized.end),
         "residual_words": max(2, layout.residual.end),
         "weight_words": max(2, *(ceil_div(size, depth) for size in contractions)),
         "kv_words": max(2, layout.value.end),
