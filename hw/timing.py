@@ -34,10 +34,6 @@ STATISTICS_LATENCY = 2 + numerics.MULTIPLIER_WIDTH + CHANNEL_STEPS + SUM_STEPS +
 root, quotient."""
 
 
-RESIDUAL_LATENCY = 2
-"""Residual element in its bank to its row's sums looked up."""
-
-
 @dataclass(frozen=True)
 class Timing:
     """Latencies and intervals that depend on the configuration; all properties in cycles."""
@@ -96,13 +92,14 @@ class Timing:
         """Interval that lets a tile's ``slots`` per row leave before the next tile's first one.
 
         Rows and chain are skewed alike, so all rows' words ask for the same slots and the upper rows go first: words left over
-        would starve the bottom row's FIFO. Slot j of several of a KEY tile comes with column min(cols, j * depth) - 1 at the
-        latest, the next tile's first with column gcd(cols, depth) - 1 at the earliest; a single one comes with the last column.
+        would starve the bottom row's FIFO. Where every tile takes one slot, it comes with the last column, and slots of consecutive
+        tiles must just not overlap. Else slot j of a KEY tile comes with column min(cols, j * depth) - 1 at the latest, a VALUE
+        tile's with its last column, and the next tile's first with column gcd(cols, depth) - 1 at the earliest.
         A slot of several words of K is written one word a cycle, and no other slot for the same bank comes meanwhile:
         rows of one tile that share a bank are ``cols`` slots apart, and `drain_interval` adds the rest between tiles.
         """
         config = self.config
-        if slots == 1:
+        if config.key_slots_per_tile == 1:
             return config.rows
         step = gcd(config.cols, config.depth)
         latest = [min(config.cols, j * config.depth) for j in range(1, slots)] + [config.cols]
@@ -130,8 +127,8 @@ class Timing:
     @property
     def residual_settle(self) -> int:
         """Cycles from the last feed token of a row tile's last column tile, post RESIDUAL, to the earliest statistics token of that
-        row tile: both enter row 0 and move down alike."""
-        return self.drain_latency + self.config.cols + LANE_LATENCY + RESIDUAL_LATENCY
+        row tile, which comes `LANE_LATENCY` after the last column's lane token: both enter row 0 and move down alike."""
+        return self.drain_latency + self.config.cols - 1 + LANE_LATENCY
 
     def norm_pass(self, words: int) -> int:
         """Cycles of a row tile's normalise pass."""
