@@ -24,6 +24,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--engine", default="rtl", help=f"{' or '.join(ENGINES)} (default: %(default)s)")
     parser.add_argument("--images", type=int, default=32, metavar="N", help="test images (default: %(default)s)")
     parser.add_argument("--skip", metavar="I,J,...", help="encoders, from 0, whose attention is skipped")
+    parser.add_argument(
+        "--loop-order", default="auto", metavar="ORDER",
+        help="auto, weight_major, token_major, or the number of column tiles that stay resident (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--memory", default="", metavar="FIELD=VALUE,...", help="latency, bytes_per_cycle, outstanding")
     parser.add_argument("--weights", metavar="random|FILE", help="weights; a checkpoint's own by default")
     parser.add_argument("--seed", type=int, default=0, help="of random weights and images (default: %(default)s)")
@@ -117,7 +121,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     workload = prepare(
         options.model, config, images=options.images, skip=options.skip, weights=options.weights,
-        seed=options.seed, data=options.data,
+        seed=options.seed, data=options.data, loop_order=options.loop_order,
     )  # fmt: skip
     from sim.measurement import measure
 

@@ -26,8 +26,8 @@ class MemoryTiming:
     """
 
     latency: int = 120
-    bytes_per_cycle: int = 32
-    outstanding: int = 4
+    bytes_per_cycle: int = 48
+    outstanding: int = 8
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -38,7 +38,7 @@ class MemoryTiming:
 
     @staticmethod
     def parse(text: str) -> "MemoryTiming":
-        """Timing from ``latency=120,bytes_per_cycle=32,outstanding=4``; fields left out keep their defaults.
+        """Timing from ``latency=120,bytes_per_cycle=48,outstanding=8``; fields left out keep their defaults.
 
         Raises:
             InputError: For an unknown field, a value that is not an integer, or one out of range.

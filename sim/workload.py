@@ -81,6 +81,7 @@ def prepare(
     weights: str | None = None,
     seed: int = 0,
     data: str | None = None,
+    loop_order: str = "auto",
 ) -> Workload:
     """Build, quantize and compile a network, and take its images.
 
@@ -92,10 +93,12 @@ def prepare(
         weights: ``random`` or a safetensors file; None for a checkpoint's own, and random ones for ``vit:...``.
         seed: Of random weights and images.
         data: Directory of Fashion-MNIST; see `sw.data.load_fashion_mnist`.
+        loop_order: Of all GEMMs; see `sw.loop_order`.
 
     Raises:
         InputError: For a bad name, index, file or count, and for a network that does not fit the machine.
     """
+    from sw.loop_order import checked_order
     from sw.memory_map import checked_layout
     from sw.network import RANDOM, build_network, parse_network
 
@@ -104,6 +107,7 @@ def prepare(
     spec = parse_network(model)
     kept = frozenset(range(spec.depth)) - parse_skip(skip, spec.depth)
     checked_layout(spec, config)  # before the slow part
+    checked_order(loop_order)
     calibration, test, source = _pixels(spec, images, seed, data)
     network = build_network(model, RANDOM if weights is None and model.startswith("vit:") else weights, seed)
 
@@ -114,7 +118,7 @@ def prepare(
     from sw.quantization import quantize
     from sw.skipping import PathVit
 
-    program = compile_network(quantize(network, to_input(calibration)), config, kept=kept)
+    program = compile_network(quantize(network, to_input(calibration)), config, kept=kept, loop_order=loop_order)
     with torch.no_grad():
         logits = PathVit(network, kept).eval()(to_input(test)).numpy()
     return Workload(model, spec.depth, program, (test.astype(np.int16) - 128).astype(np.int8), logits, source)
