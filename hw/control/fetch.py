@@ -181,12 +181,14 @@ class _Dispatch(wiring.Component):
             with m.If(queue.w_en & queue.w_rdy):
                 m.d.sync += entry.eq(0)
 
+        repeats = Mux(gemm.resident == 0, gemm.row_tiles, 1)
         m.d.comb += [
             self.done.eq(~pending.any()),
             self.weight_job.valid.eq(weights & ~self.flush),
             self.weight_job.payload.address.eq(self.settings.program_base + gemm.weights),
             self.weight_job.payload.k_words.eq(gemm.k_words),
             self.weight_job.payload.column_tiles.eq(gemm.column_tiles),
+            self.weight_job.payload.repeats.eq(repeats),
             self.side_job.valid.eq((table | parameters | rows) & ~self.flush),
             queue.w_en.eq(entry & ~self.flush),
             queue.w_data.eq(Cat(self.index, self.descriptor)),
@@ -194,15 +196,16 @@ class _Dispatch(wiring.Component):
             self.entries.payload.eq(queue.r_data),
             queue.r_en.eq(self.entries.ready),
         ]
-        self._side_payload(m, table, exponential, is_load)
+        self._side_payload(m, table, exponential, is_load, repeats)
         return m
 
-    def _side_payload(self, m: Module, table: Signal, exponential, is_load) -> None:
+    def _side_payload(self, m: Module, table: Signal, exponential, is_load, repeats) -> None:
         gemm = data.View(isa.descriptor_layout(Opcode.GEMM), self.descriptor)
         load = data.View(isa.descriptor_layout(Opcode.LOAD), self.descriptor)
         job = self.side_job.payload
         program = self.settings.program_base
-        m.d.comb += [job.column_tiles.eq(gemm.column_tiles), job.exponential.eq(exponential)]
+        m.d.comb += [job.column_tiles.eq(gemm.column_tiles), job.repeats.eq(repeats), job.exponential.eq(exponential)]
+        m.d.comb += job.contiguous.eq((load.flags & isa.FLAG_CONTIGUOUS) != 0)
         m.d.comb += [job.rows[name].eq(load[name]) for name in rows_layout().members]
         with m.If(is_load):
             m.d.comb += job.kind.eq(JobKind.ROWS)

@@ -7,12 +7,12 @@ from amaranth.lib.wiring import In, Out
 from hw.config import AcceleratorConfig
 from hw.memory.axi import BOUNDARY, BURST_INCR, AXI4ReadSignature
 
-BEATS_WIDTH = 25
-"""Bits of a command's number of beats, at most 2^24."""
+BEATS_WIDTH = 28
+"""Bits of a command's number of beats, at most 2^27."""
 
 
 def read_command(config: AcceleratorConfig) -> data.StructLayout:
-    """``address`` in bytes, aligned to a beat, and ``beats`` from 1 to 2^24."""
+    """``address`` in bytes, aligned to a beat, and ``beats`` from 1 to 2^27."""
     return data.StructLayout({"address": config.address_width, "beats": BEATS_WIDTH})
 
 

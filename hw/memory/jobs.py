@@ -3,6 +3,7 @@
 from enum import IntEnum
 
 from amaranth.lib import data
+from amaranth.utils import bits_for
 
 from hw import isa, tokens
 from hw.config import PARAMETER_BYTES, AcceleratorConfig
@@ -29,29 +30,36 @@ def word_bytes(config: AcceleratorConfig) -> list[int]:
 
 
 def rows_layout() -> data.StructLayout:
-    """The fields of a LOAD that the side loader needs, with the widths of `isa.DESCRIPTOR_FIELDS`: base to outer_stride."""
+    """The fields of a LOAD that the side loader needs, with the widths of `isa.DESCRIPTOR_FIELDS`: base to segment_words."""
     fields = isa.DESCRIPTOR_FIELDS[isa.Opcode.LOAD]
     names = [name for name, _, _ in fields]
     return data.StructLayout({name: 8 * size for name, size, _ in fields[names.index("base") :]})
 
 
 def side_job(config: AcceleratorConfig) -> data.StructLayout:
-    """One job; ``address`` is absolute. PARAMETERS: ``column_tiles``. TABLE: ``exponential``. ROWS: ``rows`` and ``limit``,
-    the absolute address after the last byte that may be read. PARAMETERS and TABLE addresses are aligned to a beat."""
+    """One job; ``address`` is absolute. PARAMETERS: ``column_tiles``, read ``repeats`` times (at least 1) one behind the other.
+    TABLE: ``exponential``. ROWS: ``rows``, ``contiguous`` (`isa.FLAG_CONTIGUOUS`) and ``limit``, the absolute address after the
+    last byte that may be read. PARAMETERS and TABLE addresses are aligned to a beat."""
     return data.StructLayout(
         {
             "kind": 2,
             "address": config.address_width,
             "limit": config.address_width + 1,
             "column_tiles": 16,
+            "repeats": 16,
             "exponential": 1,
+            "contiguous": 1,
             "rows": rows_layout(),
         }
     )
 
 
 def placement_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Where a job's words go: ``base`` is the word of row 0's bank that the first token's row tile starts at."""
+    """Where a job's words go: ``base`` is the word of row 0's bank that the first token's row tile starts at.
+
+    Words come in runs of ``segments`` times ``tokens`` segments: all tokens' first segments, then their second ones, and so on.
+    A segment has ``segment_words`` words if ``contiguous``; else tokens and segments are 1 and its last word is marked.
+    """
     return data.StructLayout(
         {
             "kind": 2,
@@ -60,5 +68,9 @@ def placement_layout(config: AcceleratorConfig) -> data.StructLayout:
             "base": tokens.bank_address_width(config),
             "stride": tokens.bank_address_width(config),
             "row": tokens.index_width(config.rows),
+            "contiguous": 1,
+            "tokens": bits_for(config.max_tokens),
+            "segments": 16,
+            "segment_words": tokens.bank_address_width(config) + 1,
         }
     )

@@ -1,6 +1,6 @@
 """Loads what is not weights: requantization parameters, tables, and the rows of a LOAD."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,8 +19,8 @@ __all__ = ["JobKind", "SideLoader", "rows_layout", "side_job"]
 class SideLoader(wiring.Component):
     """Client of the system port's reads: a queue of ``queue_depth`` jobs, done strictly in order.
 
-    A job that waits for room (a parameter slot, a table slot) or for `rows_go` holds up the jobs behind it, so a GEMM's
-    TABLE must come before its PARAMETERS.
+    A job whose words wait for room (a parameter slot, a table slot) or for `rows_go` holds up the jobs behind it, so a GEMM's
+    TABLE must come before its PARAMETERS. Reading runs ahead of the words by the reader's FIFO.
 
     Slots: the n-th column tile since reset goes to parameter slot ``n % parameter_tiles``; the n-th table of a kind to
     table slot ``n % 2``. A slot is taken when its first entry is written, given back by `parameter_release` or
@@ -36,10 +36,10 @@ class SideLoader(wiring.Component):
         table_done: pulse with a table's last entry; bit 0 GELU, bit 1 exp. A token of row 0 may use the slot from the next cycle.
         table_release: pulse, oldest table of the kind may be overwritten; bits as `table_done`.
         load: `tokens.load_word` at row 0, moves down one row per cycle.
-        rows_go: pulse, the next ROWS job may start; it reads nothing before. At most one pulse per ROWS job.
+        rows_go: pulse, the next ROWS job may write its words. At most one pulse per ROWS job.
         rows_done: pulse when all words of a ROWS job are in their banks, ``rows + 4`` cycles after the last word.
-        address_error: pulse, a segment of a ROWS job would end beyond `limit`; nothing is read for it, and no later job starts
-            until reset.
+        address_error: pulse after a ROWS job's `rows_go`: a segment of it would end beyond `limit`; nothing is read for it, and no
+            later job starts until reset.
         abort, idle, error, beat_accepted: as `BurstReader`.
         busy: a job is in the queue or in work.
     """
@@ -93,8 +93,7 @@ class SideLoader(wiring.Component):
             placer.placement.payload.eq(placements.r_data),
             placer.placement.valid.eq(placements.r_rdy),
             placements.r_en.eq(placer.placement.ready),
-            planner.rows_go.eq(self.rows_go),
-            self.address_error.eq(planner.address_error),
+            placer.rows_go.eq(self.rows_go),
             reader.abort.eq(self.abort),
             self.idle.eq(reader.idle),
             self.error.eq(reader.error),
@@ -109,4 +108,9 @@ class SideLoader(wiring.Component):
             self.load.eq(placer.load),
             self.rows_done.eq(placer.rows_done),
         ]
+        # The planner halts after the placement of the job in question; it may do so long before that job's turn.
+        reported = Signal()
+        m.d.comb += self.address_error.eq(planner.halted & placer.rows_started & (placements.level == 1) & ~reported)
+        with m.If(self.address_error):
+            m.d.sync += reported.eq(1)
         return m

@@ -120,12 +120,12 @@ class TablePlacer(wiring.Component):
 
 
 class RowPlacer(wiring.Component):
-    """Words of tokens to the banks of their rows.
+    """Words of tokens to the banks of their rows; where contiguous, first words of a run's tokens come before their next ones.
 
     Members:
         start: pulse before a job's first word: takes over `placement`.
         placement: `placement_layout`.
-        fire: `word` is taken, always possible; `last` word of a token; `final`, with `last`: of a job.
+        fire: `word` is taken, always possible; `last` word of a token, unless contiguous; `final`, with `last`: of a job.
         load: register.
         done: pulse ``rows + ROWS_MARGIN`` cycles after the final word stood in `load`.
         busy: from the final word until `done`.
@@ -150,9 +150,16 @@ class RowPlacer(wiring.Component):
     def elaborate(self, platform) -> Module:
         config = self._config
         m = Module()
-        row = Signal(tokens.index_width(config.rows))
-        start_address = Signal(tokens.bank_address_width(config))  # of this row tile's tokens
-        address = Signal(tokens.bank_address_width(config))
+        place = self.placement
+        address_shape = tokens.bank_address_width(config)
+        row, run_row = (Signal(tokens.index_width(config.rows), name=name) for name in ("row", "run_row"))
+        address = Signal(address_shape)
+        # where this row tile's tokens begin, and where their segments in work do; both of the token at work and of the run's first
+        base, run_base = (Signal(address_shape, name=name) for name in ("base", "run_base"))
+        start, run_start = (Signal(address_shape, name=name) for name in ("start_address", "run_start"))
+        words_left, tokens_left, segments_left = (
+            Signal(place[name].shape(), name=f"{name}_left") for name in ("segment_words", "tokens", "segments")
+        )
         wait = Signal(range(config.rows + ROWS_MARGIN + 2))
         m.d.comb += [self.done.eq(wait == 1), self.busy.eq(wait != 0)]
         m.d.sync += [
@@ -164,19 +171,29 @@ class RowPlacer(wiring.Component):
             wait.eq(wait - (wait != 0)),
         ]
         with m.If(self.start):
+            m.d.sync += [signal.eq(place.row) for signal in (row, run_row)]
+            m.d.sync += [signal.eq(place.base) for signal in (address, base, run_base, start, run_start)]
             m.d.sync += [
-                row.eq(self.placement.row),
-                start_address.eq(self.placement.base),
-                address.eq(self.placement.base),
-            ]
+                words_left.eq(place.segment_words), tokens_left.eq(place.tokens), segments_left.eq(place.segments),
+            ]  # fmt: skip
+        wrap, following = Signal(), Signal(row.shape())
+        m.d.comb += [wrap.eq(row == config.rows - 1), following.eq(Mux(wrap, 0, row + 1))]
+        step = Mux(wrap, place.stride, 0)
         with m.If(self.fire):
-            m.d.sync += address.eq(address + 1)
-            with m.If(self.last):
-                with m.If(row == config.rows - 1):
-                    m.d.sync += row.eq(0)
-                    m.d.sync += [signal.eq(start_address + self.placement.stride) for signal in (start_address, address)]
+            m.d.sync += [address.eq(address + 1), words_left.eq(words_left - 1)]
+            with m.If(Mux(place.contiguous, words_left == 1, self.last)):
+                m.d.sync += [words_left.eq(place.segment_words), tokens_left.eq(tokens_left - 1)]
+                with m.If(tokens_left != 1):
+                    m.d.sync += [row.eq(following), base.eq(base + step)]
+                    m.d.sync += [signal.eq(start + step) for signal in (address, start)]
+                with m.Elif(segments_left != 1):
+                    m.d.sync += [row.eq(run_row), base.eq(run_base)]
+                    m.d.sync += [signal.eq(run_start + place.segment_words) for signal in (address, start, run_start)]
+                    m.d.sync += [tokens_left.eq(place.tokens), segments_left.eq(segments_left - 1)]
                 with m.Else():
-                    m.d.sync += [row.eq(row + 1), address.eq(start_address)]
+                    m.d.sync += [signal.eq(following) for signal in (row, run_row)]
+                    m.d.sync += [signal.eq(base + step) for signal in (address, base, run_base, start, run_start)]
+                    m.d.sync += [tokens_left.eq(place.tokens), segments_left.eq(place.segments)]
             with m.If(self.final):
                 m.d.sync += wait.eq(config.rows + ROWS_MARGIN + 1)
         return m
@@ -189,6 +206,7 @@ class WordPlacer(wiring.Component):
     Members:
         words: stream of `SegmentReader` words; ``final`` ends a job.
         placement: stream of `placement_layout`, one per job; taken with the job's last word.
+        rows_started: a ROWS job is at work or waits for its words.
         busy: rows are still on their way to their banks.
         others: as `SideLoader`.
     """
@@ -206,7 +224,9 @@ class WordPlacer(wiring.Component):
                 "table_done": Out(2),
                 "table_release": In(2),
                 "load": Out(tokens.load_word(config)),
+                "rows_go": In(1),
                 "rows_done": Out(1),
+                "rows_started": Out(1),
                 "busy": Out(1),
             }
         )
@@ -241,7 +261,16 @@ class WordPlacer(wiring.Component):
             table.word.eq(word.data),
             rows.word.eq(word.data),
         ]
-        m.d.sync += started.eq(Mux(started, ~self.placement.ready, self.placement.valid))
+        go, is_rows, begin = Signal(), Signal(), Signal()
+        m.d.comb += [
+            is_rows.eq(job.kind == JobKind.ROWS),
+            begin.eq(~started & self.placement.valid & (go | ~is_rows)),
+            self.rows_started.eq(started & is_rows),
+        ]
+        m.d.sync += [
+            go.eq(Mux(begin & is_rows, 0, go | self.rows_go)),
+            started.eq(Mux(started, ~self.placement.ready, begin)),
+        ]
         with m.Switch(job.kind):
             with m.Case(JobKind.PARAMETERS):
                 m.d.comb += [room.eq(parameters.room), parameters.fire.eq(fire)]

@@ -10,10 +10,11 @@ from hw.weights.jobs import port_job, weight_job
 
 
 class JobExpander(wiring.Component):
-    """One weight job into one job per port, port by port; 2 cycles from a job to port 0's, one more for each further port.
+    """One weight job into one job per port and repeat, repeat by repeat, port by port; 2 cycles from a job to port 0's first, one
+    more for each further one.
 
     Members:
-        job: stream of `weight_job`; taken with the last port's.
+        job: stream of `weight_job`; taken with the last one of the last port.
         ports: ``weight_ports`` streams of `port_job`.
     """
 
@@ -28,7 +29,7 @@ class JobExpander(wiring.Component):
 
     @staticmethod
     def model(config: AcceleratorConfig, address: int, k_words: int, column_tiles: int) -> list[tuple[int, int, int]]:
-        """(address, beats, last_bytes) of each port."""
+        """(address, beats, last_bytes) of each port, the same in every repeat."""
         size = config.weight_port_bytes(k_words, column_tiles)
         exact = k_words * column_tiles * config.groups_per_port * config.columns_per_beat * config.depth
         last_bytes = config.axi_bytes - (size - exact)
@@ -41,6 +42,7 @@ class JobExpander(wiring.Component):
         words = Signal(32)
         size = Signal(BEATS_WIDTH + address_bits)
         address = Signal(config.address_width)
+        repeats_left = Signal(16)
         job = self.job.payload
         beats = (size + (config.axi_bytes - 1)) >> address_bits
         m.d.sync += [
@@ -49,7 +51,7 @@ class JobExpander(wiring.Component):
         ]
         with m.FSM():
             with m.State("WORDS"):
-                m.d.sync += address.eq(job.address)
+                m.d.sync += [address.eq(job.address), repeats_left.eq(job.repeats)]
                 with m.If(self.job.valid):
                     m.next = "BYTES"
             with m.State("BYTES"):
@@ -63,11 +65,16 @@ class JobExpander(wiring.Component):
                     out.k_words.eq(job.k_words),
                     out.column_tiles.eq(job.column_tiles),
                 ]
-                final = index == config.weight_ports - 1
                 with m.State(f"PORT{index}"):
                     m.d.comb += port.valid.eq(1)
                     with m.If(port.ready):
-                        m.d.sync += address.eq(address + (beats << address_bits))
-                        m.d.comb += self.job.ready.eq(int(final))
-                        m.next = "WORDS" if final else f"PORT{index + 1}"
+                        if index < config.weight_ports - 1:
+                            m.d.sync += address.eq(address + (beats << address_bits))
+                            m.next = f"PORT{index + 1}"
+                        else:
+                            m.d.sync += [address.eq(job.address), repeats_left.eq(repeats_left - 1)]
+                            m.d.comb += self.job.ready.eq(repeats_left == 1)
+                            m.next = "PORT0"
+                            with m.If(self.job.ready):
+                                m.next = "WORDS"
         return m

@@ -9,12 +9,15 @@ from hw.memory.burst_reader import BEATS_WIDTH
 
 def weight_job(config: AcceleratorConfig) -> data.StructLayout:
     """One GEMM's weights: absolute ``address`` of port 0's region, aligned to a beat; ``k_words`` from 1 to
-    ``weight_words``; ``column_tiles`` at least 1. Port m's region follows port m - 1's."""
-    return data.StructLayout({"address": config.address_width, "k_words": bits_for(config.weight_words), "column_tiles": 16})
+    ``weight_words``; ``column_tiles`` at least 1; ``repeats``, at least 1: how often the regions are streamed. Port m's region
+    follows port m - 1's."""
+    return data.StructLayout(
+        {"address": config.address_width, "k_words": bits_for(config.weight_words), "column_tiles": 16, "repeats": 16}
+    )
 
 
 def port_job(config: AcceleratorConfig) -> data.StructLayout:
-    """One GEMM's weights for one port: ``beats`` from ``address``; the last beat has ``last_bytes`` bytes of weights."""
+    """One pass over a GEMM's weights for one port: ``beats`` from ``address``; the last beat has ``last_bytes`` bytes of weights."""
     return data.StructLayout(
         {
             "address": config.address_width,

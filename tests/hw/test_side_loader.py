@@ -57,7 +57,7 @@ def recorder(log, *signals):
 
 
 def rows_model(config, contents: bytes, job: dict) -> list[tuple[int, int, int]]:
-    """(row, word address, word) of a ROWS job in order."""
+    """(row, word address, word) of a ROWS job in order, token by token."""
     rows, mask = job["rows"], (1 << tokens.bank_address_width(config)) - 1
     size = config.depth * (2 if rows["target"] == Target.RESIDUAL else 1)
     words, row, tile = [], rows["first_row"], rows["first_row_tile"]
@@ -70,21 +70,34 @@ def rows_model(config, contents: bytes, job: dict) -> list[tuple[int, int, int]]
                 address = (rows["base"] + tile * rows["stride"] + index) & mask
                 words.append((row, address, int.from_bytes(token[position : position + size], "little")))
             row, tile = (0, tile + 1) if row == config.rows - 1 else (row + 1, tile)
-    return words
+    return contiguous_order(words, rows) if job["contiguous"] else words
+
+
+def contiguous_order(words: list, rows: dict) -> list:
+    """The same words run by run: all tokens' first segments, then their second ones, and so on."""
+    inner, segments, length = rows["tokens_inner"], rows["segments"], rows["segment_words"]
+    index = np.arange(len(words)).reshape(rows["tokens_outer"], inner, segments, length)
+    return [words[i] for i in index.swapaxes(1, 2).reshape(-1)]
 
 
 def random_rows(rng: random.Random, config, size: int) -> dict:
+    """A ROWS job anywhere in ``size`` bytes, every other one contiguous."""
+    contiguous = rng.randrange(2)
     rows = dict(
         base=rng.randrange(9), stride=rng.randint(1, 9), first_row=rng.randrange(config.rows), first_row_tile=rng.randrange(3),
         target=rng.choice((Target.ACTIVATION, Target.RESIDUAL)), segment_bytes=rng.choice((1, 3, 4, 16, rng.randint(1, 60))),
         segments=rng.randint(1, 4), tokens_inner=rng.randint(1, 3), tokens_outer=rng.randint(1, 3),
         segment_stride=rng.randrange(90), inner_stride=rng.randrange(90), outer_stride=rng.randrange(90),
     )  # fmt: skip
+    if contiguous:
+        rows["segment_words"] = words = rng.randint(1, 8)
+        rows["segment_bytes"] = words * config.depth * (2 if rows["target"] == Target.RESIDUAL else 1)
+        rows["inner_stride"], rows["tokens_inner"] = rows["segment_bytes"], rng.randint(1, 9)
     span = rows["segment_bytes"]
     for loop, stride in (("segments", "segment_stride"), ("tokens_inner", "inner_stride"), ("tokens_outer", "outer_stride")):
         span += (rows[loop] - 1) * rows[stride]
     address = rng.randrange(size - span - 64)
-    return dict(kind=JobKind.ROWS, address=address, limit=address + span, rows=rows)
+    return dict(kind=JobKind.ROWS, address=address, limit=address + span, contiguous=contiguous, rows=rows)
 
 
 @pytest.mark.parametrize("axi_bytes", [8, 16, 64])
@@ -95,17 +108,15 @@ def test_rows(seed, axi_bytes, busy):
     contents = rng.randbytes(8192)
     loader = SideLoader(config)
     memory = ReadMemory(config, loader.axi, contents, rng, busy=busy)
-    jobs = [random_rows(rng, config, len(contents)) for _ in range(5)]
+    jobs = [random_rows(rng, config, len(contents)) for _ in range(6)]
     log = []
 
     async def testbench(ctx):
         for job in jobs:
-            for _ in range(10):
+            log.clear()
+            for _ in range(rng.choice((0, 10, 100))):
                 await ctx.tick()
-            bursts, log[:] = len(memory.bursts), []
-            for _ in range(5):
-                await ctx.tick()
-            assert len(memory.bursts) == bursts, "nothing may be read before rows_go"
+            assert not log, "nothing may be written before rows_go"
             ctx.set(loader.rows_go, 1)
             await ctx.tick()
             ctx.set(loader.rows_go, 0)
@@ -123,18 +134,84 @@ def test_rows(seed, axi_bytes, busy):
     simulate(loader, testbench, *processes, cycles=60000)
 
 
+def test_reading_runs_ahead_of_rows_go():
+    """As far as there is space; then one word per cycle."""
+    config = replace(CONFIG, axi_bytes=16, depth=8, burst_beats=16, outstanding=4)
+    loader = SideLoader(config)
+    memory = ReadMemory(config, loader.axi, bytes(1 << 15), random.Random(0), latency=30)
+    jobs = [contiguous_job(14, 48, 1, Target.ACTIVATION), contiguous_job(20, 160, 1, Target.RESIDUAL)]
+    log = []
+
+    async def testbench(ctx):
+        for words in (14 * 6, 20 * 10):
+            for _ in range(200):
+                await ctx.tick()
+            ahead = len(memory.beat_cycles)
+            log.clear()
+            ctx.set(loader.rows_go, 1)
+            await ctx.tick()
+            ctx.set(loader.rows_go, 0)
+            await ctx.tick().until(loader.rows_done)
+            cycles = [cycle for cycle, index, _ in log if index == 0]
+            assert len(cycles) == words and cycles[63] - cycles[0] == 63
+        assert ahead >= 42 + 64  # the first job's beats and a full FIFO of the second one's
+
+    simulate(loader, testbench, memory.process, job_process(loader, jobs), recorder(log, loader.load, loader.rows_done))
+
+
+def contiguous_job(tokens: int, segment_bytes: int, segments: int, target: Target, runs: int = 1) -> dict:
+    """Tokens without a gap between them, a multiple of depth 8 long, from address 0 on."""
+    rows = dict(
+        target=target, segment_bytes=segment_bytes, segments=segments, tokens_inner=tokens, tokens_outer=runs,
+        segment_stride=tokens * segment_bytes, inner_stride=segment_bytes, outer_stride=tokens * segment_bytes * segments,
+        segment_words=segment_bytes // (16 if target == Target.RESIDUAL else 8), stride=9,
+    )  # fmt: skip
+    return dict(kind=JobKind.ROWS, address=0, limit=1 << 20, contiguous=1, rows=rows)
+
+
+@pytest.mark.parametrize(
+    ("job", "beats"),
+    [(contiguous_job(14, 48, 16, Target.ACTIVATION, runs=2), 1344), (contiguous_job(80, 384, 1, Target.RESIDUAL), 1920)],
+)
+def test_contiguous_rows_are_as_fast_as_their_words(job, beats):
+    """Patch rows 8 bytes per cycle, position embeddings a beat per cycle, where bursts in flight cover the latency."""
+    config = replace(CONFIG, axi_bytes=16, depth=8, burst_beats=16, outstanding=8)
+    loader = SideLoader(config)
+    memory = ReadMemory(config, loader.axi, bytes(1 << 16), random.Random(0), latency=90)
+    log = []
+
+    async def testbench(ctx):
+        ctx.set(loader.rows_go, 1)
+        await ctx.tick()
+        ctx.set(loader.rows_go, 0)
+        await ctx.tick().until(loader.rows_done)
+
+    simulate(loader, testbench, memory.process, job_process(loader, [job]), recorder(log, loader.load))
+    assert len(memory.beat_cycles) == beats
+    assert log[-1][0] - log[0][0] <= 1.01 * len(log)
+
+
+@pytest.mark.parametrize("contiguous", [0, 1])
 @pytest.mark.parametrize("below", [1, 40])
-def test_rows_beyond_the_limit_are_not_read(seed, below):
+def test_rows_beyond_the_limit_are_not_read(seed, below, contiguous):
     rng = random.Random(seed)
     contents = rng.randbytes(4096)
     loader = SideLoader(CONFIG)
     memory = ReadMemory(CONFIG, loader.axi, contents, rng, busy=0.2)
-    rows = dict(segment_bytes=32, segments=4, segment_stride=100, tokens_inner=2, inner_stride=400, tokens_outer=1, stride=9)
-    limit = 160 + 400 + 300 + 32 - below
-    job = dict(kind=JobKind.ROWS, address=160, limit=limit, rows=rows)
+    if contiguous:
+        rows = dict(segment_bytes=50, segment_words=10, segments=2, segment_stride=200, tokens_inner=3, inner_stride=50)
+        end = 200 + 3 * 50
+    else:
+        rows = dict(segment_bytes=32, segments=4, segment_stride=100, tokens_inner=2, inner_stride=400)
+        end = 400 + 300 + 32
+    limit = 160 + end - below
+    job = dict(kind=JobKind.ROWS, address=160, limit=limit, contiguous=contiguous, rows=rows | dict(tokens_outer=1, stride=9))
     log = []
 
     async def testbench(ctx):
+        for _ in range(100):
+            await ctx.tick()
+        assert not log, "an error may only be told when it is the job's turn"
         ctx.set(loader.rows_go, 1)
         await ctx.tick()
         ctx.set(loader.rows_go, 0)
@@ -142,7 +219,7 @@ def test_rows_beyond_the_limit_are_not_read(seed, below):
         for _ in range(200):
             await ctx.tick()
         assert ctx.get(loader.idle)
-        assert [index for _, index, _ in log].count(1) == 1 and not any(index == 0 for _, index, _ in log)
+        assert [index for _, index, _ in log] == [1]
         assert all(address < limit for _, address, _ in memory.bursts) and memory.bursts
 
     processes = (memory.process, job_process(loader, [job]), recorder(log, loader.rows_done, loader.address_error))
@@ -177,9 +254,16 @@ def test_parameters_wait_for_slots(seed, axi_bytes, busy):
     design = Loaded(config)
     loader, ring = design.loader, design.ring
     memory = ReadMemory(config, loader.axi, contents, rng, busy=busy)
-    tiles = [rng.randint(1, 7) for _ in range(4)]
-    jobs = [dict(kind=JobKind.PARAMETERS, address=axi_bytes * rng.randrange(8), column_tiles=count) for count in tiles]
-    starts = [job["address"] + 8 * config.cols * tile for job in jobs for tile in range(job["column_tiles"])]
+    jobs = [
+        dict(kind=JobKind.PARAMETERS, address=axi_bytes * rng.randrange(8), column_tiles=rng.randint(1, 7), repeats=repeats)
+        for repeats in (1, 3, 1, 2)
+    ]
+    starts = [
+        job["address"] + 8 * config.cols * tile
+        for job in jobs
+        for _ in range(job["repeats"])
+        for tile in range(job["column_tiles"])
+    ]
     done = []
 
     async def count(ctx):

@@ -25,6 +25,8 @@ def test_expander(seed, shape):
     config = shaped(*shape)
     expander = JobExpander(config)
     jobs = [(64 * rng.randrange(99), rng.randint(1, 13), rng.randint(1, 40)) for _ in range(20)]
+    repeats = [rng.choice((1, 2, 5)) for _ in jobs]
+    expected = [(job, port) for job, count in zip(jobs, repeats) for _ in range(count) for port in JobExpander.model(config, *job)]
     seen = []
 
     def watch(index):
@@ -33,20 +35,23 @@ def test_expander(seed, shape):
         async def process(ctx):
             async for _, _, valid, ready, payload in ctx.tick().sample(port.valid, port.ready, port.payload):
                 if valid and ready:
-                    assert (payload.k_words, payload.column_tiles) == jobs[len(seen) // config.weight_ports][1:]
-                    seen.append((payload.address, payload.beats, payload.last_bytes))
+                    job, _ = expected[len(seen)]
+                    assert (payload.k_words, payload.column_tiles) == job[1:]
+                    assert len(seen) % config.weight_ports == index
+                    seen.append((job, (payload.address, payload.beats, payload.last_bytes)))
                 ctx.set(port.ready, rng.randrange(2))
 
         return process
 
     async def testbench(ctx):
-        for address, k_words, column_tiles in jobs:
-            ctx.set(expander.job.payload, dict(address=address, k_words=k_words, column_tiles=column_tiles))
+        for (address, k_words, column_tiles), count in zip(jobs, repeats):
+            fields = dict(address=address, k_words=k_words, column_tiles=column_tiles, repeats=count)
+            ctx.set(expander.job.payload, fields)
             ctx.set(expander.job.valid, 1)
             await ctx.tick().until(expander.job.ready)
 
     simulate(expander, testbench, *(watch(index) for index in range(config.weight_ports)))
-    assert seen == [port for job in jobs for port in JobExpander.model(config, *job)]
+    assert seen == expected
 
 
 @pytest.mark.parametrize("shape", SHAPES)
