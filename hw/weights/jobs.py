@@ -17,7 +17,7 @@ def weight_job(config: AcceleratorConfig) -> data.StructLayout:
 
 
 def port_job(config: AcceleratorConfig) -> data.StructLayout:
-    """One pass over a GEMM's weights for one port: ``beats`` from ``address``; the last beat has ``last_bytes`` bytes of weights."""
+    """One pass over one port's region: ``beats`` from ``address``; the last beat has ``last_bytes`` bytes of weights."""
     return data.StructLayout(
         {
             "address": config.address_width,

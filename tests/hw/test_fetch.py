@@ -105,6 +105,22 @@ def test_jobs_of_every_operation(axi_bytes):
     assert log["side"][2].column_tiles == 2
 
 
+def test_token_major_streams_again_for_every_row_tile():
+    flags = isa.FLAG_PER_COLUMN
+    changes = [dict(resident=resident, row_tiles=3, tokens=5) for resident in (0, 1, 2)]
+    log = run([*(gemm(flags=flags, **fields) for fields in changes), END])
+    assert log["error"] == (0, 0)
+    assert [job.repeats for job in log["weights"]] == [3, 1, 1]
+    assert [(job.repeats, job.column_tiles) for job in log["side"]] == [(3, 2), (1, 2), (1, 2)]
+
+
+def test_contiguous_rows():
+    fields = dict(stride=1, segment_bytes=6, segments=1, segment_words=3, tokens_inner=2, tokens_outer=1, inner_stride=6)
+    log = run([Descriptor(Opcode.LOAD, fields | dict(flags=flags)) for flags in (0, isa.FLAG_CONTIGUOUS)] + [END])
+    assert log["error"] == (0, 0)
+    assert [(job.contiguous, job.rows.segment_words) for job in log["side"]] == [(0, 3), (1, 3)]
+
+
 def test_masks_drop_attentions():
     low, high = isa.FLAG_ATTENTION, isa.FLAG_ATTENTION | isa.FLAG_HIGH
     program = [gemm(flags=f, encoder=e) for f in (low, high) for e in (0, 31)] + [gemm(encoder=31), END]

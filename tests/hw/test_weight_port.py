@@ -26,7 +26,8 @@ def test_expander(seed, shape):
     expander = JobExpander(config)
     jobs = [(64 * rng.randrange(99), rng.randint(1, 13), rng.randint(1, 40)) for _ in range(20)]
     repeats = [rng.choice((1, 2, 5)) for _ in jobs]
-    expected = [(job, port) for job, count in zip(jobs, repeats) for _ in range(count) for port in JobExpander.model(config, *job)]
+    passes = [job for job, count in zip(jobs, repeats, strict=True) for _ in range(count)]
+    expected = [(job, port) for job in passes for port in JobExpander.model(config, *job)]
     seen = []
 
     def watch(index):
@@ -44,7 +45,7 @@ def test_expander(seed, shape):
         return process
 
     async def testbench(ctx):
-        for (address, k_words, column_tiles), count in zip(jobs, repeats):
+        for (address, k_words, column_tiles), count in zip(jobs, repeats, strict=True):
             fields = dict(address=address, k_words=k_words, column_tiles=column_tiles, repeats=count)
             ctx.set(expander.job.payload, fields)
             ctx.set(expander.job.valid, 1)
