@@ -14,9 +14,13 @@ BANK_READ_LATENCY = 2
 
 
 class ActivationBank(wiring.Component):
-    """Memory of ``activation_words`` words with one read and one write port; zero after configuration.
+    """Memory of words with one read and one write port; zero after configuration.
 
     A word read in the cycle in which it is written is the old one.
+
+    Arguments:
+        config: the machine.
+        words: how many; ``activation_words`` where None.
 
     Members:
         read_address: word to read.
@@ -24,9 +28,10 @@ class ActivationBank(wiring.Component):
         write_address, write_enable, write_data: bit i of ``write_enable`` writes element i.
     """
 
-    def __init__(self, config: AcceleratorConfig):
+    def __init__(self, config: AcceleratorConfig, words: int | None = None):
         self.config = config
-        address = index_width(config.activation_words)
+        self.words = words or config.activation_words
+        address = index_width(self.words)
         super().__init__(
             {
                 "read_address": In(address),
@@ -39,7 +44,7 @@ class ActivationBank(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = memory = Memory(shape=word_layout(self.config), depth=self.config.activation_words, init=[])
+        m.submodules.memory = memory = Memory(shape=word_layout(self.config), depth=self.words, init=[])
         read = memory.read_port()
         write = memory.write_port(granularity=1)
         m.d.comb += [

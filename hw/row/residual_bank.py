@@ -40,14 +40,13 @@ def word_write(config: AcceleratorConfig) -> data.StructLayout:
 
 
 class ResidualBank(wiring.Component):
-    """``residual_words`` words of ``depth`` int16: one read and one write per cycle, each with two users that never
-    meet.
+    """``residual_words`` words of ``depth`` int16: two reads and one write per cycle; each read has a copy of the memory.
 
     A read in the cycle of a write to the same word returns the old word; from the next cycle on, the new one.
 
     Members:
-        lane_read, norm_read: In, `residual_read`; never both valid.
-        word: Out, `residual_word`, `RESIDUAL_READ_LATENCY` cycles after the read.
+        lane_read, norm_read: In, `residual_read`.
+        lane_word, norm_word: Out, `residual_word`, `RESIDUAL_READ_LATENCY` cycles after their reads.
         lane_write: In, `element_write`.
         load_write: In, `word_write`; never valid with ``lane_write``.
     """
@@ -58,7 +57,8 @@ class ResidualBank(wiring.Component):
             {
                 "lane_read": In(residual_read(config)),
                 "norm_read": In(residual_read(config)),
-                "word": Out(residual_word(config)),
+                "lane_word": Out(residual_word(config)),
+                "norm_word": Out(residual_word(config)),
                 "lane_write": In(element_write(config)),
                 "load_write": In(word_write(config)),
             }
@@ -66,19 +66,28 @@ class ResidualBank(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        depth = self.config.depth
-        m.submodules.memory = words = memory.Memory(
-            shape=depth * RESIDUAL_WIDTH, depth=self.config.residual_words, init=[], attrs={"ram_style": "block"}
-        )
-        read, write = words.read_port(), words.write_port(granularity=RESIDUAL_WIDTH)
-        element = Signal(depth)
+        depth, load = self.config.depth, self.load_write
+        enable = Signal(depth)
+        address, value = Signal.like(load.address), Signal.like(load.data)
         m.d.comb += [
-            read.en.eq(1),
-            read.addr.eq(Mux(self.norm_read.valid, self.norm_read.address, self.lane_read.address)),
-            element.eq(self.lane_write.valid << self.lane_write.element),
-            write.en.eq(Mux(self.load_write.valid, (1 << depth) - 1, element)),
-            write.addr.eq(Mux(self.load_write.valid, self.load_write.address, self.lane_write.address)),
-            write.data.eq(Mux(self.load_write.valid, self.load_write.data, self.lane_write.data.replicate(depth))),
+            enable.eq(Mux(load.valid, (1 << depth) - 1, self.lane_write.valid << self.lane_write.element)),
+            address.eq(Mux(load.valid, load.address, self.lane_write.address)),
+            value.eq(Mux(load.valid, load.data, self.lane_write.data.replicate(depth))),
         ]
-        m.d.sync += self.word.eq(read.data)
+        for name, request, word in (
+            ("lane_copy", self.lane_read, self.lane_word),
+            ("norm_copy", self.norm_read, self.norm_word),
+        ):
+            m.submodules[name] = words = memory.Memory(
+                shape=depth * RESIDUAL_WIDTH, depth=self.config.residual_words, init=[], attrs={"ram_style": "block"}
+            )
+            read, write = words.read_port(), words.write_port(granularity=RESIDUAL_WIDTH)
+            m.d.comb += [
+                read.en.eq(request.valid),
+                read.addr.eq(request.address),
+                write.en.eq(enable),
+                write.addr.eq(address),
+                write.data.eq(value),
+            ]
+            m.d.sync += word.eq(read.data)
         return m

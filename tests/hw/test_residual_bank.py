@@ -9,11 +9,9 @@ def test_reads_and_writes():
     memory = [[0] * depth for _ in range(words)]
     inputs, expected = [], []
     for _ in range(2000):
-        read, write, address = rng.randrange(words), rng.randrange(words), rng.randrange(words)
-        cycle = {rng.choice(("lane_read", "norm_read")): {"valid": 1, "address": read}}
-        if "norm_read" in cycle:
-            cycle["lane_read"] = {"valid": 0, "address": address}
-        expected.append(list(memory[read]))
+        reads, write = [rng.randrange(words) for _ in range(2)], rng.randrange(words)
+        cycle = {name: {"valid": 1, "address": read} for name, read in zip(("lane_read", "norm_read"), reads, strict=True)}
+        expected.append([list(memory[read]) for read in reads])
         kind = rng.randrange(3)
         if kind == 1:
             element, value = rng.randrange(depth), signed_corner(rng, 16)
@@ -26,5 +24,5 @@ def test_reads_and_writes():
         inputs.append(cycle)
     inputs += [{}] * RESIDUAL_READ_LATENCY
     bank = ResidualBank(small_config(depth=depth, residual_words=words))
-    recorded = trace(bank, inputs, ("word",))[RESIDUAL_READ_LATENCY:]
-    assert [cycle["word"] for cycle in recorded] == expected
+    recorded = trace(bank, inputs, ("lane_word", "norm_word"))[RESIDUAL_READ_LATENCY:]
+    assert [[cycle["lane_word"], cycle["norm_word"]] for cycle in recorded] == expected
