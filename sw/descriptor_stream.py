@@ -1,15 +1,11 @@
 """Descriptors in order, each with the waiting that its operands need."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from hw.config import AcceleratorConfig, ceil_div
-from hw.isa import FLAG_HIGH, FLAG_WAIT, Descriptor, Opcode, Post
+from hw.isa import FLAG_ATTENTION, FLAG_HIGH, FLAG_WAIT, Descriptor, Opcode, Post
 from hw.timing import LANE_LATENCY, Timing
-
-_NEVER = 1 << 62
-"""Settled at no known time: a descriptor between may be dropped by a path mask, so only FLAG_WAIT is sure."""
-
 
 class Span(NamedTuple):
     """Words ``start`` ... ``end - 1`` of a memory: ``activation`` or ``kv``."""
@@ -54,6 +50,7 @@ class DescriptorStream:
         self._writes: list[_Write] = []
         self._last_feed = 0  # earliest cycle of the last GEMM's last feed token
         self._drain_interval = 0  # after that token
+        self._attention: tuple[int, list[_Write]] | None = None  # last feed and writes under way before the one at hand
         self.descriptors: list[Descriptor] = []
         self.high = False
 
@@ -63,8 +60,18 @@ class DescriptorStream:
         self._append(opcode, fields)
 
     def norm(self, fields: dict[str, int]) -> None:
-        """Append a NORM. A path mask may drop what is between two of them."""
-        self._writes = [_Write(write.span, (_NEVER,) * len(write.readable)) for write in self._writes]
+        """Append a NORM, of an attention or of what follows one.
+
+        A path mask may drop the attention: then what was under way before it has had no time to settle behind it.
+        """
+        if fields.get("flags", 0) & FLAG_ATTENTION:
+            self._attention = (self._last_feed, self._writes.copy())
+        elif self._attention is not None:
+            before, writes = self._attention
+            late = self._last_feed - before
+            self._writes = [w for w in self._writes if w not in writes]
+            self._writes += [replace(w, readable=tuple(at + late for at in w.readable)) for w in writes]
+            self._attention = None
         self._append(Opcode.NORM, fields)
 
     def gemm(self, fields: dict[str, int], *, reads: tuple[Span, ...], writes: Span | None) -> None:
@@ -76,6 +83,7 @@ class DescriptorStream:
         interval = self._timing.tile_interval(k_words, post, reciprocal=False)
         first_tile = self._last_feed + max(self._drain_interval, k_words)
         first_feed = [first_tile - (k_words - 1) + row_tile * group * interval for row_tile in range(row_tiles)]
+        self._writes = [write for write in self._writes if max(write.readable) > first_feed[0]]
         if any(self._early(write, span, first_feed) for write in self._writes for span in reads):
             self._writes.clear()
             fields = {**fields, "flags": fields["flags"] | FLAG_WAIT}

@@ -112,4 +112,4 @@ def choose_resident(config: AcceleratorConfig, gemm: GemmShape, order: str = AUT
         return min(int(order), most)
     if not gemm.streams:
         return most
-    return min(order_cost(config, gemm, resident) for resident in (0, *range(1, most + 1))).resident
+    return min(order_cost(config, gemm, resident) for resident in range(int(gemm.row_tiles == 1), most + 1)).resident
