@@ -9,6 +9,7 @@ from amaranth.utils import bits_for
 from hw import numerics
 from hw.config import AcceleratorConfig
 from hw.row.activation_bank import BANK_READ_LATENCY
+from hw.row.element_skew import ElementSkew, delay_line, operand_delay
 from hw.row.processing_pair import word_layout
 from hw.row.reciprocal import reciprocal_start
 from hw.row.table import Table
@@ -22,24 +23,33 @@ _EXP_MAX = (1 << numerics.EXP_WIDTH) - 1
 
 
 class Feed(wiring.Component):
-    """Reads the activation bank; plain, or ``table[row_max - score]``; elements beyond ``elements`` become zero.
+    """Reads a bank; plain, or ``table[row_max - score]`` of the activation bank; elements beyond ``elements`` become zero.
+
+    Arguments:
+        config: the machine.
+        dsp48: the PE pairs are cascades of DSP48E2s (`ElementSkew`).
 
     Members:
         token: what to feed.
         bank_address, bank_word: read port of the `ActivationBank`.
+        normalized_address, normalized_word: read port of the normalised bank, of the same latency.
         max_row_tile, row_max: asynchronous read of the row maximum, int8.
         table_write: writes of the exp table; those of GELU tables are ignored.
-        activation, valid, first, last: operands of pair 0, ``FEED_LATENCY`` cycles after the token.
+        activation: operands of pair 0, ``FEED_LATENCY`` cycles after the token and an element's `element_delays`.
+        valid, first, last, wide: ``FEED_LATENCY`` and `operand_delay` cycles after the token, beside the last element.
         sum_start: sum of a tile's exps with its ``reciprocal`` token's fields, ``SUM_LATENCY`` cycles after the last token.
     """
 
-    def __init__(self, config: AcceleratorConfig):
+    def __init__(self, config: AcceleratorConfig, *, dsp48: bool = False):
         self.config = config
+        self.dsp48 = dsp48
         super().__init__(
             {
                 "token": In(feed_token(config)),
                 "bank_address": Out(index_width(config.activation_words)),
                 "bank_word": In(word_layout(config)),
+                "normalized_address": Out(index_width(config.normalized_words)),
+                "normalized_word": In(word_layout(config)),
                 "max_row_tile": Out(index_width(config.row_tiles)),
                 "row_max": In(signed(8)),
                 "table_write": In(table_write(config)),
@@ -47,6 +57,7 @@ class Feed(wiring.Component):
                 "valid": Out(1),
                 "first": Out(1),
                 "last": Out(1),
+                "wide": Out(1),
                 "sum_start": Out(reciprocal_start(config)),
             }
         )
@@ -76,14 +87,23 @@ class Feed(wiring.Component):
             m.d.sync += [tokens[-1].eq(tokens[-2]), valid[-1].eq(valid[-2])]
         activation = self._activations(m, tokens[BANK_READ_LATENCY], tokens[BANK_READ_LATENCY + 1])
         self._sum(m, tokens[-1], valid[-1], activation)
+        m.submodules.skew = skew = ElementSkew(self.config, dsp48=self.dsp48)
         m.d.comb += [
             self.bank_address.eq(self.token.address),
+            self.normalized_address.eq(self.token.address),
             self.max_row_tile.eq(tokens[BANK_READ_LATENCY].row_tile),
-            self.activation.eq(activation),
-            self.valid.eq(valid[FEED_LATENCY]),
-            self.first.eq(tokens[FEED_LATENCY].first),
-            self.last.eq(tokens[FEED_LATENCY].last),
+            skew.word.eq(activation),
+            self.activation.eq(skew.skewed),
         ]
+        delay = operand_delay(self.config, dsp48=self.dsp48)
+        for name in ("first", "last", "wide"):
+            m.d.comb += getattr(self, name).eq(delay_line(m, tokens[FEED_LATENCY][name], delay, name))
+        bit = valid[FEED_LATENCY]
+        for cycle in range(delay):
+            delayed = Signal(name=f"skewed_valid_{cycle}")
+            m.d.sync += delayed.eq(bit)
+            bit = delayed
+        m.d.comb += self.valid.eq(bit)
         return m
 
     def _activations(self, m: Module, word, lookup):
@@ -99,7 +119,8 @@ class Feed(wiring.Component):
         activation = Signal(word_layout(config), name="word", reset_less=True)
         for k in range(config.depth):
             index = Signal(8, name=f"index_{k}", reset_less=True)
-            m.d.sync += index.eq(Mux(word.exponential, self.row_max - self.bank_word[k], self.bank_word[k]))
+            plain = Mux(word.normalized, self.normalized_word[k], self.bank_word[k])
+            m.d.sync += index.eq(Mux(word.exponential, self.row_max - self.bank_word[k], plain))
             m.d.comb += [table.select[k].slot.eq(lookup.table_slot), table.select[k].index.eq(index)]
             m.d.sync += activation[k].eq(Mux(k < lookup.elements, Mux(lookup.exponential, table.value[k], index), 0))
         return activation

@@ -20,7 +20,8 @@ class ColumnMemory(wiring.Component):
         token: `tokens.weight_token`.
         word: WEIGHT_READ_LATENCY cycles after a token; element j at byte j.
         write: `tokens.weight_write` of the column's port.
-        collected: `tokens.collector_word`.
+        collected: `tokens.collector_word` of this cycle, then of the last cycle …, ``key_slot_words`` in all, since a slot's word j
+            is written j cycles later. Slots that would write in the same cycle must not come (`Timing.drain_interval`).
     """
 
     def __init__(self, config: AcceleratorConfig, column: int):
@@ -32,7 +33,7 @@ class ColumnMemory(wiring.Component):
                 "token": In(tokens.weight_token(config)),
                 "word": Out(8 * config.depth),
                 "write": In(tokens.weight_write(config)),
-                "collected": In(tokens.collector_word(config)),
+                "collected": In(tokens.collector_word(config)).array(config.key_slot_words),
             }
         )
 
@@ -50,18 +51,23 @@ class ColumnMemory(wiring.Component):
             ring_write.addr.eq(self.write.address),
             ring_write.data.eq(self.write.data[self.lane * word_width : (self.lane + 1) * word_width]),
         ]
-        collected = self.collected
-        m.d.comb += kv_write.addr.eq(collected.address)
-        with m.If(collected.value):
-            m.d.comb += [
-                kv_write.data.eq(collected.data[8 * self._column : 8 * self._column + 8].replicate(config.depth)),
-                kv_write.en.eq(Mux(collected.valid & collected.mask[self._column], 1 << collected.index, 0)),
-            ]
-        with m.Else():
-            m.d.comb += [
-                kv_write.data.eq(collected.data),
-                kv_write.en.eq(Mux(collected.valid & (collected.index == self._column), collected.mask, 0)),
-            ]
+        slot, *earlier = self.collected
+        key = slot.valid & ~slot.value & (slot.index == self._column)
+        value_byte = slot.data.word_select(self._column, 8)
+        m.d.comb += [
+            kv_write.addr.eq(slot.address),
+            kv_write.data.eq(Mux(slot.value, value_byte.replicate(config.depth), slot.data[:word_width])),
+            kv_write.en.eq(Mux(key, slot.mask[: config.depth], 0)),
+        ]
+        with m.If(slot.valid & slot.value & slot.mask[self._column]):
+            m.d.comb += kv_write.en.eq(1 << slot.index)
+        for word, slot in enumerate(earlier, 1):
+            with m.If(slot.valid & ~slot.value & (slot.index == self._column)):
+                m.d.comb += [
+                    kv_write.addr.eq(slot.address + word),
+                    kv_write.data.eq(slot.data.word_select(word, word_width)),
+                    kv_write.en.eq(slot.mask.word_select(word, config.depth)),
+                ]
 
         from_kv = Signal()
         m.d.comb += [

@@ -8,11 +8,11 @@ from amaranth.utils import bits_for
 from hw import tokens
 from hw.config import AcceleratorConfig
 from hw.memory.axi import AXI4ReadSignature
+from hw.row.element_skew import ElementSkew
 from hw.timing import FEED_LATENCY, WEIGHT_READ_LATENCY
 from hw.weights.column_memory import ColumnMemory
 from hw.weights.job_expander import JobExpander
 from hw.weights.jobs import weight_job
-from hw.weights.weight_packing import pack_words
 from hw.weights.weight_port import WeightPort
 
 __all__ = ["WeightSide", "weight_job"]
@@ -21,12 +21,17 @@ __all__ = ["WeightSide", "weight_job"]
 class WeightSide(wiring.Component):
     """Streams weights into the columns' rings and serves weight tokens from the rings or the K and V buffer.
 
+    Arguments:
+        config: the machine.
+        dsp48: the PE pairs are cascades of DSP48E2s (`ElementSkew`).
+
     Members:
         job: stream of `weight_job`; a queue of ``queue_depth``, then every port's own.
         axi: ``weight_ports`` AXI4 read masters.
         token: `tokens.weight_token`, in the cycle of row 0's feed token.
-        weights: `tokens.row_weights`; pair p's word comes FEED_LATENCY + p cycles after the token, meaningless without one.
-        collected: `tokens.collector_word` from the bottom row; in its memory for tokens from the next cycle on.
+        weights: `tokens.weight_word` of every column; elements of a column of pair p come FEED_LATENCY + p cycles and their
+            `element_delays` after the token, meaningless without one.
+        collected: `tokens.collector_word` from the bottom row; its word j is in its memory for tokens from j + 1 cycles later on.
         tile_available: every port holds a column tile that was not taken.
         tile_take: pulse, with or before the first weight token of a column tile; only while `tile_available`.
         release: pulse with the last weight token of a column tile's last row tile.
@@ -36,15 +41,16 @@ class WeightSide(wiring.Component):
         beats_accepted: beats that the ports accept in this cycle.
     """
 
-    def __init__(self, config: AcceleratorConfig):
+    def __init__(self, config: AcceleratorConfig, *, dsp48: bool = False):
         self._config = config
+        self._dsp48 = dsp48
         ports = config.weight_ports
         super().__init__(
             {
                 "job": In(stream.Signature(weight_job(config))),
                 "axi": Out(AXI4ReadSignature(config.address_width, config.axi_bytes)).array(ports),
                 "token": In(tokens.weight_token(config)),
-                "weights": Out(tokens.row_weights(config)),
+                "weights": Out(tokens.weight_word(config)).array(config.cols),
                 "collected": In(tokens.collector_word(config)),
                 "tile_available": Out(1),
                 "tile_take": In(1),
@@ -97,28 +103,32 @@ class WeightSide(wiring.Component):
             self.beats_accepted.eq(sum(port.beat_accepted for port in ports)),
         ]
 
-        token = self.token
+        self._columns(m, [port.write for port in ports])
+        return m
+
+    def _columns(self, m: Module, writes: list) -> None:
+        """The columns' memories; a pair's read one cycle after those of the pair before."""
+        config, token = self._config, self.token
         for stage in range(FEED_LATENCY - WEIGHT_READ_LATENCY):
             delayed = Signal(token.shape(), name=f"token_{stage}")
             m.d.sync += delayed.eq(token)
             token = delayed
-        collected = Signal(self.collected.shape())
-        m.d.sync += collected.eq(self.collected)
-        for number in range(config.pairs):
-            if number:
-                delayed = Signal(token.shape(), name=f"token_pair_{number}")
+        collected = [self.collected]
+        for word in range(config.key_slot_words):
+            slot = Signal(self.collected.shape(), name=f"collected_{word}")
+            m.d.sync += slot.eq(collected[-1])
+            collected.append(slot)
+        for column in range(config.cols):
+            if column and column % 2 == 0:
+                delayed = Signal(token.shape(), name=f"token_pair_{column // 2}")
                 m.d.sync += delayed.eq(token)
                 token = delayed
-            words = []
-            for column in range(2 * number, min(2 * number + 2, config.cols)):
-                memory = ColumnMemory(config, column)
-                m.submodules[f"column_{column}"] = memory
-                m.d.comb += [
-                    memory.token.eq(token),
-                    memory.write.eq(ports[memory.port].write),
-                    memory.collected.eq(collected),
-                ]
-                words.append(memory.word)
-            # between the memories' output register and the first row's input register
-            m.d.comb += self.weights[f"pair_{number}"].eq(pack_words(config, words))
-        return m
+            memory, skew = ColumnMemory(config, column), ElementSkew(config, dsp48=self._dsp48)
+            m.submodules[f"column_{column}"], m.submodules[f"skew_{column}"] = memory, skew
+            m.d.comb += [
+                memory.token.eq(token),
+                memory.write.eq(writes[memory.port]),
+                *(port.eq(slot) for port, slot in zip(memory.collected, collected[1:], strict=True)),
+                skew.word.eq(memory.word),
+                self.weights[column].eq(skew.skewed),
+            ]

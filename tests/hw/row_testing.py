@@ -7,9 +7,9 @@ from amaranth.sim import Simulator
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Post, Target
+from hw.row.element_skew import operand_delay
 from hw.row.row_stack import RowStack
 from hw.timing import FEED_LATENCY, NORM_LATENCY, STATISTICS_LATENCY, Timing
-from hw.weights.weight_packing import pack_words_model
 
 
 def small_config(**changes: int) -> AcceleratorConfig:
@@ -53,7 +53,7 @@ class StackDriver:
         self.timing = Timing(config)
         self.stack = RowStack(config, shared=False)
         self.events = defaultdict(dict)  # cycle -> port -> fields
-        self.weights = defaultdict(dict)  # cycle -> pair -> word
+        self.weights = defaultdict(dict)  # cycle -> column -> word
         self.cycle = 0  # first cycle that the next command may use
         self.last = self.interval = 0  # last feed token, and how far the next one's must be behind it
         self.settled = 0
@@ -91,7 +91,7 @@ class StackDriver:
         self.settled = max(self.settled, self.cycle + self.config.rows)
 
     def norm(self, source: int, base: int, words: int, row_tiles: int, **fields: int) -> None:
-        """Normalise row tiles, one after the other."""
+        """Normalise row tiles into the normalised bank, one after the other."""
         self.wait()
         groups = self.config.depth // self.config.norm_elements
         for tile in range(row_tiles):
@@ -108,7 +108,7 @@ class StackDriver:
 
     def gemm(self, weights: np.ndarray, source: int, base: int, tokens: int, post: Post, scale: dict, **options) -> None:
         """Issue a product with weights [K, N]; options: stride (of the destination), element, table_slot (both sides),
-        exponential, multiplier (of the reciprocal)."""
+        exponential, normalized (read that bank), multiplier (of the reciprocal)."""
         config = self.config
         k, columns = weights.shape
         stride = options.get("stride", ceil_div(columns, config.depth))
@@ -117,25 +117,28 @@ class StackDriver:
             block = weights[:, n * config.cols : (n + 1) * config.cols]
             padded[:k, : block.shape[1]] = block
             for i in range(ceil_div(tokens, config.rows)):
-                self._feed_tile(padded, k, n, i, source, options)
+                self._feed_tile(padded, k, n, i, source, post, options)
                 self._drain_tile(n, i, columns, base, stride, tokens, post, scale, options)
                 self.interval = self.timing.drain_interval(post, bool(options.get("exponential")) and n == 0)
                 self.settled = max(self.settled, self.last + self.timing.settle(post))
 
-    def _feed_tile(self, weights, k, n, i, source, options) -> None:
+    def _feed_tile(self, weights, k, n, i, source, post, options) -> None:
         config = self.config
         k_words = len(weights) // config.depth
         start = max(self.cycle, self.last + self.interval - k_words + 1)
         for word in range(k_words):
             self.events[start + word]["feed"] = dict(
                 valid=1, first=int(word == 0), last=int(word == k_words - 1),
+                normalized=int(options.get("normalized", 0)),
+                wide=int(post == Post.SCORE and config.score_columns == 2 and word == k_words - 1),
                 exponential=int(options.get("exponential", 0)), reciprocal=int(n == 0),
                 table_slot=options.get("table_slot", 0), address=source + i * k_words + word,
                 elements=min(config.depth, k - word * config.depth), row_tile=i, multiplier=options.get("multiplier", 0),
             )  # fmt: skip
-            for pair in range(config.pairs):
-                words = weights[word * config.depth : (word + 1) * config.depth, 2 * pair : 2 * pair + 2].T
-                self.weights[start + word + FEED_LATENCY + pair][f"pair_{pair}"] = pack_words_model(words)
+            due = start + word + FEED_LATENCY + operand_delay(config, dsp48=False)
+            for column in range(config.cols):
+                elements = weights[word * config.depth : (word + 1) * config.depth, column]
+                self.weights[due + column // 2][column] = [int(x) for x in elements]
         self.last = start + k_words - 1
         self.cycle = self.last + 1
 
@@ -148,12 +151,14 @@ class StackDriver:
             start, index, kv_stride = base + n * stride + token // config.depth, token % config.depth, 1
         else:
             start = base + i * stride
-        for c in range(config.cols):
+        together = config.score_columns if post == Post.SCORE else 1
+        for c in range(0, config.cols, together):
             channel = n * config.cols + c
             position = options.get("element", 0) + channel
             parameters = {name: int(values[min(channel, columns - 1)]) for name, values in scale.items()}
-            self.events[self.last + self.timing.drain_latency + c]["lane"] = dict(
-                valid=1, first=int(c == 0), last=int(c == config.cols - 1), enabled=int(channel < columns),
+            self.events[self.last + self.timing.drain_latency + c // together]["lane"] = dict(
+                valid=1, first=int(c == 0), last=int(c == config.cols - together), enabled=int(channel < columns),
+                second_enabled=int(together == 2 and channel + 1 < columns),
                 start=int(n == 0), exponential=int(options.get("exponential", 0)), post=post.value,
                 table_slot=options.get("table_slot", 0), row_tile=i,
                 address=start if post == Post.VALUE else start + position // config.depth,
@@ -161,13 +166,14 @@ class StackDriver:
                 **parameters,
             )  # fmt: skip
 
-    def read_out(self, source: int, channels: int, tokens: int) -> np.ndarray:
-        """Run all that was issued, then a product with the identity that brings activations [tokens, channels] out as K."""
+    def read_out(self, source: int, channels: int, tokens: int, normalized: bool = False) -> np.ndarray:
+        """Run all that was issued, then a product with the identity that brings activations [tokens, channels] out as K, of the
+        normalised bank or of the other."""
         self.wait()
         config = self.config
         stride = ceil_div(channels, config.depth)
         identity = np.eye(channels, dtype=int)
-        self.gemm(identity, source, 0, tokens, Post.KEY, identity_scale(channels), stride=stride)
+        self.gemm(identity, source, 0, tokens, Post.KEY, identity_scale(channels), stride=stride, normalized=normalized)
         self.run()
         result = np.empty((tokens, channels), dtype=int)
         for t, d in np.ndindex(tokens, channels):
@@ -188,8 +194,8 @@ class StackDriver:
             for name, fields in events.items():
                 ctx.set(ports[name], fields)
             active = set(events)
-            for pair, word in self.weights.get(cycle, {}).items():
-                ctx.set(self.stack.weights[pair], word)
+            for column, word in self.weights.get(cycle, {}).items():
+                ctx.set(self.stack.weights[column], word)
             self._observe(ctx)
             await ctx.tick()
 
@@ -203,6 +209,7 @@ class StackDriver:
         for place in range(max(self.config.cols, self.config.depth)):
             if word.mask >> place & 1:
                 byte = ((word.data >> (8 * place) & 255) ^ 128) - 128
-                key = (place, word.address, word.index) if word.value else (word.index, word.address, place)
+                address, element = word.address + place // self.config.depth, place % self.config.depth
+                key = (place, word.address, word.index) if word.value else (word.index, address, element)
                 assert key not in self.kv
                 self.kv[key] = byte

@@ -2,25 +2,23 @@ from itertools import product
 
 import numpy as np
 import pytest
-from amaranth import Module, Signal, signed
-from amaranth.hdl import Assert, Assume
+from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.isa import Post
-from hw.row.processing_pair import ProcessingPair, chain_fields, chain_layout, packed_operand, word_layout
+from hw.row.element_skew import ElementSkew, delay_line, operand_delay
+from hw.row.processing_pair import ProcessingPair, chain_layout, word_layout
 from hw.timing import PAIR_LATENCY, Timing
-from hw.tokens import pair_weights, row_weights
-from hw.verilog import read_design, run_pass, to_rtlil
-from hw.weights.weight_packing import pack_words, pack_words_model
 from tests.hw.row_testing import simulate, small_config
 
 
 class PairChain(wiring.Component):
-    """All pairs of a row, as `RowSlice` wires them."""
+    """All pairs of a row as `RowSlice` wires them, with the delays of `Feed` and `WeightSide` before them."""
 
-    def __init__(self, config):
+    def __init__(self, config, **options):
         self.config = config
+        self.options = options
         word = word_layout(config)
         super().__init__(
             {
@@ -28,64 +26,81 @@ class PairChain(wiring.Component):
                 "valid": In(1),
                 "first": In(1),
                 "last": In(1),
-                "weights": In(row_weights(config)),
-                "weights_below": Out(row_weights(config)),
+                "wide": In(1),
+                "weights": In(word).array(config.cols),
+                "weights_below": Out(word).array(config.cols),
                 "chain_out": Out(chain_layout(config)),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
+        dsp48 = self.options.get("dsp48", False)
+        delay = operand_delay(self.config, dsp48=dsp48)
         before = None
+        m.submodules.skew = skew = ElementSkew(self.config, dsp48=dsp48)
+        m.d.comb += skew.word.eq(self.activation)
         for p in range(self.config.pairs):
             columns = min(2, self.config.cols - 2 * p)
-            m.submodules[f"pair_{p}"] = pair = ProcessingPair(self.config, columns)
-            for name in ("activation", "valid", "first", "last"):
-                source = getattr(self, name) if before is None else getattr(before, f"{name}_next")
-                m.d.comb += getattr(pair, name).eq(source)
+            m.submodules[f"pair_{p}"] = pair = ProcessingPair(self.config, columns, **self.options)
+            for name in ("valid", "first", "last", "wide"):
+                first = delay_line(m, getattr(self, name), delay, name) if before is None else getattr(before, f"{name}_next")
+                m.d.comb += getattr(pair, name).eq(first)
+            m.d.comb += pair.activation.eq(skew.skewed if before is None else before.activation_next)
             if before is not None:
                 m.d.comb += pair.chain_in.eq(before.chain_out)
-            m.d.comb += pair.weights.eq(self.weights[f"pair_{p}"])
-            m.d.comb += self.weights_below[f"pair_{p}"].eq(pair.weights_below)
+            for c in range(columns):
+                m.submodules[f"skew_{p}_{c}"] = weight_skew = ElementSkew(self.config, dsp48=dsp48)
+                m.d.comb += [
+                    weight_skew.word.eq(self.weights[2 * p + c]),
+                    pair.weights[c].eq(weight_skew.skewed),
+                    self.weights_below[2 * p + c].eq(pair.weights_below[c]),
+                ]
             before = pair
         m.d.comb += self.chain_out.eq(before.chain_out)
         return m
 
 
-def run_tiles(config, tiles):
-    """Feed tiles [(activations [words, depth], weights [words, cols, depth])] as early as `Timing.drain_interval` allows;
-    returns [(cycle, value)] of the chain's end and the cycle of each tile's last word."""
-    dut = PairChain(config)
+def run_tiles(config, tiles, wide=(), **options):
+    """Feed tiles [(activations [words, depth], weights [words, cols, depth])] as early as `Timing.drain_interval` allows, those of
+    the numbers in ``wide`` as scores; returns [(cycle, value, second)] of the chain's end and each tile's last cycle."""
+    dut = PairChain(config, **options)
     schedule, lasts, start = {}, [], 0
-    interval = Timing(config).drain_interval(Post.REQUANT, False)
-    for activations, weights in tiles:
+    for number, (activations, weights) in enumerate(tiles):
         if lasts:
-            start = max(start, lasts[-1] + interval - len(activations) + 1)
+            post = Post.SCORE if number - 1 in wide else Post.REQUANT
+            start = max(start, lasts[-1] + Timing(config).drain_interval(post, False) - len(activations) + 1)
         for k in range(len(activations)):
-            schedule[start + k] = (activations[k], weights[k], k == 0, k == len(activations) - 1)
+            last = k == len(activations) - 1
+            schedule[start + k] = (activations[k], weights[k], dict(first=int(k == 0), last=int(last), wide=int(number in wide)))
         lasts.append(start + len(activations) - 1)
         start += len(activations)
     drained = []
 
     async def bench(ctx):
-        for cycle in range(start + config.cols + config.pairs + 10):
+        for cycle in range(start + config.cols + config.pairs + 2 * config.depth + 20):
             word = schedule.get(cycle)
             ctx.set(dut.valid, word is not None)
             if word is not None:
                 ctx.set(dut.activation, [int(x) for x in word[0]])
-                ctx.set(dut.first, word[2])
-                ctx.set(dut.last, word[3])
-            for p in range(config.pairs):  # skewed by the pair
-                skewed = schedule.get(cycle - p)
+                for name, value in word[2].items():
+                    ctx.set(getattr(dut, name), value)
+            for column in range(config.cols):  # skewed by the pair
+                skewed = schedule.get(cycle - column // 2)
                 if skewed is not None:
-                    ctx.set(dut.weights[f"pair_{p}"], pack_words_model(skewed[1][2 * p : 2 * p + 2]))
+                    ctx.set(dut.weights[column], [int(x) for x in skewed[1][column]])
             slot = ctx.get(dut.chain_out)
             if slot.valid:
-                drained.append((cycle, slot.value))
+                drained.append((cycle, slot.value, slot.second))
             await ctx.tick()
 
     simulate(dut, bench)
     return drained, lasts
+
+
+def captured(config):
+    """Cycles from a tile's last word to column 0 at the chain's end."""
+    return Timing(config).skew + PAIR_LATENCY + config.pairs
 
 
 @pytest.mark.parametrize("cols, depth", [(1, 1), (2, 3), (3, 2), (4, 8), (5, 9)])
@@ -111,50 +126,31 @@ def test_tiles_back_to_back(cols, depth, corners, rng):
     expected = []
     for (activations, weights), last in zip(tiles, lasts, strict=True):
         sums = np.einsum("kd,kcd->c", activations.astype(np.int64), weights.astype(np.int64))
-        expected += [(last + PAIR_LATENCY + config.pairs + c, int(sums[c])) for c in range(cols)]
-    assert drained == expected
-
-
-class PackedArithmetic(wiring.Component):
-    """Packing and splitting as assertions of every value: weights and sums that are inputs."""
-
-    even: In(signed(8))
-    odd: In(signed(8))
-    low: In(signed(19))
-    high: In(signed(19))
-
-    def elaborate(self, platform):
-        m = Module()
-        word = Signal(pair_weights(small_config(depth=1), 2))
-        chain = Signal(signed(37))
-        low, high, borrow = chain_fields(chain)
-        m.d.comb += [
-            word.eq(pack_words(small_config(depth=1), [self.even, self.odd])),
-            Assert(packed_operand(word[0]) == (self.odd << 18) + self.even),
-            Assume((self.low >= -8 * 128 * 127) & (self.low <= 8 * 128 * 128)),
-            Assume((self.high >= -8 * 128 * 127) & (self.high <= 8 * 128 * 128)),
-            chain.eq((self.high << 18) + self.low),
-            Assert((low == self.low) & (high + borrow == self.high)),
-        ]
-        return m
-
-
-def test_packing_and_splitting_are_proven_for_all_values(tmp_path):
-    """Every two weights, and every two sums of 8 products of int8: a SAT solver finds no counterexample."""
-    design = read_design([to_rtlil(PackedArithmetic(), "top")])
-    for command in ("proc", "flatten", "async2sync", "chformal -lower", "opt_clean"):
-        run_pass(design, command)
-    report = tmp_path / "report"
-    run_pass(design, f"tee -o {report} sat -prove-asserts -set-assumes top")
-    assert "SAT proof finished - no model found: SUCCESS!" in report.read_text()
+        expected += [(last + captured(config) + c, int(sums[c])) for c in range(cols)]
+    assert [slot[:2] for slot in drained] == expected
 
 
 def test_least_interval_of_single_words(rng):
     config = small_config(cols=6, depth=2)
     tiles = [(rng.integers(-128, 128, (1, 2)), rng.integers(-128, 128, (1, 6, 2))) for _ in range(5)]
     drained, _ = run_tiles(config, tiles)
-    assert [cycle for cycle, _ in drained] == list(range(PAIR_LATENCY + 3, PAIR_LATENCY + 3 + 30))
-    assert [value for _, value in drained] == [int(x) for a, w in tiles for x in np.einsum("kd,kcd->c", a, w)]
+    assert [cycle for cycle, *_ in drained] == list(range(captured(config), captured(config) + 30))
+    assert [value for _, value, _ in drained] == [int(x) for a, w in tiles for x in np.einsum("kd,kcd->c", a, w)]
+
+
+@pytest.mark.parametrize("wide", [range(7), (0, 2, 3, 6), (1, 5)])
+def test_both_columns_of_wide_tiles_leave_in_one_slot(wide, rng):
+    config = small_config(cols=6, depth=2)
+    tiles = [(rng.integers(-128, 128, (1, 2)), rng.integers(-128, 128, (1, 6, 2))) for _ in range(7)]
+    drained, _ = run_tiles(config, tiles, wide)
+    expected = []
+    for number, (activations, weights) in enumerate(tiles):
+        sums = np.einsum("kd,kcd->c", activations, weights).reshape(3, 2)
+        expected += [(int(even), int(odd)) for even, odd in sums] if number in wide else [int(x) for x in sums.reshape(-1)]
+    # slots follow each other without a gap: three of a wide tile, six of another
+    assert [cycle for cycle, *_ in drained] == list(range(captured(config), captured(config) + len(expected)))
+    for (_, value, second), slot in zip(drained, expected, strict=True):
+        assert (value, second) == slot if isinstance(slot, tuple) else value == slot
 
 
 def test_model_is_exact_beyond_float32(rng):
