@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from hw.row.requantizer import REQUANTIZER_LATENCY, SATURATION_WIDTHS, Requantizer, Saturation
 from tests.hw.cycle_trace import seeded, signed_corner, trace
@@ -14,22 +15,43 @@ def operands(rng):
     return accumulator, bias, multiplier, rng.choice((rng.randrange(64), rng.randrange(10, 40), 0, 1, 63))
 
 
-def test_equals_model():
+@pytest.mark.parametrize("widest", list(Saturation))
+def test_equals_model(widest):
     rng = seeded(4)
-    cases = [(*operands(rng), rng.choice(list(SATURATION_WIDTHS))) for _ in range(6000)]
+    choices = {choice: width for choice, width in SATURATION_WIDTHS.items() if width <= SATURATION_WIDTHS[widest]}
+    cases = [(*operands(rng), rng.choice(list(choices))) for _ in range(2500 * len(choices))]
     names = ("accumulator", "bias", "multiplier", "shift", "saturation")
-    inputs = [dict(zip(names, case, strict=True)) for case in cases] + [
-        {"saturation": Saturation.BYTE}
-    ] * REQUANTIZER_LATENCY
-    recorded = trace(Requantizer(), inputs, ("value",))
+    inputs = [dict(zip(names, case, strict=True)) for case in cases] + [{"saturation": Saturation.BYTE}] * REQUANTIZER_LATENCY
+    recorded = trace(Requantizer(widest), inputs, ("value",))
     values = np.array([cycle["value"] for cycle in recorded[REQUANTIZER_LATENCY:]])
     columns = np.array([case[:4] for case in cases]).T
     widths = np.array([SATURATION_WIDTHS[case[4]] for case in cases])
-    for width in SATURATION_WIDTHS.values():
+    for width in choices.values():
         chosen = widths == width
         expected = Requantizer.model(*columns[:, chosen], width)
         assert np.array_equal(values[chosen], expected)
         assert {expected.min(), expected.max()} == {-(1 << (width - 1)), (1 << (width - 1)) - 1}
+
+
+@pytest.mark.parametrize("width", [8, 16, 24])
+def test_values_around_every_bound(width):
+    """Products next to a bound or a rounding boundary, at every shift."""
+    widest = next(choice for choice, bits in SATURATION_WIDTHS.items() if bits == width)
+    cases = []
+    for shift in range(64):
+        for bound in (-(1 << (width - 1)), (1 << (width - 1)) - 1, 0, 1 << width, 1 << (width + 7)):
+            for offset in (-1, 0, 1):
+                for near in (-1, 0, 1):
+                    product = ((2 * bound + 1) << shift >> 1) + offset + (near << max(shift - 1, 0))
+                    for multiplier in (1, 1 << 8, 1 << 16):
+                        if abs(product // multiplier) < 1 << 26:
+                            cases.append((product // multiplier, 0, multiplier, shift))
+    names = ("accumulator", "bias", "multiplier", "shift")
+    inputs = [dict(zip(names, case, strict=True), saturation=widest) for case in cases]
+    recorded = trace(Requantizer(widest), inputs + [{}] * REQUANTIZER_LATENCY, ("value",))
+    values = np.array([cycle["value"] for cycle in recorded[REQUANTIZER_LATENCY:]])
+    assert len(cases) > 1000
+    np.testing.assert_array_equal(values, Requantizer.model(*np.array(cases).T, width))
 
 
 def test_shift_beyond_63_gives_zero():
