@@ -100,7 +100,7 @@ class Issue:
         self._tiles = self._parameter_tiles = 0  # column tiles taken
         self._released = 0  # weight words given back
         self._tables_used = [0, 0]
-        self._taken = network.times()  # (cycle, descriptor, its NORM's or the last NORM's number)
+        self._taken = network.times()  # (cycle, descriptor, its NORM's or the last NORM's number, first cycle of waiting for a NORM)
         self._begun = network.times()  # of each GEMM: cycle from which a NORM may be taken beside it
         self._free = network.times()  # of each descriptor but NORMs: cycle from which the next one may be taken
         self._norms: list[_Norm] = []
@@ -118,7 +118,8 @@ class Issue:
             d = entries.pushes[number][1]
             number += 1
             taken = max(moved, taken) + 1
-            early = before is not None and before.opcode == Opcode.GEMM and not before.flags & FLAG_NORMALIZED
+            early = before is not None and before.opcode == Opcode.GEMM and before.post == Post.RESIDUAL
+            early = early and not before.flags & FLAG_NORMALIZED
             if d.opcode == Opcode.NORM and early:
                 while len(self._begun) < gemms:
                     yield self._begun
@@ -127,12 +128,9 @@ class Issue:
                 while len(self._free) < others:
                     yield self._free
                 taken = max(taken, self._free[others - 1])
+            available = taken
             if d.opcode == Opcode.NORM:
-                if self._norms:
-                    idle = self._norms[-1].idle
-                    while not idle:
-                        yield idle
-                    taken = max(taken, idle[0])
+                taken = max(taken, (yield from self._norm_idle(len(self._norms) - 1)))
                 norm = _Norm(self._network.times(), self._network.times())
                 self._norms.append(norm)
             else:
@@ -140,7 +138,7 @@ class Issue:
                 gemms += d.opcode == Opcode.GEMM
                 before = d
             entries.pops.put(taken)
-            self._taken.put((taken, d, len(self._norms) - 1))
+            self._taken.put((taken, d, len(self._norms) - 1, available))
             if d.opcode == Opcode.END or (d.opcode == Opcode.GATE and self._exits_low):
                 return
 
@@ -151,11 +149,14 @@ class Issue:
         while True:
             while len(self._taken) <= number:
                 yield self._taken
-            taken, d, norm = self._taken[number]
+            taken, d, norm, available = self._taken[number]
             number += 1
             if taken > last:
-                counters["stall_fetch"] += taken - last
-                counters["operation_other"] += taken - last
+                waits = max(0, taken - max(available, last + 1))
+                counters["stall_norm"] += waits
+                counters["operation_norm"] += waits
+                counters["stall_fetch"] += taken - last - waits
+                counters["operation_other"] += taken - last - waits
                 last = taken
             if d.opcode == Opcode.NORM:
                 self._network.start(self._normalise(taken, d, self._norms[norm], self._residual))
@@ -167,8 +168,11 @@ class Issue:
                 waits = counters["stall_norm"] - before
                 self._free.put(last)
             else:
-                begin = max(taken + 1, self._settled, (yield from self._norm_idle(norm)))
-                counters["stall_drain"] += begin - taken
+                settled = max(taken + 1, self._settled)
+                waits = max(0, (yield from self._norm_idle(norm)) - settled)
+                begin = settled + waits
+                counters["stall_norm"] += waits
+                counters["stall_drain"] += settled - taken
                 if d.opcode == Opcode.LOAD:
                     last = yield from self._load(begin)
                 else:
@@ -185,12 +189,13 @@ class Issue:
 
     def _norm_idle(self, norm: int) -> Wait:
         """First cycle in which no NORM is at work."""
-        if norm < 0:
-            return 0
-        idle = self._norms[norm].idle
-        while not idle:
-            yield idle
-        return idle[0]
+        return 0 if norm < 0 else (yield from self._idle(self._norms[norm]))
+
+    @staticmethod
+    def _idle(norm: "_Norm") -> Wait:
+        while not norm.idle:
+            yield norm.idle
+        return norm.idle[0]
 
     def _load(self, begin: int) -> Wait:
         self._side.rows_go.put(begin)
@@ -244,9 +249,7 @@ class Issue:
                         yield by_rows.ready
                     at = max(begin, by_rows.ready[row_tile])
                 elif norm is not None and start == row_tile == 0:
-                    while not norm.idle:
-                        yield norm.idle
-                    at = max(begin, norm.idle[0])
+                    at = max(begin, (yield from self._idle(norm)))
                 counters["stall_norm"] += at - begin
                 begin = at
                 if row_tile == 0 or not d.resident:
