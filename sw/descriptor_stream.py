@@ -7,6 +7,7 @@ from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import FLAG_ATTENTION, FLAG_HIGH, FLAG_WAIT, Descriptor, Opcode, Post
 from hw.timing import LANE_LATENCY, Timing
 
+
 class Span(NamedTuple):
     """Words ``start`` ... ``end - 1`` of a memory: ``activation`` or ``kv``."""
 

@@ -100,7 +100,8 @@ class Issue:
         self._tiles = self._parameter_tiles = 0  # column tiles taken
         self._released = 0  # weight words given back
         self._tables_used = [0, 0]
-        self._taken = network.times()  # (cycle, descriptor, its NORM's or the last NORM's number, first cycle of waiting for a NORM)
+        # (cycle, descriptor, its NORM's or the last NORM's number, first cycle in which only a NORM at work was waited for)
+        self._taken = network.times()
         self._begun = network.times()  # of each GEMM: cycle from which a NORM may be taken beside it
         self._free = network.times()  # of each descriptor but NORMs: cycle from which the next one may be taken
         self._norms: list[_Norm] = []
@@ -228,8 +229,9 @@ class Issue:
         counters, k_words, row_tiles, post = self.counters, d.k_words, d.row_tiles, Post(d.post)
         exponential, per_column, streams = bool(d.flags & FLAG_EXP), bool(d.flags & FLAG_PER_COLUMN), not d.flags & FLAG_KV
         by_rows = norm if d.flags & FLAG_NORMALIZED and post != Post.RESIDUAL else None
+        complete = self._network.times()
         if post == Post.RESIDUAL:
-            self._residual = self._network.times()
+            self._residual = complete
         group = min(d.resident, d.column_tiles) or d.column_tiles
         for start in range(0, d.column_tiles, group):
             tiles = min(group, d.column_tiles - start)
@@ -268,7 +270,7 @@ class Issue:
                     counters["stall_drain"] += idle
                 self._tile_end, self._interval, cycle = ends[-1], intervals[-1], ends[-1] + 1
                 if post == Post.RESIDUAL and start + tiles == d.column_tiles:
-                    self._residual.put(self._tile_end + self._timing.residual_settle)
+                    complete.put(self._tile_end + self._timing.residual_settle)
                 if row_tile == row_tiles - 1 or not d.resident:
                     self._release(ends, k_words, streams, per_column)
         end = self._tile_end
