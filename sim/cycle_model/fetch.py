@@ -1,6 +1,7 @@
 """Descriptor fetch, check and dispatch (hw/control/fetch.py, descriptor_check.py)."""
 
 from hw.config import AcceleratorConfig
+from hw.control.descriptor_check import CHECK_CYCLES
 from hw.isa import (
     DESCRIPTOR_BYTES,
     FLAG_ATTENTION,
@@ -18,9 +19,6 @@ from sim.cycle_model.memory import BurstReader
 from sim.cycle_model.network import Network, Process, Times, Wait
 from sim.cycle_model.side import SideJob, SideLoader
 from sim.cycle_model.weights import WeightSide
-
-CHECK_CYCLES = {Opcode.END: 1, Opcode.GATE: 1, Opcode.NORM: 7, Opcode.LOAD: 27, Opcode.GEMM: 25}
-"""Cycles from a check's start to its end, for good descriptors."""
 
 
 class EntryQueue:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from hw.config import PARAMETER_BYTES, TABLE_ENTRIES, AcceleratorConfig
-from hw.isa import Descriptor, Target
+from hw.isa import FLAG_CONTIGUOUS, Descriptor, Target
 from hw.memory.jobs import JobKind, word_bytes
 from hw.memory.word_placer import ROWS_MARGIN, TABLE_SLOTS
 from sim.cycle_model.gearbox import Segment, SegmentReader, departures
@@ -21,6 +21,11 @@ class SideJob:
     address: int
     descriptor: Descriptor
     exponential: bool = False
+
+
+def passes(gemm: Descriptor) -> int:
+    """How often the weights and parameters of a GEMM are streamed."""
+    return 1 if gemm.resident else gemm.row_tiles
 
 
 class SideLoader:
@@ -54,9 +59,16 @@ class SideLoader:
         """(address, bytes, end of a run) of a job."""
         d = job.descriptor
         if job.kind == JobKind.PARAMETERS:
-            return [(job.address, d.column_tiles * self._config.cols * PARAMETER_BYTES, True)]
+            return [(job.address, d.column_tiles * self._config.cols * PARAMETER_BYTES, True)] * passes(d)
         if job.kind == JobKind.TABLE:
             return [(job.address, TABLE_ENTRIES, True)]
+        if d.flags & FLAG_CONTIGUOUS:
+            segments = [
+                (job.address + run * d.outer_stride + index * d.segment_stride, d.tokens_inner * d.segment_bytes, False)
+                for run in range(d.tokens_outer)
+                for index in range(d.segments)
+            ]
+            return [*segments[:-1], (*segments[-1][:2], True)]
         return [
             (
                 job.address + run * d.outer_stride + token * d.inner_stride + index * d.segment_stride,
@@ -71,7 +83,7 @@ class SideLoader:
     def _words(self, job: SideJob) -> int:
         d = job.descriptor
         if job.kind == JobKind.PARAMETERS:
-            return d.column_tiles * self._config.cols
+            return d.column_tiles * self._config.cols * passes(d)
         if job.kind == JobKind.TABLE:
             return TABLE_ENTRIES
         word = self._word_size(job)
@@ -84,17 +96,12 @@ class SideLoader:
     def _plan(self) -> Process:
         beat = self._config.axi_bytes
         free = 0  # first cycle in which the planner looks for a job
-        number = rows = 0
+        number = 0
         while True:
             while len(self.pushes) <= number:
                 yield self.pushes
             pushed, job = self.pushes[number]
             cycle = max(free, pushed + 1)
-            if job.kind == JobKind.ROWS:
-                while len(self.rows_go) <= rows:
-                    yield self.rows_go
-                cycle = max(cycle, self.rows_go[rows] + 1)
-                rows += 1
             cycle += 1
             if number >= PLACEMENTS:
                 while len(self._placements_taken) <= number - PLACEMENTS:
@@ -115,7 +122,7 @@ class SideLoader:
     def _place(self) -> Process:
         available, fires = self.segments.available, self.segments.fires
         fired = -1
-        number = word = tiles = 0
+        number = word = tiles = rows = 0
         table_numbers = [0, 0]
         while True:
             while len(self._placed) <= number:
@@ -123,6 +130,11 @@ class SideLoader:
             placed, job, words = self._placed[number]
             number += 1
             earliest = max(placed, fired) + 2
+            if job.kind == JobKind.ROWS:
+                while len(self.rows_go) <= rows:
+                    yield self.rows_go
+                earliest = max(earliest, self.rows_go[rows] + 2)
+                rows += 1
             chunk = self._config.cols if job.kind == JobKind.PARAMETERS else words
             for start in range(word, word + words, chunk):
                 while len(available) <= start:

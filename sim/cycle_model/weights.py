@@ -8,6 +8,7 @@ from hw.weights.job_expander import JobExpander
 from sim.cycle_model.gearbox import Segment, SegmentReader, departures
 from sim.cycle_model.memory import BurstReader
 from sim.cycle_model.network import Network, Process, Times, Wait
+from sim.cycle_model.side import passes
 
 
 class WeightPort:
@@ -124,7 +125,7 @@ class WeightSide:
             number += 1
             cycle = max(free, pushed + 1) + 1
             regions = JobExpander.model(self._config, job.weights, job.k_words, job.column_tiles)
-            for port, (address, beats, last_bytes) in zip(self.ports, regions, strict=True):
+            for port, (address, beats, last_bytes) in list(zip(self.ports, regions, strict=True)) * passes(job):
                 cycle = yield from port.take(cycle + 1, job, address, beats, last_bytes)
             self.pops.put(cycle)
             free = cycle + 1
