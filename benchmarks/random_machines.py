@@ -1,16 +1,15 @@
 """Random machines with random networks: RTL against golden machine and cycle model.
 
-    python benchmarks/random_machines.py [--seeds 50]
+    python benchmarks/random_machines.py [--seeds 200]
 
 Each seed draws a configuration (rows and columns 1 to 9, depth 1 to 8, odd buffer sizes) and three small ViTs that just fit
-it, runs three images of each, and compares logits, exits and entropies with the golden machine and all counters of an image
+it, each in a random loop order, runs three images of each, and compares logits, exits and entropies with the golden machine and all counters of an image
 with the cycle model. The result goes to random_machines.json after every machine; a run that was interrupted goes on with the
 seeds that are missing there.
 """
 
 import argparse
 import json
-import random
 import sys
 from pathlib import Path
 
@@ -20,30 +19,31 @@ from hw.device import mismatches
 from hw.golden import GoldenMachine
 from sim.cycle_model import predict
 from sim.measurement import signal_to_noise_db
-from sim.random_machines import random_machine, random_network, random_timing
+from sim.random_machines import ALL_SEEDS, random_case
 from sim.rtl_device import Job, RtlDevice
 from sim.workload import prepare
 
 RESULT = Path(__file__).with_suffix(".json")
-NETWORKS, IMAGES = 3, 3
+IMAGES = 3
 
 
 def measure(seed: int) -> dict:
     """What a seed's machine did with its networks."""
-    rng = random.Random(seed)
-    networks = [random_network(rng) for _ in range(NETWORKS)]
-    config, timing = random_machine(rng, networks), random_timing(rng)
-    workloads = [prepare(name, config, images=IMAGES, seed=seed) for name in networks]
+    case = random_case(seed)
+    config, timing = case.config, case.timing
+    workloads = [prepare(name, config, images=IMAGES, seed=seed, loop_order=order) for name, order in case.networks]
     jobs = [Job(program=workload.program, images=workload.images) for workload in workloads]
     jobs += [Job(program=workload.program, images=workload.images[:1]) for workload in workloads]
     results = RtlDevice(config, timeout_s=600).run_jobs(jobs, memory_timing=timing, max_cycles=20_000_000)
     entries = []
-    for workload, batch, single in zip(workloads, results, results[NETWORKS:], strict=False):
+    singles = results[len(workloads) :]
+    for workload, (_, order), batch, single in zip(workloads, case.networks, results, singles, strict=False):
         golden = GoldenMachine(workload.program).run(workload.images)
         quality = signal_to_noise_db(workload, batch)
         entries.append(
             {
                 "network": workload.model,
+                "loop_order": order,
                 "mismatches": mismatches(golden, batch),
                 "logits_sqnr_db": None if quality is None else round(quality, 2),
                 "cycles": single.counters["cycles"],
@@ -56,7 +56,7 @@ def measure(seed: int) -> dict:
 def main() -> int:
     """Run the benchmark; returns 1 if anything differed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=50, metavar="N", help="machines (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=len(ALL_SEEDS), metavar="N", help="machines (default: %(default)s)")
     parser.add_argument("--again", action="store_true", help="forget the results that are there")
     options = parser.parse_args()
     known = [] if options.again or not RESULT.exists() else json.loads(RESULT.read_text())["machines"]

@@ -1,10 +1,39 @@
 """Random machines, each with networks that it can just hold: what whole-machine tests draw from a seed."""
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from hw.config import AcceleratorConfig
 from sim.memory_timing import MemoryTiming
+
+SHARED_SEEDS = range(10)
+"""Machines that the quick tests build, each once for all of them."""
+ALL_SEEDS = range(200)
+"""Machines of the benchmark and of the slow tests."""
+NETWORKS_PER_MACHINE = 3
+
+
+@dataclass(frozen=True)
+class RandomCase:
+    """A machine with what it runs.
+
+    Attributes:
+        config: The machine.
+        timing: Of its memory.
+        networks: (name, loop order) of each network.
+    """
+
+    config: AcceleratorConfig
+    timing: MemoryTiming
+    networks: list[tuple[str, str]]
+
+
+def random_case(seed: int) -> RandomCase:
+    """The machine of a seed."""
+    rng = random.Random(seed)
+    networks = [random_network(rng) for _ in range(NETWORKS_PER_MACHINE)]
+    config, timing = random_machine(rng, networks), random_timing(rng)
+    return RandomCase(config, timing, [(name, random_loop_order(rng)) for name in networks])
 
 
 def random_network(rng: random.Random) -> str:
@@ -27,6 +56,11 @@ def random_timing(rng: random.Random) -> MemoryTiming:
         latency=rng.choice([1, 2, 7, 40, 120]), bytes_per_cycle=rng.choice([3, 8, 16, 32, 64]),
         outstanding=rng.choice([1, 2, 4, 16]),
     )  # fmt: skip
+
+
+def random_loop_order(rng: random.Random) -> str:
+    """A loop order of `sw.loop_order`."""
+    return rng.choice(["auto", "auto", "weight_major", "token_major", str(rng.randint(2, 5))])
 
 
 def random_machine(rng: random.Random, networks: list[str]) -> AcceleratorConfig:

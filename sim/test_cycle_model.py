@@ -13,15 +13,12 @@ from sim.cycle_model import predict
 from sim.cycle_model.gearbox import departures
 from sim.cycle_model.memory import Bus
 from sim.memory_timing import MemorySchedule, MemoryTiming
-from sim.random_machines import random_machine, random_network, random_timing
+from sim.random_machines import ALL_SEEDS, SHARED_SEEDS, random_case
 from sim.rtl_device import Job, RtlDevice
 from sim.workload import prepare
 
 CONFIG = find_preset("nano")
 SMALL = "vit:dim=24,depth=2,heads=3,tokens=11,classes=7"
-NETWORKS_PER_MACHINE = 3
-QUICK_SEEDS = range(4)
-"""Machines that `sim/test_random_machines.py` builds too."""
 ANY_THRESHOLD = (1 << 24) - 1
 """A gate threshold that every entropy is at most."""
 
@@ -129,28 +126,26 @@ def test_gated_pair(device):
 
 
 def check_random_machine(seed):
-    rng = random.Random(seed)
-    networks = [random_network(rng) for _ in range(NETWORKS_PER_MACHINE)]
-    config, timing = random_machine(rng, networks), random_timing(rng)
-    timings = [timing, drawn_timing(rng)]
-    print(f"seed {seed}: {config}\n{timings}")
-    programs = [prepare(name, config, images=1, seed=seed) for name in networks]
+    case = random_case(seed)
+    timings = [case.timing, drawn_timing(random.Random(seed))]
+    print(f"seed {seed}: {case}\n{timings}")
+    programs = [prepare(name, case.config, images=1, seed=seed, loop_order=order) for name, order in case.networks]
     jobs = [
         Job(program=workload.program, images=workload.images, path_masks=(mask, mask))
         for workload in programs
         for mask in (workload.kept_mask, 0)
     ]
     for timing in timings:
-        check(RtlDevice(config, timeout_s=300), jobs, timing)
+        check(RtlDevice(case.config, timeout_s=300), jobs, timing)
 
 
-@pytest.mark.parametrize("seed", QUICK_SEEDS)
+@pytest.mark.parametrize("seed", SHARED_SEEDS)
 def test_random_machine(seed):
     check_random_machine(seed)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(len(QUICK_SEEDS), 50))
+@pytest.mark.parametrize("seed", ALL_SEEDS[len(SHARED_SEEDS) :])
 def test_more_random_machines(seed):
     check_random_machine(seed)
 
