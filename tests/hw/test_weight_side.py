@@ -63,7 +63,7 @@ def test_weights_arrive(seed, cols, depth, ports, axi_bytes, busy):
     weights = [numbers.integers(-127, 128, (tiles, k_words, cols, depth)) for tiles, k_words in shapes]
     contents, jobs = b"", []
     for array in weights:
-        jobs.append(dict(address=len(contents), k_words=array.shape[1], column_tiles=array.shape[0]))
+        jobs.append(dict(address=len(contents), k_words=array.shape[1], column_tiles=array.shape[0], repeats=1))
         contents += region(config, array)
     memories = [ReadMemory(config, axi, contents, random.Random(seed + n), busy=busy) for n, axi in enumerate(side.axi)]
     schedule, checker, due = expectations(side, config)
@@ -111,7 +111,7 @@ def test_weights_arrive(seed, cols, depth, ports, axi_bytes, busy):
         assert not due and not ctx.get(side.tile_available) and not ctx.get(side.busy) and ctx.get(side.idle)
 
     simulate(side, testbench, source, count, checker, *(memory.process for memory in memories))
-    models = [JobExpander.model(config, *job.values()) for job in jobs]
+    models = [JobExpander.model(config, job["address"], job["k_words"], job["column_tiles"]) for job in jobs]
     assert sum(beats) == sum(port[1] for ports in models for port in ports)
 
 
@@ -156,7 +156,7 @@ def test_errors_of_any_port_and_abort(seed):
     ]
 
     async def testbench(ctx):
-        ctx.set(side.job.payload, dict(address=0, k_words=64, column_tiles=4))
+        ctx.set(side.job.payload, dict(address=0, k_words=64, column_tiles=4, repeats=1))
         ctx.set(side.job.valid, 1)
         await ctx.tick().until(side.error)
         ctx.set(side.abort, 1)
