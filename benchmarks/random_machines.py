@@ -4,8 +4,8 @@
 
 Each seed draws a configuration (rows and columns 1 to 9, depth 1 to 8, odd buffer sizes) and three small ViTs that just fit
 it, each in a random loop order, runs three images of each, and compares logits, exits and entropies with the golden machine
-and all counters of an image with the cycle model. The result goes to random_machines.json after every machine; a run that was interrupted goes on with the
-seeds that are missing there.
+and all counters of an image with the cycle model. The result goes to random_machines.json after every machine; a run that was
+interrupted goes on with the seeds that are missing there.
 """
 
 import argparse
