@@ -15,10 +15,11 @@ _PREPARE = READ_LATENCY + 2
 
 
 class DrainSequencer(wiring.Component):
-    """The lane token of column 0 leaves ``Timing.drain_latency`` cycles after its tile token, column c follows c cycles later.
+    """The lane token of column 0 leaves ``Timing.drain_latency`` cycles after its tile token, column c follows c cycles later; of
+    scores c // ``score_columns``, a token for each `score_columns` of them.
 
     Members:
-        tile: `tokens.tile_token`; valid ones at least ``cols`` cycles apart.
+        tile: `tokens.tile_token`; the next valid one at least ``cols`` cycles later, after scores ``cols // score_columns``.
         slot, column: of the parameter ring; its `parameters` answer READ_LATENCY cycles later.
         parameter_release: one cycle high when a tile with ``release`` has read its last parameters.
         lane: `tokens.lane_token` for row 0's lane, a register.
@@ -40,9 +41,9 @@ class DrainSequencer(wiring.Component):
     def elaborate(self, platform) -> Module:
         config = self._config
         m = Module()
-        delay = Timing(config).drain_latency - _PREPARE
+        delay, pace = Timing(config).drain_latency - _PREPARE, config.score_columns
         layout = tokens.tile_token(config)
-        m.submodules.waiting = waiting = fifo.SyncFIFO(width=layout.size, depth=ceil_div(delay, config.cols) + 1)
+        m.submodules.waiting = waiting = fifo.SyncFIFO(width=layout.size, depth=ceil_div(delay, config.cols // pace) + 1)
         arrivals = Signal(delay)
         m.d.sync += arrivals.eq((arrivals << 1) | self.tile.valid)
         head = data.View(layout, waiting.r_data)
@@ -53,14 +54,20 @@ class DrainSequencer(wiring.Component):
         running = Signal()
         column = Signal(range(config.cols))
         address, element = Signal.like(tile.address), Signal.like(tile.element)
-        final = Signal()
-        m.d.comb += [final.eq(column == config.cols - 1), self.slot.eq(tile.parameter_tile), self.column.eq(column)]
+        wide, final = Signal(), Signal()
+        m.d.comb += [
+            wide.eq((tile.post == Post.SCORE) & (pace == 2)),
+            final.eq(column == Mux(wide, config.cols - pace, config.cols - 1)),
+            self.slot.eq(tile.parameter_tile),
+            self.column.eq(column),
+        ]
         m.d.sync += self.parameter_release.eq(running & final & tile.release)
         with m.If(running):
-            m.d.sync += [column.eq(column + 1), running.eq(~final)]
+            step = Mux(wide, 2, 1)
+            m.d.sync += [column.eq(column + step), running.eq(~final)]
             with m.If(tile.post != Post.VALUE):
-                wrap = element == config.depth - 1
-                m.d.sync += [element.eq(Mux(wrap, 0, element + 1)), address.eq(address + wrap)]
+                wrap = element == config.depth - step
+                m.d.sync += [element.eq(Mux(wrap, 0, element + step)), address.eq(address + wrap)]
         with m.If(turn):
             m.d.sync += [
                 tile.eq(head),
@@ -78,6 +85,7 @@ class DrainSequencer(wiring.Component):
             token.first.eq(column == 0),
             token.last.eq(final),
             token.enabled.eq(column < tile.columns),
+            token.second_enabled.eq(wide & (column + 1 < tile.columns)),
             token.address.eq(address),
             token.element.eq(element),
         ]

@@ -12,6 +12,9 @@ from hw.control.table_credits import TableCredits
 from hw.isa import Post
 from hw.timing import FEED_LATENCY, Timing
 
+CAUSES = ("drain", "norm", "weights", "parameters", "table")
+"""Why a GEMM at work issues nothing, in the order in which they count."""
+
 
 class GemmIssue(wiring.Component):
     """One GEMM at a time, the next one without a gap. What is decided in a cycle is on the token outputs in the next one.
@@ -21,10 +24,14 @@ class GemmIssue(wiring.Component):
         stop: begin no tile and no word any more.
         busy: a GEMM is at hand.
         settled: ``Timing.settle`` of every issued tile has passed.
+        norm_busy, normalized_tiles: a NORM is at work; row tiles that it has written, or will have in time for a first feed token.
+        residual_tiles: row tiles that the RESIDUAL GEMM that began last has completed (`Timing.residual_settle`).
+        residual_at_work: that GEMM has tiles to issue.
+        normalized: the GEMM at hand is FLAG_NORMALIZED.
         weight_available … parameter_loaded: as `Issue`.
         table_loaded, table_release: bit 0 GELU, bit 1 exp.
         word, tile_begins: a word, the first of a tile, is decided in this cycle.
-        drain, weights, parameters, table: why no word is decided while busy; at most one is high.
+        drain, norm, weights, parameters, table: why no word is decided while busy; the first that holds, at most one is high.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -37,6 +44,11 @@ class GemmIssue(wiring.Component):
                 "ready": Out(1),
                 "busy": Out(1),
                 "settled": Out(1),
+                "norm_busy": In(1),
+                "normalized_tiles": In(range(config.row_tiles + 1)),
+                "residual_tiles": Out(range(config.row_tiles + 1)),
+                "residual_at_work": Out(1),
+                "normalized": Out(1),
                 "feed": Out(tokens.feed_token(config)),
                 "weight": Out(tokens.weight_token(config)),
                 "tile": Out(tokens.tile_token(config)),
@@ -49,7 +61,7 @@ class GemmIssue(wiring.Component):
                 "table_release": Out(2),
                 "word": Out(1),
                 "tile_begins": Out(1),
-                **{cause: Out(1) for cause in ("drain", "weights", "parameters", "table")},
+                **{cause: Out(1) for cause in CAUSES},
             }
         )
 
@@ -60,22 +72,26 @@ class GemmIssue(wiring.Component):
         m.submodules.gelu_tables = gelu_tables = TableCredits(timing.settle(Post.GELU))
         m.submodules.exp_tables = exp_tables = TableCredits(FEED_LATENCY + config.rows)
         gemm = loops.gemm
-        flag = {name: (gemm.flags & getattr(isa, f"FLAG_{name}")) != 0 for name in ("WAIT", "KV", "EXP", "PER_COLUMN")}
+        names = ("WAIT", "KV", "EXP", "PER_COLUMN", "NORMALIZED")
+        flag = {name: (gemm.flags & getattr(isa, f"FLAG_{name}")) != 0 for name in names}
         gelu = gemm.post == Post.GELU
 
         active = Signal()  # in the middle of a tile
         tile_end, last = Signal(), Signal()
         parameter_credit = Signal(range(config.parameter_tiles + 1))
-        parameter_slot = Signal(tokens.index_width(config.parameter_tiles))
         drain_count = self._drain_count(m, loops, tile_end, flag["EXP"])
         self._settle(m, gemm.post, tile_end)
 
         drain = self.stop | (~active & ((drain_count >= gemm.k_words) | (flag["WAIT"] & loops.first_tile & ~self.settled)))
-        needs = ~active & loops.first_row_tile
+        # A NORM reads the residual and shares a multiplier with scores: only what it feeds may begin beside it.
+        alone = loops.first_tile & (~flag["NORMALIZED"] | (gemm.post == Post.RESIDUAL))
+        late = flag["NORMALIZED"] & (self.normalized_tiles <= loops.row_tile)
+        norm = ~active & self.norm_busy & (alone | late)
+        needs = ~active & loops.first_use
         no_weights = needs & ~flag["KV"] & ~self.weight_available
         no_parameters = needs & flag["PER_COLUMN"] & (parameter_credit == 0)
         no_table = ~active & loops.first_tile & ((flag["EXP"] & ~exp_tables.available) | (gelu & ~gelu_tables.available))
-        waits = [("drain", drain), ("weights", no_weights), ("parameters", no_parameters), ("table", no_table)]
+        waits = zip(CAUSES, (drain, norm, no_weights, no_parameters, no_table), strict=True)
         free = self.busy
         for cause, condition in waits:
             m.d.comb += getattr(self, cause).eq(free & condition)
@@ -89,22 +105,20 @@ class GemmIssue(wiring.Component):
             loops.accept.eq(self.accept),
             loops.head.eq(self.head),
             self.ready.eq(~self.busy | last),
+            self.normalized.eq(flag["NORMALIZED"]),
         ]
         with m.If(self.word):
             m.d.sync += active.eq(~loops.last_word)
         m.d.sync += self.busy.eq(self.accept | (self.busy & ~last))
 
-        begins_column_tile = self.tile_begins & loops.first_row_tile
-        ends_column_tile = tile_end & loops.last_row_tile
-        takes_parameters = begins_column_tile & flag["PER_COLUMN"]
-        m.d.comb += self.weight_take.eq(begins_column_tile & ~flag["KV"])
+        takes = self.tile_begins & loops.first_use
+        takes_parameters = takes & flag["PER_COLUMN"]
+        m.d.comb += self.weight_take.eq(takes & ~flag["KV"])
         m.d.sync += [
-            self.weight_release.eq(ends_column_tile & ~flag["KV"]),
+            self.weight_release.eq(tile_end & loops.last_use & ~flag["KV"]),
             self.weight_release_words.eq(gemm.k_words),
             parameter_credit.eq(parameter_credit + self.parameter_loaded - takes_parameters),
         ]
-        with m.If(ends_column_tile & flag["PER_COLUMN"]):
-            m.d.sync += parameter_slot.eq(Mux(parameter_slot == config.parameter_tiles - 1, 0, parameter_slot + 1))
         for bit, tables, used in ((0, gelu_tables, gelu), (1, exp_tables, flag["EXP"])):
             m.d.comb += [
                 tables.loaded.eq(self.table_loaded[bit]),
@@ -112,12 +126,27 @@ class GemmIssue(wiring.Component):
                 tables.end.eq(last & used),
                 self.table_release[bit].eq(tables.release),
             ]
+        self._residual(m, loops, tile_end)
         self._tokens(m, loops, flag, active, tile_end, exp_tables.slot)
-        m.d.sync += [
-            self.tile.table_slot.eq(gelu_tables.slot),
-            self.tile.parameter_tile.eq(parameter_slot),
-        ]
+        m.d.sync += self.tile.table_slot.eq(gelu_tables.slot)
         return m
+
+    def _residual(self, m: Module, loops: GemmLoops, tile_end: Value) -> None:
+        """Completed row tiles of the RESIDUAL GEMM that began last; what is under way of the one before is forgotten then."""
+        residual = loops.gemm.post == Post.RESIDUAL
+        begins = self.tile_begins & loops.first_tile & residual
+        under_way = Signal(Timing(self._config).residual_settle - 1)  # one bit per cycle since a row tile's last word
+        begun = Signal()
+        m.d.comb += self.residual_at_work.eq(self.busy & residual & begun)
+        with m.If(self.accept):
+            m.d.sync += begun.eq(0)
+        with m.Elif(self.tile_begins):
+            m.d.sync += begun.eq(1)
+        complete = tile_end & loops.last_column_tile & residual
+        m.d.sync += [
+            under_way.eq(Mux(begins, 0, under_way << 1) | complete),
+            self.residual_tiles.eq(Mux(begins, 0, self.residual_tiles + under_way[-1])),
+        ]
 
     def _drain_count(self, m: Module, loops: GemmLoops, tile_end: Value, exponential: Value) -> Signal:
         """``Timing.drain_interval``: a tile of k words may begin while the count is below k."""
@@ -154,6 +183,8 @@ class GemmIssue(wiring.Component):
             self.feed.valid.eq(self.word),
             self.feed.first.eq(~active),
             self.feed.last.eq(loops.last_word),
+            self.feed.normalized.eq(flag["NORMALIZED"]),
+            self.feed.wide.eq((gemm.post == Post.SCORE) & (self._config.score_columns == 2)),
             self.feed.exponential.eq(flag["EXP"]),
             self.feed.reciprocal.eq(flag["EXP"] & loops.first_column_tile),
             self.feed.table_slot.eq(slot),
@@ -169,10 +200,10 @@ class GemmIssue(wiring.Component):
             self.tile.start.eq(loops.first_column_tile),
             self.tile.exponential.eq(flag["EXP"]),
             self.tile.per_column.eq(flag["PER_COLUMN"]),
-            self.tile.release.eq(loops.last_row_tile & flag["PER_COLUMN"]),
+            self.tile.release.eq(loops.last_use & flag["PER_COLUMN"]),
             self.tile.row_tile.eq(loops.row_tile),
             self.tile.multiplier.eq(gemm.multiplier),
             self.tile.shift.eq(gemm.shift),
         ]
-        shared = ("address", "element", "kv_index", "kv_stride", "tokens_left", "columns")
+        shared = ("parameter_tile", "address", "element", "kv_index", "kv_stride", "tokens_left", "columns")
         m.d.sync += [self.tile[name].eq(getattr(loops, name)) for name in shared]

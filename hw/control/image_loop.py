@@ -10,7 +10,7 @@ from hw.control.fetch import MAX_DESCRIPTORS
 from hw.control.jobs import error_report, settings
 from hw.isa import DESCRIPTOR_BYTES, Error, Post
 from hw.memory.result_writer import record_layout
-from hw.timing import STATISTICS_LATENCY, Timing
+from hw.timing import NORM_LATENCY, STATISTICS_LATENCY, Timing
 from hw.tokens import index_width
 
 FLUSH_LIMIT = 4096
@@ -22,7 +22,7 @@ NO_GATE = 0xFFFFFFFF
 def flush_cycles(config: AcceleratorConfig) -> int:
     """Cycles from a stop until every token that was issued, and every serial unit, has come to its end."""
     timing = Timing(config)
-    return max(*(timing.settle(post) for post in Post), timing.norm_settle, STATISTICS_LATENCY) + 8
+    return max(*(timing.settle(post) for post in Post), NORM_LATENCY + config.rows, STATISTICS_LATENCY) + 8
 
 
 class ImageLoop(wiring.Component):

@@ -1,16 +1,16 @@
 """Takes checked descriptors in order and issues tokens; the only place where the machine waits."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from hw import isa, tokens
 from hw.config import AcceleratorConfig
-from hw.control.gemm_issue import GemmIssue
+from hw.control.gemm_issue import CAUSES, GemmIssue
 from hw.control.jobs import compute_entry
 from hw.control.norm_issue import NormIssue
-from hw.isa import Opcode
+from hw.isa import Opcode, Operation
 
 _GEMM_MEMBERS = (
     "feed", "weight", "tile", "weight_take", "weight_release", "weight_release_words", "table_release", "settled",
@@ -20,16 +20,17 @@ _GEMM_INPUTS = ("stop", "weight_available", "parameter_loaded", "table_loaded")
 
 def stall_causes() -> data.StructLayout:
     """Why the issue does nothing in a cycle; at most one bit is set."""
-    return data.StructLayout({"weights": 1, "parameters": 1, "table": 1, "drain": 1, "load": 1, "fetch": 1})
+    return data.StructLayout({"weights": 1, "parameters": 1, "table": 1, "drain": 1, "norm": 1, "load": 1, "fetch": 1})
 
 
 class Issue(wiring.Component):
-    """GEMM, NORM, LOAD, GATE and END, one at a time, with all waits.
+    """GEMM, LOAD, GATE and END, one at a time, with all waits, and one NORM beside them.
 
     GEMMs follow each other without a gap; another descriptor is taken in a cycle of its own and begins, at the earliest, in
-    the next one. Events and causes (from `array` on) belong to the cycle of the decision, one before the token.
-    Every cycle has exactly one of `array`, `norm_busy`, `gate_busy` or a cause in `stall`; waiting for the drain interval
-    and being stopped count as `drain`.
+    the next one. A NORM is handed over while the RESIDUAL GEMM before it is at work, if it is the next descriptor by then; that
+    GEMM still counts as at work. Events and causes (from `array` on) belong to the cycle of the decision, one before the token.
+    Every cycle has exactly one of `array`, `gate_busy` or a cause in `stall`; waiting for the drain interval and being
+    stopped count as `drain`.
 
     Members:
         stop: issue nothing any more.
@@ -45,10 +46,11 @@ class Issue(wiring.Component):
         gate_start: one cycle high for GATE and END, when the logits are complete; `gate_end` and `gate_classes` stay.
         proceed: one cycle high: go on after a GATE.
         settled: all that GEMMs issued is in its memory.
-        operation, index: of the descriptor at work (0 without one).
+        operation, index: of the descriptor at work (0 without one); while it waits for a NORM the operation is NORM.
         array, attention_array: a word is issued; it belongs to an attention.
         tiles: a tile begins.
-        norm_busy, gate_busy: a NORM, a GATE or END is at work.
+        norm_busy: a NORM is at work, whatever else is.
+        gate_busy: a GATE or END is at work.
         stall: why nothing is issued.
     """
 
@@ -97,62 +99,77 @@ class Issue(wiring.Component):
             *(getattr(self, name).eq(getattr(gemm, name)) for name in _GEMM_MEMBERS),
             *(getattr(gemm, name).eq(getattr(self, name)) for name in _GEMM_INPUTS),
             gemm.head.eq(entry.descriptor),
-            self.norm.eq(norm.norm),
         ]
         current = Signal(compute_entry(self._config))
         work = data.View(isa.descriptor_layout(Opcode.END), current.descriptor)
         taken = self.entries.valid & self.entries.ready
-        at_work = Signal()
+        at_work, is_norm = Signal(), Signal()
         m.d.comb += [
-            norm.descriptor.eq(current.descriptor),
-            norm.stop.eq(self.stop),
+            is_norm.eq(head.opcode == Opcode.NORM),
             self.gate_end.eq(work.opcode == Opcode.END),
             self.gate_classes.eq(work.classes),
-            self.operation.eq(Mux(at_work, work.operation, 0)),
+            self.operation.eq(Mux(self.stall.norm, Operation.NORM, Mux(at_work, work.operation, Operation.OTHER))),
             self.index.eq(current.index),
+            self.array.eq(gemm.word),
+            self.attention_array.eq(gemm.word & ((work.flags & isa.FLAG_ATTENTION) != 0)),
+            self.tiles.eq(gemm.tile_begins),
         ]
-        with m.If(taken):
+        with m.If(taken & gemm.ready):
             m.d.sync += current.eq(entry)
+        self._connect_norm(m, gemm, norm, taken & is_norm)
 
         begin = Signal()
         with m.FSM():
             with m.State("NEXT"):
-                m.d.comb += [self.entries.ready.eq(gemm.ready & ~self.stop), at_work.eq(gemm.busy)]
-                m.d.comb += self.stall.fetch.eq(~gemm.busy)
+                # Before its first tile the GEMM may wait for the NORM at work, and a FLAG_NORMALIZED one reads its bank.
+                free = Mux(is_norm, ~norm.busy & (gemm.ready | (gemm.residual_at_work & ~gemm.normalized)), gemm.ready)
+                waits = self.entries.valid & is_norm & norm.busy
+                m.d.comb += [
+                    self.entries.ready.eq(free & ~self.stop),
+                    at_work.eq(gemm.busy),
+                    self.stall.norm.eq(~gemm.busy & waits),
+                    self.stall.fetch.eq(~gemm.busy & ~waits),
+                ]
                 with m.If(taken & (head.opcode == Opcode.GEMM)):
                     m.d.comb += gemm.accept.eq(1)
-                with m.Elif(taken):
+                with m.Elif(taken & ~is_norm):
                     m.next = "SETTLE"
             with m.State("SETTLE"):
-                m.d.comb += [at_work.eq(1), begin.eq(self.settled & ~self.stop), self.stall.drain.eq(1)]
+                m.d.comb += [
+                    at_work.eq(1),
+                    begin.eq(self.settled & ~norm.busy & ~self.stop),
+                    self.stall.norm.eq(self.settled & norm.busy),
+                    self.stall.drain.eq(~self.stall.norm),
+                ]
                 with m.If(begin):
-                    with m.Switch(work.opcode):
-                        with m.Case(Opcode.LOAD):
-                            m.d.comb += self.rows_go.eq(1)
-                            m.next = "LOAD"
-                        with m.Case(Opcode.NORM):
-                            m.d.comb += norm.start.eq(1)
-                            m.next = "NORM"
-                        with m.Default():
-                            m.d.comb += self.gate_start.eq(1)
-                            m.next = "GATE"
+                    with m.If(work.opcode == Opcode.LOAD):
+                        m.d.comb += self.rows_go.eq(1)
+                        m.next = "LOAD"
+                    with m.Else():
+                        m.d.comb += self.gate_start.eq(1)
+                        m.next = "GATE"
             with m.State("LOAD"):
                 m.d.comb += [at_work.eq(1), self.stall.load.eq(1)]
                 with m.If(self.rows_done):
-                    m.next = "NEXT"
-            with m.State("NORM"):
-                m.d.comb += [at_work.eq(1), self.norm_busy.eq(1)]
-                with m.If(norm.done):
                     m.next = "NEXT"
             with m.State("GATE"):
                 m.d.comb += [at_work.eq(1), self.gate_busy.eq(1)]
                 with m.If(self.proceed):
                     m.next = "NEXT"
-        m.d.comb += [
-            self.array.eq(gemm.word),
-            self.attention_array.eq(gemm.word & ((work.flags & isa.FLAG_ATTENTION) != 0)),
-            self.tiles.eq(gemm.tile_begins),
-        ]
         with m.If(gemm.busy):
-            m.d.comb += [self.stall[cause].eq(getattr(gemm, cause)) for cause in ("drain", "weights", "parameters", "table")]
+            m.d.comb += [self.stall[cause].eq(getattr(gemm, cause)) for cause in CAUSES]
         return m
+
+    def _connect_norm(self, m: Module, gemm: GemmIssue, norm: NormIssue, start: Value) -> None:
+        """The NORM at work with the GEMMs before and behind it."""
+        m.d.comb += [
+            norm.start.eq(start),
+            norm.stop.eq(self.stop),
+            norm.descriptor.eq(self.entries.payload.descriptor),
+            norm.residual_tiles.eq(gemm.residual_tiles),
+            norm.quiet.eq(gemm.settled & ~gemm.residual_at_work),
+            gemm.norm_busy.eq(norm.busy),
+            gemm.normalized_tiles.eq(norm.normalized_tiles),
+            self.norm.eq(norm.norm),
+            self.norm_busy.eq(norm.busy),
+        ]

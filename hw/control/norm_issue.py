@@ -1,24 +1,31 @@
-"""Issues the statistics and the passes of a NORM."""
+"""Issues the statistics and the passes of a NORM, row tile by row tile, beside the GEMMs around it."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
 from hw import isa, tokens
 from hw.config import AcceleratorConfig
 from hw.isa import Opcode
-from hw.timing import STATISTICS_LATENCY, Timing
+from hw.timing import NORM_LATENCY, STATISTICS_LATENCY
+
+MAX_CHANNELS = 4095
+"""Most channels of a token: a row's sums and its serial unit have widths for no more."""
 
 
 class NormIssue(wiring.Component):
-    """Row tile j's statistics and row tile j - 1's pass begin together, every ``Timing.norm_interval`` cycles; the first interval
-    is STATISTICS_LATENCY. With R row tiles, `done` comes ``STATISTICS_LATENCY + (R - 1) * norm_interval + words * depth /
-    norm_elements + norm_settle`` cycles after `start`.
+    """One NORM at a time. The statistics of row tile i begin when its residual is complete, with the pass of i - 1 at the
+    earliest; the pass of i begins STATISTICS_LATENCY later, behind the pass of i - 1 at the earliest.
+    What is decided in a cycle is on `norm` in the next one.
 
     Members:
-        start: one cycle high, with the encoded descriptor.
+        start: one cycle high, with the encoded descriptor, while not `busy`; statistics may begin in the next cycle.
         stop: give up the NORM at hand.
-        done: one cycle high, when all rows have written.
+        residual_tiles: row tiles whose residual is complete.
+        quiet: no GEMM will complete another one.
+        busy: a NORM is at work, until a feed token may read what its last token writes.
+        normalized_tiles: row tiles whose first feed token may be decided in this cycle (`Timing.norm_ready`).
         norm: `tokens.norm_token`, a register.
     """
 
@@ -29,75 +36,88 @@ class NormIssue(wiring.Component):
                 "start": In(1),
                 "stop": In(1),
                 "descriptor": In(8 * isa.DESCRIPTOR_BYTES),
-                "done": Out(1),
+                "residual_tiles": In(range(config.row_tiles + 1)),
+                "quiet": In(1),
+                "busy": Out(1),
+                "normalized_tiles": Out(range(config.row_tiles + 1)),
                 "norm": Out(tokens.norm_token(config)),
             }
         )
 
     def elaborate(self, platform) -> Module:
-        config = self._config
         m = Module()
         layout = isa.descriptor_layout(Opcode.NORM)
-        norm = Signal(layout)
-        with m.If(self.start):
-            m.d.sync += norm.eq(data.View(layout, self.descriptor))
-
-        busy, passing, settling = Signal(), Signal(), Signal()
-        timer = Signal(range(max(STATISTICS_LATENCY, Timing(config).norm_settle) + 1))
-        phase = Signal(range(config.row_tiles + 2))
-        begin, emit, statistics = Signal(), Signal(), Signal()
-        word, last = Signal(16), Signal()
-        group = Signal.like(self.norm.group)
-        last_group = group == config.depth // config.norm_elements - 1
-        final = phase == (norm.row_tiles + 1)[:16]
+        norm, head = Signal(layout), data.View(layout, self.descriptor)
+        statistics, begin, last = Signal(), Signal(), Signal()  # in this cycle: statistics begin, a pass begins, a pass ends
+        row_tile = Signal(range(self._config.row_tiles + 1))  # of the next statistics
+        computing = Signal()  # statistics whose pass has not begun
+        timer = Signal(range(STATISTICS_LATENCY))
+        passing = Signal()
         m.d.comb += [
-            begin.eq(busy & ~settling & (timer == 0) & ~passing & ~final),
-            statistics.eq(begin & (phase != norm.row_tiles)),
-            emit.eq(passing | (begin & (phase != 0))),
-            last.eq(emit & last_group & (word == (norm.words - 1)[:16])),
+            begin.eq(computing & (timer == 0) & ~passing),
+            statistics.eq(
+                self.busy & (row_tile != norm.row_tiles) & (self.quiet | (row_tile < self.residual_tiles)) & (begin | ~computing)
+            ),
         ]
-        source_row, target_row = Signal.like(self.norm.source), Signal.like(self.norm.destination)
-        source, target = Signal.like(source_row), Signal.like(target_row)
+        m.d.sync += [computing.eq(statistics | (computing & ~begin)), passing.eq((begin | passing) & ~last)]
         with m.If(timer != 0):
             m.d.sync += timer.eq(timer - 1)
-        with m.If(begin):
-            m.d.sync += [timer.eq(STATISTICS_LATENCY - 1), phase.eq(phase + 1)]
-        with m.If(emit):
-            m.d.sync += [passing.eq(~last), group.eq(group + 1)]
-            with m.If(last_group):
-                m.d.sync += [group.eq(0), word.eq(word + 1), source.eq(source + 1), target.eq(target + 1)]
-        with m.If(last):
-            next_source, next_target = source_row + norm.source_stride, target_row + norm.stride
-            m.d.sync += [
-                word.eq(0),
-                source_row.eq(next_source),
-                source.eq(next_source),
-                target_row.eq(next_target),
-                target.eq(next_target),
-            ]
-            with m.If((phase == norm.row_tiles) & begin | final):
-                m.d.sync += [settling.eq(1), timer.eq(Timing(config).norm_settle - 1)]
-        m.d.comb += self.done.eq(settling & (timer == 0))
-        with m.If(self.done):
-            m.d.sync += [busy.eq(0), settling.eq(0)]
+        with m.If(statistics):
+            m.d.sync += [timer.eq(STATISTICS_LATENCY - 1), row_tile.eq(row_tile + 1)]
+        final = last & (row_tile == norm.row_tiles) & (begin | ~computing)
+        self._pass(m, norm, head, begin, passing, last)
+        self._ready(m, head, begin | passing, last, final)
         with m.If(self.start):
-            view = data.View(layout, self.descriptor)
-            m.d.sync += [busy.eq(1), phase.eq(0), timer.eq(0)]
-            m.d.sync += [signal.eq(view.source_base) for signal in (source, source_row)]
-            m.d.sync += [signal.eq(view.base) for signal in (target, target_row)]
-
+            m.d.sync += [norm.eq(head), row_tile.eq(0), self.busy.eq(1)]
         with m.If(self.stop):
-            m.d.sync += [busy.eq(0), passing.eq(0), settling.eq(0)]
+            m.d.sync += [self.busy.eq(0), computing.eq(0), passing.eq(0)]
 
         constants = ("channels", "inverse", "inverse_shift", "epsilon", "multiplier", "shift")
-        m.d.sync += [self.norm[name].eq(norm[name]) for name in constants]
         m.d.sync += [
+            *(self.norm[name].eq(norm[name]) for name in constants),
             self.norm.statistics.eq(statistics),
-            self.norm.capture.eq(emit & ~passing),
-            self.norm.valid.eq(emit),
-            self.norm.row_tile.eq(phase),
-            self.norm.source.eq(source),
-            self.norm.group.eq(group),
-            self.norm.destination.eq(target),
+            self.norm.row_tile.eq(row_tile),
+            self.norm.capture.eq(begin),
+            self.norm.valid.eq(begin | passing),
         ]
         return m
+
+    def _pass(self, m: Module, norm: data.View, head: data.View, begin: Signal, passing: Signal, last: Signal) -> None:
+        """Words and groups of elements of the pass at hand."""
+        config = self._config
+        word, group = Signal(range(MAX_CHANNELS)), Signal.like(self.norm.group)
+        source_row, target_row = Signal.like(self.norm.source), Signal.like(self.norm.destination)
+        source, target = Signal.like(source_row), Signal.like(target_row)
+        last_group = group == config.depth // config.norm_elements - 1
+        m.d.comb += last.eq((begin | passing) & last_group & (word == (norm.words - 1)[:16]))
+        with m.If(begin | passing):
+            m.d.sync += group.eq(group + 1)
+            with m.If(last_group):
+                m.d.sync += [group.eq(0), word.eq(word + 1), source.eq(source + 1), target.eq(target + 1)]
+        next_source, next_target = source_row + norm.source_stride, target_row + norm.stride
+        for end, first_source, first_target in ((last, next_source, next_target), (self.start, head.source_base, head.base)):
+            with m.If(end):
+                m.d.sync += [word.eq(0), group.eq(0)]
+                m.d.sync += [signal.eq(first_source) for signal in (source, source_row)]
+                m.d.sync += [signal.eq(first_target) for signal in (target, target_row)]
+        m.d.sync += [self.norm.source.eq(source), self.norm.group.eq(group), self.norm.destination.eq(target)]
+
+    def _ready(self, m: Module, head: data.View, emit: Signal, last: Signal, final: Signal) -> None:
+        """Row tiles that may be fed, and the end of the work: NORM_LATENCY after the pass's token that decides."""
+        config = self._config
+        steps = config.depth // config.norm_elements
+        width = bits_for(MAX_CHANNELS + config.depth)
+        token, deciding = Signal(width), Signal(width)  # as many tokens as the row tile has words are left with this one
+        decided, ended = Signal(NORM_LATENCY - 1), Signal(NORM_LATENCY - 1)
+        m.d.sync += [
+            decided.eq((decided << 1) | (emit & (token == deciding))),
+            ended.eq((ended << 1) | final),
+            self.normalized_tiles.eq(self.normalized_tiles + decided[-1]),
+            token.eq(Mux(last, 0, token + emit)),
+        ]
+        with m.If(ended[-1]):
+            m.d.sync += self.busy.eq(0)
+        with m.If(self.start):
+            m.d.sync += [deciding.eq(head.words * (steps - 1)), token.eq(0), self.normalized_tiles.eq(0)]
+        with m.If(self.stop):
+            m.d.sync += [decided.eq(0), ended.eq(0)]

@@ -6,9 +6,10 @@ from amaranth.sim import Simulator
 
 from hw import isa
 from hw.config import AcceleratorConfig, ceil_div
-from hw.control.issue import Issue
+from hw.control.issue import Issue, stall_causes
 from hw.isa import Descriptor, Opcode, Operation, Post
-from hw.timing import STATISTICS_LATENCY, Timing
+from hw.timing import NORM_LATENCY, STATISTICS_LATENCY, Timing
+from tests.hw.issue_model import IssueModel
 
 
 def config(rows=2, cols=3, depth=4, **fields):
@@ -35,49 +36,59 @@ def gemm(machine, rng=None, **changes):
     return Descriptor(Opcode.GEMM, fields)
 
 
-def expected_tokens(machine, descriptors):
-    """(feed, weight, tile) dictionaries by the cycle of the feed token, relative to the first, with all credits at hand."""
-    timing, rows, cols, depth = Timing(machine), machine.rows, machine.cols, machine.depth
-    feeds, weights, tiles = {}, {}, {}
-    ring, slot, tables = 0, 0, [0, 0]
-    next_word, drain, settled = 0, 0, 0  # earliest next word, earliest next last word, everything in its memory
-    for g in descriptors:
-        kv, exp, per_column = (bool(g.flags & f) for f in (isa.FLAG_KV, isa.FLAG_EXP, isa.FLAG_PER_COLUMN))
-        for n in range(g.column_tiles):
-            for i in range(g.row_tiles):
-                begin = max(next_word, drain - g.k_words + 1)
-                if g.flags & isa.FLAG_WAIT and n == i == 0:
-                    begin = max(begin, settled)
-                for k in range(g.k_words):
-                    weight = g.kv_base + n * g.k_words + k if kv else (ring + k) % machine.weight_words
-                    feeds[begin + k] = dict(
-                        first=k == 0, last=k == g.k_words - 1, exponential=exp, reciprocal=exp and n == 0,
-                        table_slot=tables[1] % 2, address=g.source_base + i * g.source_stride + k,
-                        elements=min(depth, g.k_elements - k * depth), row_tile=i, multiplier=g.multiplier,
-                    )  # fmt: skip
-                    weights[begin + k] = dict(kv=kv, address=weight)
-                last, token, channel = begin + g.k_words - 1, i * rows, n * cols
-                tile = dict(
-                    post=g.post, start=n == 0, exponential=exp, per_column=per_column, table_slot=tables[0] % 2,
-                    release=per_column and i == g.row_tiles - 1, columns=min(cols, g.columns - channel), row_tile=i,
-                    multiplier=g.multiplier, shift=g.shift, tokens_left=g.tokens - token,
-                    address=g.base + i * g.stride + (g.element + channel) // depth, element=(g.element + channel) % depth,
+def expected_tokens(machine, model):
+    """(feed, weight, tile, norm) dictionaries by the cycle of the token."""
+    rows, cols, depth = machine.rows, machine.cols, machine.depth
+    feeds, weights, tiles, norms = {}, {}, {}, {}
+    ring, slots, tables = 0, 0, [0, 0]  # words and slots taken from the rings, tables used
+    weights_at, parameters_at = {}, {}  # of the column tiles of the GEMM
+    for begin, g, first_use, last_use, i, n in model.tiles:
+        begin += 1
+        kv, exp, per_column, normalized = (
+            bool(g.flags & f) for f in (isa.FLAG_KV, isa.FLAG_EXP, isa.FLAG_PER_COLUMN, isa.FLAG_NORMALIZED)
+        )
+        if first_use:
+            weights_at[n], parameters_at[n] = ring, slots
+            ring, slots = ring + (not kv) * g.k_words, slots + per_column
+        for k in range(g.k_words):
+            weight = g.kv_base + n * g.k_words + k if kv else (weights_at[n] + k) % machine.weight_words
+            feeds[begin + k] = dict(
+                first=k == 0, last=k == g.k_words - 1, exponential=exp, reciprocal=exp and n == 0, normalized=normalized,
+                wide=g.post == Post.SCORE and machine.score_columns == 2, table_slot=tables[1] % 2,
+                address=g.source_base + i * g.source_stride + k, elements=min(depth, g.k_elements - k * depth), row_tile=i,
+                multiplier=g.multiplier,
+            )  # fmt: skip
+            weights[begin + k] = dict(kv=kv, address=weight)
+        last, token, channel = begin + g.k_words - 1, i * rows, n * cols
+        tile = dict(
+            post=g.post, start=n == 0, exponential=exp, per_column=per_column, table_slot=tables[0] % 2,
+            release=per_column and last_use, columns=min(cols, g.columns - channel), row_tile=i,
+            multiplier=g.multiplier, shift=g.shift, tokens_left=g.tokens - token,
+            address=g.base + i * g.stride + (g.element + channel) // depth, element=(g.element + channel) % depth,
+        )  # fmt: skip
+        if per_column:
+            tile["parameter_tile"] = parameters_at[n] % machine.parameter_tiles
+        if g.post == Post.KEY:
+            tile.update(kv_index=token % cols, kv_stride=g.stride)
+            tile["address"] = g.base + token // cols * g.stride + (g.element + channel) // depth
+        if g.post == Post.VALUE:
+            tile.update(kv_index=token % depth, kv_stride=1, address=g.base + n * g.stride + token // depth)
+            del tile["element"]
+        tiles[last] = tile
+        if (i, n) == (g.row_tiles - 1, g.column_tiles - 1):
+            tables = [tables[0] + (g.post == Post.GELU), tables[1] + exp]
+    groups = depth // machine.norm_elements
+    for norm in model.norms:
+        d = norm.descriptor
+        for i, at in enumerate(norm.statistics):
+            norms.setdefault(at + 1, {}).update(statistics=1, row_tile=i)
+        for i, at in enumerate(norm.begins):
+            for t in range(d.words * groups):
+                norms.setdefault(at + 1 + t, {}).update(
+                    valid=1, capture=t == 0, source=d.source_base + i * d.source_stride + t // groups,
+                    destination=d.base + i * d.stride + t // groups, group=t % groups,
                 )  # fmt: skip
-                if per_column:
-                    tile["parameter_tile"] = slot
-                if g.post == Post.KEY:
-                    tile.update(kv_index=token % cols, kv_stride=g.stride)
-                    tile["address"] = g.base + token // cols * g.stride + (g.element + channel) // depth
-                if g.post == Post.VALUE:
-                    tile.update(kv_index=token % depth, kv_stride=1, address=g.base + n * g.stride + token // depth)
-                    del tile["element"]
-                tiles[last] = tile
-                next_word, drain = last + 1, last + timing.drain_interval(g.post, exp and n == 0)
-                settled = max(settled, last + timing.settle(g.post))
-            ring = ring if kv else (ring + g.k_words) % machine.weight_words
-            slot = (slot + per_column) % machine.parameter_tiles
-        tables = [tables[0] + (g.post == Post.GELU), tables[1] + exp]
-    return feeds, weights, tiles
+    return feeds, weights, tiles, {at: {"statistics": 0, "valid": 0} | fields for at, fields in norms.items()}
 
 
 class Bench:
@@ -89,7 +100,8 @@ class Bench:
             weights_from, parameters_from, tables_from, rows_after,
         )  # fmt: skip
         self.feeds, self.weights, self.tiles, self.norms = {}, {}, {}, {}
-        self.causes = {name: 0 for name in ("array", "norm", "gate", "drain", "weights", "parameters", "table", "load", "fetch")}
+        self.causes = {name: 0 for name in ("array", "gate", *stall_causes().members)}
+        self.norm_busy = []
         self.takes, self.releases, self.gates, self.rows_go = [], [], [], []
         self.slots = {"parameters": 0, "tables": [0, 0]}
         self.operations = {}
@@ -129,7 +141,7 @@ class Bench:
                 loaded |= 1 << kind
         ctx.set(dut.table_loaded, loaded)
         ctx.set(dut.rows_done, bool(self.rows_go) and now == self.rows_go[-1] + self.rows_after)
-        ctx.set(dut.proceed, bool(self.gates) and now == self.gates[-1][0] + 7)
+        ctx.set(dut.proceed, bool(self.gates) and not self.gates[-1][1] and now == self.gates[-1][0] + 7)
 
     def observe(self, ctx, now):
         dut = self.dut
@@ -155,54 +167,103 @@ class Bench:
         if ctx.get(dut.gate_start):
             self.gates.append((now, ctx.get(dut.gate_end), ctx.get(dut.gate_classes)))
         stall = ctx.get(dut.stall)
-        events = {"array": ctx.get(dut.array), "norm": ctx.get(dut.norm_busy), "gate": ctx.get(dut.gate_busy)}
-        events.update({name: stall[name] for name in ("drain", "weights", "parameters", "table", "load", "fetch")})
+        events = {"array": ctx.get(dut.array), "gate": ctx.get(dut.gate_busy)}
+        events.update({name: stall[name] for name in stall_causes().members})
+        if ctx.get(dut.norm_busy):
+            self.norm_busy.append(now)
         assert sum(events.values()) == 1, (now, events)
         for name, value in events.items():
             self.causes[name] += value
         operation = ctx.get(dut.operation)
+        assert (operation == Operation.NORM) == stall.norm
         self.operations[operation] = self.operations.get(operation, 0) + 1
 
 
-def compare(log, expected, start):
-    assert [at - start for at in log] == list(expected)
+def compare(log, expected):
+    assert list(log) == sorted(expected)
     for at, fields in expected.items():
-        token = log[at + start]
+        token = log[at]
         assert {name: int(token[name]) for name in fields} == {name: int(value) for name, value in fields.items()}, at
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 4), (1, 1, 1), (5, 2, 3), (3, 8, 2), (4, 4, 4)])
+def norm(machine, rng=None, **changes):
+    rng = rng or np.random.default_rng(0)
+    fields = dict(
+        base=3, stride=4, source_base=2, source_stride=5, words=int(rng.integers(1, 9)), row_tiles=int(rng.integers(1, 5)),
+        inverse=7, inverse_shift=8, shift=9, multiplier=10, epsilon=11, operation=Operation.NORM,
+    )  # fmt: skip
+    fields.update(changes)
+    return Descriptor(Opcode.NORM, fields | {"channels": fields["words"] * machine.depth})
+
+
+END = Descriptor(Opcode.END, {"classes": 3, "operation": Operation.GATE})
+
+
+def check(machine, descriptors):
+    """Every token and every cause in its cycle, all credits at hand."""
+    bench = Bench(machine, [*descriptors, END], cycles=20000)
+    model = IssueModel(machine, [*descriptors, END], load_cycles=bench.rows_after)
+    for log, expected in zip((bench.feeds, bench.weights, bench.tiles, bench.norms), expected_tokens(machine, model), strict=True):
+        compare(log, expected)
+    begins = [*bench.rows_go, *(at for at, *_ in bench.gates)]
+    assert begins == model.begins
+    assert bench.norm_busy == [at for n in model.norms for at in range(n.handed + 1, n.free())]
+    assert {name: count for name, count in bench.causes.items() if count and name != "gate"} == +model.causes
+    streamed = [(at, g, first, last) for at, g, first, last, *_ in model.tiles if not g.flags & isa.FLAG_KV]
+    assert bench.takes == [at for at, _, first, _ in streamed if first]
+    assert bench.releases == [(at + g.k_words, g.k_words) for at, g, _, last in streamed if last]
+    return bench, model
+
+
+SHAPES = [(2, 3, 4), (1, 1, 1), (5, 2, 3), (3, 8, 2), (4, 4, 4), (2, 6, 4)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_random_gemms_are_issued_at_their_earliest(shape):
     machine = config(*shape)
     rng = np.random.default_rng(sum(shape))
     descriptors = []
-    for _ in range(14):
+    for number in range(24):
         post = Post(int(rng.integers(7)))
-        changes = dict(post=post)
+        if post == Post.GELU and number > 1:  # a third table would have to wait
+            post = Post.SCORE
+        changes = dict(post=post, resident=int(rng.integers(5)))
         if post == Post.REQUANT and rng.integers(2):
-            changes["flags"] = isa.FLAG_KV | isa.FLAG_EXP * int(rng.integers(2))
+            changes["flags"] = isa.FLAG_KV | isa.FLAG_EXP * (number < 9 and number % 4 == 0)
         if rng.integers(4) == 0:
             changes["flags"] = isa.FLAG_WAIT
         descriptors.append(gemm(machine, rng, **changes))
-    # Tables and parameters are loaded in time here only if the GEMMs that free them are not in a row.
-    descriptors = [d for i, d in enumerate(descriptors) if d.post != Post.GELU or i < 2]
-    bench = Bench(machine, descriptors)
-    feeds, weights, tiles = expected_tokens(machine, descriptors)
-    start = min(bench.feeds)
-    if bench.causes["table"] + bench.causes["parameters"] == 0:
-        compare(bench.feeds, feeds, start)
-        compare(bench.weights, weights, start)
-        compare(bench.tiles, tiles, start)
-    else:
-        for log, expected in ((bench.feeds, feeds), (bench.weights, weights), (bench.tiles, tiles)):
-            assert len(log) == len(expected)
-            for token, fields in zip(log.values(), expected.values(), strict=True):
-                assert {name: int(token[name]) for name in fields} == {name: int(value) for name, value in fields.items()}
-    streamed = [d for d in descriptors if not d.flags & isa.FLAG_KV]
-    assert [words for _, words in bench.releases] == [d.k_words for d in streamed for _ in range(d.column_tiles)]
-    assert len(bench.takes) == len(bench.releases)
-    assert all(take + 1 in bench.feeds and bench.feeds[take + 1].first for take in bench.takes)
-    assert bench.causes["array"] == len(bench.feeds)
+    bench, _ = check(machine, descriptors)
+    assert {d.resident for d in descriptors} == set(range(5))
+    assert bench.causes["drain"] and bench.causes["array"] == len(bench.feeds)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("shape", SHAPES)
+def test_random_norms_run_beside_gemms(shape, seed):
+    """Any order of descriptors, also ones that make no sense: NORMs without a RESIDUAL GEMM, or of more row tiles than it has."""
+    rng = np.random.default_rng([seed, *shape])
+    rows, cols, depth = shape
+    machine = config(*shape, norm_elements=int(rng.choice([e for e in (1, 2, depth) if depth % e == 0])))
+    descriptors = []
+    for _ in range(16):
+        kind = rng.choice(["norm", "load", "residual", "normalized", "both", "other"], p=[0.3, 0.05, 0.25, 0.25, 0.05, 0.1])
+        if kind == "norm":
+            descriptors.append(norm(machine, rng))
+        elif kind == "load":
+            descriptors.append(Descriptor(Opcode.LOAD, {"operation": Operation.EMBEDDING}))
+        else:
+            post = Post.RESIDUAL if kind in ("residual", "both") else Post(int(rng.choice([0, 3, 4, 5])))
+            flags = isa.FLAG_NORMALIZED * (kind in ("normalized", "both")) | isa.FLAG_WAIT * (rng.integers(6) == 0)
+            flags |= isa.FLAG_PER_COLUMN * int(rng.integers(2))
+            descriptors.append(
+                gemm(
+                    machine, rng, post=post, flags=int(flags), resident=int(rng.integers(4)),
+                    k_elements=int(rng.integers(1, 11 * depth)), columns=int(rng.integers(1, 4 * cols)),
+                    tokens=int(rng.integers(1, 4 * rows + 1)), operation=Operation.QKV,
+                )
+            )  # fmt: skip
+    check(machine, descriptors)
 
 
 def test_gemms_follow_without_a_gap():
@@ -238,37 +299,19 @@ def test_tables_are_released_after_the_drain():
     assert bench.causes["table"] > 0
 
 
-@pytest.mark.parametrize(("words", "row_tiles", "norm_elements"), [(1, 1, 4), (3, 2, 1), (60, 3, 1), (2, 4, 2)])
-def test_norm_overlaps_statistics_with_the_pass_before(words, row_tiles, norm_elements):
-    machine = replace(config(norm_elements=norm_elements), activation_words=256, residual_words=256)
-    norm = Descriptor(
-        Opcode.NORM,
-        dict(base=3, stride=4, source_base=2, source_stride=5, words=words, channels=words * 4, row_tiles=row_tiles,
-             inverse=7, inverse_shift=8, shift=9, multiplier=10, epsilon=11, operation=Operation.NORM),
-    )  # fmt: skip
-    end = Descriptor(Opcode.END, {"classes": 3, "operation": Operation.GATE})
-    before = gemm(machine, columns=3, tokens=2)
-    bench = Bench(machine, [before, norm, end], cycles=2500)
-    timing, groups = Timing(machine), 4 // norm_elements
-    interval = timing.norm_interval(words)
-    assert interval == max(STATISTICS_LATENCY, words * groups)
-    start = min(bench.norms)
-    assert start >= max(bench.feeds) + timing.settle(Post.REQUANT)
-    expected = {}
-    for j in range(row_tiles + 1):
-        at = start + (STATISTICS_LATENCY + (j - 1) * interval if j else 0)
-        if j < row_tiles:
-            expected[at] = dict(statistics=1, row_tile=j)
-        for w in range(words if j else 0):
-            for g in range(groups):
-                fields = dict(valid=1, capture=w == g == 0, source=2 + (j - 1) * 5 + w, destination=3 + (j - 1) * 4 + w, group=g)
-                now = at + w * groups + g
-                expected[now] = {"statistics": 0, **expected.get(now, {}), **fields}
-    compare(bench.norms, {at - start: fields for at, fields in expected.items()}, start)
-    token = bench.norms[start]
-    assert (token.inverse, token.inverse_shift, token.shift, token.multiplier, token.epsilon) == (7, 8, 9, 10, 11)
-    assert bench.gates[0][0] >= max(bench.norms) + timing.norm_settle
-    assert bench.causes["norm"] == STATISTICS_LATENCY + (row_tiles - 1) * interval + words * groups + timing.norm_settle
+def test_a_norm_hides_behind_the_gemms_around_it():
+    """With its column tiles in one group a row tile is complete while the next ones are at work, and the first ones are fed while
+    the last one is normalised."""
+    machine = replace(config(norm_elements=4), activation_words=256, residual_words=256, weight_words=256)
+    before = gemm(machine, post=Post.RESIDUAL, k_elements=160, columns=12, tokens=8, resident=4, flags=0)
+    after = gemm(machine, k_elements=12, columns=24, tokens=8, resident=8, flags=isa.FLAG_NORMALIZED)
+    bench, model = check(machine, [before, norm(machine, words=3, row_tiles=4), after])
+    (at_work,) = model.norms
+    assert at_work.handed == model.tiles[0][0] + 1
+    assert at_work.begins[1] < model.tiles[12][0]
+    last = model.tiles[15][0] + before.k_words - 1
+    assert bench.causes["norm"] == at_work.feeds(3) - (last + 1) - 3 * 24 > 0
+    assert at_work.feeds(3) == last + Timing(machine).residual_settle + STATISTICS_LATENCY + NORM_LATENCY
 
 
 def test_load_and_gate_wait_for_the_drain_and_for_their_answers():
