@@ -10,9 +10,9 @@ from hw.tokens import collector_word
 
 
 class CollectorStage(wiring.Component):
-    """Passes the words of the rows above down, one row per cycle, and inserts this row's words into empty slots.
+    """Passes the slots of the rows above down, one row per cycle, and inserts this row's words into empty ones.
 
-    Words wait in a FIFO of ``key_words_per_tile + 1``. Rows are skewed by one cycle each, as the chain is, so all rows'
+    Words wait in a FIFO of ``key_slots_per_tile``. Rows are skewed by one cycle each, as the chain is, so all rows'
     words meet in the same slots: with ``Timing.drain_interval`` between tiles no FIFO overflows.
 
     Members:
@@ -28,29 +28,36 @@ class CollectorStage(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        places = self.config.key_words_per_tile + 1
+        places = self.config.key_slots_per_tile
+        level = Signal(range(places + 1))
+        slot = Signal(collector_word(self.config), reset_less=True)
+        valid = Signal()
+        take = Signal()
+        oldest = self._fifo(m, places, take)
+        m.d.comb += [take.eq(~self.above.valid & (level != 0)), self.below.eq(slot), self.below.valid.eq(valid)]
+        m.d.sync += [level.eq(level + self.word.valid - take), valid.eq(self.above.valid | take)]
+        with m.If(self.above.valid):
+            m.d.sync += slot.eq(self.above)
+        with m.Elif(take):
+            m.d.sync += slot.eq(oldest)
+        return m
+
+    def _fifo(self, m: Module, places: int, take: Signal):
+        """The word that has waited longest."""
+        if places == 1:
+            word = Signal(collector_word(self.config), name="waiting", reset_less=True)
+            with m.If(self.word.valid):
+                m.d.sync += word.eq(self.word)
+            return word
         m.submodules.fifo = fifo = Memory(
             shape=collector_word(self.config), depth=places, init=[], attrs={"ram_style": "distributed"}
         )
         write = fifo.write_port()
         read = fifo.read_port(domain="comb")
-        level = Signal(range(places + 1))
-        slot = Signal(collector_word(self.config), reset_less=True)
-        valid = Signal()
-        take = Signal()
-        m.d.comb += [
-            take.eq(~self.above.valid & (level != 0)),
-            write.en.eq(self.word.valid),
-            write.data.eq(self.word),
-            self.below.eq(slot),
-            self.below.valid.eq(valid),
-        ]
+        m.d.comb += [write.en.eq(self.word.valid), write.data.eq(self.word)]
         for port, advance in ((write, self.word.valid), (read, take)):
             with m.If(advance):
                 m.d.sync += port.addr.eq(port.addr + 1)
                 with m.If(port.addr == places - 1):
                     m.d.sync += port.addr.eq(0)
-        m.d.sync += [level.eq(level + self.word.valid - take), valid.eq(self.above.valid | take), slot.eq(read.data)]
-        with m.If(self.above.valid):
-            m.d.sync += slot.eq(self.above)
-        return m
+        return read.data

@@ -9,6 +9,7 @@ from hw import numerics
 from hw.config import AcceleratorConfig
 from hw.isa import Post
 from hw.row.divider import EXPONENT_WIDTH
+from hw.row.normalizer import borrowed_product
 from hw.row.requantizer import REQUANTIZER_LATENCY, Requantizer, Saturation
 from hw.row.residual_bank import RESIDUAL_READ_LATENCY, element_write, residual_read, residual_word
 from hw.row.row_maximum import RowMaximum
@@ -19,13 +20,16 @@ from hw.tokens import collector_word, index_width, lane_token, table_write
 
 
 def byte_write(config: AcceleratorConfig) -> data.StructLayout:
-    """Write of one byte of an activation word."""
+    """Write of byte ``element`` of an activation word, with ``second_valid`` of the byte behind it, too; then ``element`` is even.
+    Bytes of odd elements are in ``second``, all others in ``data``."""
     return data.StructLayout(
         {
             "valid": 1,
+            "second_valid": 1,
             "address": index_width(config.activation_words),
             "element": index_width(config.depth),
             "data": 8,
+            "second": 8,
         }
     )
 
@@ -36,7 +40,7 @@ def logit(config: AcceleratorConfig) -> data.StructLayout:
 
 
 _PASSAGE = (
-    "first", "last", "enabled", "start", "post", "table_slot", "row_tile", "address", "element", "tokens_left",
+    "first", "last", "enabled", "second_enabled", "start", "post", "table_slot", "row_tile", "address", "element", "tokens_left",
     "kv_index",
 )  # fmt: skip
 _OPERANDS = 1  # cycle in which the requantizer takes its operands
@@ -47,12 +51,14 @@ _RESIDUAL_READ = _VALUE - 1 - RESIDUAL_READ_LATENCY  # one more for the choice o
 class Lane(wiring.Component):
     """Requantizes one column a cycle and takes it where ``token.post`` says. Its writes are registered.
 
+    Where ``score_columns`` is 2, the normaliser requantizes the second of two scores, without a bias.
+
     Every memory write is asserted `LANE_LATENCY` - 1 cycles after the token, so a read `LANE_LATENCY` cycles after it
     sees the data; the row maximum can be looked up from then on, too. An element of the residual must not come again
     within 5 cycles. KEY: address and element go on counting in tokens that are not ``enabled``.
 
     Members:
-        column: In, signed `accumulator_width`, with its ``token``.
+        column, second: In, signed `accumulator_width`, with their ``token``.
         token: In, `lane_token`.
         reciprocal_row_tile: Out, row tile to look up, one cycle after the token.
         quotient, exponent: In (unsigned 17 and 5), in the cycle of the lookup.
@@ -63,6 +69,7 @@ class Lane(wiring.Component):
         statistics: Out, `statistics_update`.
         collector: Out, `collector_word`.
         logits: Out, `logit`.
+        borrow: Out, `borrowed_product` of the second score; borrowed: In, signed 8, `REQUANTIZER_LATENCY` cycles later.
         max_row_tile: In, row tile whose maximum score is ``row_max``: Out, signed 8, same cycle.
     """
 
@@ -71,6 +78,7 @@ class Lane(wiring.Component):
         super().__init__(
             {
                 "column": In(signed(config.accumulator_width)),
+                "second": In(signed(config.accumulator_width)),
                 "token": In(lane_token(config)),
                 "reciprocal_row_tile": Out(index_width(config.row_tiles)),
                 "quotient": In(numerics.QUOTIENT_WIDTH),
@@ -83,6 +91,8 @@ class Lane(wiring.Component):
                 "statistics": Out(statistics_update(config)),
                 "collector": Out(collector_word(config)),
                 "logits": Out(logit(config)),
+                "borrow": Out(borrowed_product(config)),
+                "borrowed": In(signed(8)),
                 "max_row_tile": In(index_width(config.row_tiles)),
                 "row_max": Out(signed(8)),
             }
@@ -105,7 +115,9 @@ class Lane(wiring.Component):
         m = Module()
         operands = Signal.like(self.token, reset_less=True)
         column = Signal.like(self.column, reset_less=True)
-        m.d.sync += [operands.eq(self.token), column.eq(self.column)]
+        second = Signal.like(self.second, reset_less=True)
+        with m.If(self.token.valid):
+            m.d.sync += [operands.eq(self.token), column.eq(self.column), second.eq(self.second)]
 
         m.submodules.requantizer = requantizer = Requantizer()
         m.d.comb += [
@@ -114,6 +126,9 @@ class Lane(wiring.Component):
             requantizer.bias.eq(operands.bias),
             requantizer.multiplier.eq(Mux(operands.exponential, self.quotient, operands.multiplier)),
             requantizer.shift.eq(operands.shift + Mux(operands.exponential, self.exponent, 0)),
+            self.borrow.accumulator.eq(second),
+            self.borrow.multiplier.eq(requantizer.multiplier),
+            self.borrow.shift.eq(requantizer.shift),
         ]
         with m.Switch(operands.post):
             with m.Case(Post.RESIDUAL):
@@ -191,6 +206,7 @@ class Lane(wiring.Component):
             row_maximum.row_tile.eq(self.max_row_tile),
             row_maximum.column.valid.eq(valid & (now.post == Post.SCORE)),
             row_maximum.column.score.eq(byte),
+            row_maximum.column.second.eq(self.borrowed),
             self.row_max.eq(row_maximum.row_max),
             assembly.column.valid.eq(valid & ((now.post == Post.KEY) | (now.post == Post.VALUE))),
             assembly.column.value.eq(now.post == Post.VALUE),
@@ -199,11 +215,15 @@ class Lane(wiring.Component):
             assembly.column.byte.eq(byte),
             self.collector.eq(assembly.word),
         ]
-        for component, own in ((row_maximum, ("start", "row_tile")), (assembly, ("element", "address"))):
+        for component, own in ((row_maximum, ("start", "row_tile", "second_enabled")), (assembly, ("element", "address"))):
             m.d.comb += [component.column[name].eq(now[name]) for name in ("first", "last", "enabled", *own)]
+        scores = (now.post == Post.SCORE) if self.config.score_columns == 2 else 0
+        value = Mux(is_gelu, gelu.value[0], byte)
         m.d.sync += [
             self.activation_write.valid.eq(valid & now.enabled & to_bank),
+            self.activation_write.second_valid.eq(valid & now.second_enabled & scores),
             self.activation_write.address.eq(now.address),
             self.activation_write.element.eq(now.element),
-            self.activation_write.data.eq(Mux(is_gelu, gelu.value[0], byte)),
+            self.activation_write.data.eq(value),
+            self.activation_write.second.eq(Mux(scores, self.borrowed, value)),
         ]

@@ -16,13 +16,24 @@ from hw.tokens import index_width, norm_token
 
 
 def masked_write(config: AcceleratorConfig) -> data.StructLayout:
-    """Write of the bytes of an activation word that ``mask`` names."""
+    """Write of the bytes of a normalised word that ``mask`` names."""
     return data.StructLayout(
         {
             "valid": 1,
-            "address": index_width(config.activation_words),
+            "address": index_width(config.normalized_words),
             "mask": config.depth,
             "data": config.depth * 8,
+        }
+    )
+
+
+def borrowed_product(config: AcceleratorConfig) -> data.StructLayout:
+    """What the lane has the normaliser's first requantizer do while no NORM is at work."""
+    return data.StructLayout(
+        {
+            "accumulator": signed(config.accumulator_width),
+            "multiplier": numerics.QUOTIENT_WIDTH,
+            "shift": numerics.SHIFT_WIDTH + 1,
         }
     )
 
@@ -34,10 +45,13 @@ class Normalizer(wiring.Component):
 
     Members:
         token: In, `norm_token`; uses ``valid``, ``source``, ``group``, ``destination`` and ``shift``.
-        mean, quotient, exponent: In, read 2 cycles after the token.
+        minus_mean, quotient, exponent: In, read 2 cycles after the token.
         residual_read: Out, `residual_read`, with the token.
         residual_word: In, `residual_word`, `RESIDUAL_READ_LATENCY` cycles later.
-        activation_write: Out, `masked_write`; the bytes can be read `NORM_LATENCY` cycles after the token.
+        normalized_write: Out, `masked_write`; the bytes can be read `NORM_LATENCY` cycles after the token.
+        borrow: In, `borrowed_product`, where ``score_columns`` is 2; taken in cycles that are not `RESIDUAL_READ_LATENCY` after a
+            valid token.
+        borrowed: Out, signed 8, its value `REQUANTIZER_LATENCY` cycles later.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -45,12 +59,14 @@ class Normalizer(wiring.Component):
         super().__init__(
             {
                 "token": In(norm_token(config)),
-                "mean": In(signed(MEAN_WIDTH)),
+                "minus_mean": In(signed(MEAN_WIDTH)),
                 "quotient": In(numerics.QUOTIENT_WIDTH),
                 "exponent": In(EXPONENT_WIDTH),
                 "residual_read": Out(residual_read(config)),
                 "residual_word": In(residual_word(config)),
-                "activation_write": Out(masked_write(config)),
+                "normalized_write": Out(masked_write(config)),
+                "borrow": In(borrowed_product(config)),
+                "borrowed": Out(signed(8)),
             }
         )
 
@@ -67,41 +83,49 @@ class Normalizer(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        names = ("destination", "group", "shift")
-        passage = data.StructLayout({name: self.token.shape()[name].shape for name in names})
-        stages, valids = [Signal(passage, name="passage0")], [self.token.valid]
-        m.d.comb += [stages[0][name].eq(self.token[name]) for name in names]
-        for cycle in range(1, RESIDUAL_READ_LATENCY + REQUANTIZER_LATENCY + 1):
-            stages.append(Signal(passage, name=f"passage{cycle}", reset_less=True))
-            valids.append(Signal(name=f"valid{cycle}"))
-            m.d.sync += [stages[cycle].eq(stages[cycle - 1]), valids[cycle].eq(valids[cycle - 1])]
+        token, elements = self.token, self.config.norm_elements
+        valid, group, destination, shift = token.valid, token.group, token.destination, token.shift
+        for cycle in range(1, RESIDUAL_READ_LATENCY + 1):
+            valid = _delayed(m, valid, f"valid{cycle}", reset_less=False)
+            group, shift = _delayed(m, group, f"group{cycle}"), _delayed(m, shift, f"shift{cycle}")
+            destination = _delayed(m, destination, f"destination{cycle}")
 
-        m.d.comb += [
-            self.residual_read.valid.eq(self.token.valid),
-            self.residual_read.address.eq(self.token.source),
-        ]
-        arrived, written = stages[RESIDUAL_READ_LATENCY], stages[-1]
-        elements = self.config.norm_elements
-        group = Signal(data.ArrayLayout(signed(numerics.RESIDUAL_WIDTH), elements))
-        m.d.comb += group.eq(self.residual_word.as_value().word_select(arrived.group, len(group.as_value())))
+        m.d.comb += [self.residual_read.valid.eq(token.valid), self.residual_read.address.eq(token.source)]
+        chosen = Signal(data.ArrayLayout(signed(numerics.RESIDUAL_WIDTH), elements))
+        m.d.comb += chosen.eq(self.residual_word.as_value().word_select(group, len(chosen.as_value())))
         values = []
         for element in range(elements):
-            m.submodules[f"requantizer{element}"] = requantizer = Requantizer()
+            m.submodules[f"requantizer{element}"] = requantizer = Requantizer(Saturation.BYTE)
             m.d.comb += [
-                requantizer.accumulator.eq(group[element] << numerics.MEAN_FRACTION),
-                requantizer.bias.eq(-self.mean),
+                requantizer.accumulator.eq(chosen[element] << numerics.MEAN_FRACTION),
+                requantizer.bias.eq(self.minus_mean),
                 requantizer.multiplier.eq(self.quotient),
-                requantizer.shift.eq(arrived.shift + self.exponent),
-                requantizer.saturation.eq(Saturation.BYTE),
+                requantizer.shift.eq(shift + self.exponent),
             ]
+            if element == 0 and self.config.score_columns == 2:
+                with m.If(~valid):
+                    m.d.comb += [getattr(requantizer, name).eq(self.borrow[name]) for name in self.borrow.shape().members]
+                    m.d.comb += requantizer.bias.eq(0)
+                m.d.comb += self.borrowed.eq(requantizer.value)
             values.append(requantizer.value[:8])
+
+        for cycle in range(REQUANTIZER_LATENCY):
+            valid = _delayed(m, valid, f"requantized_valid{cycle}", reset_less=False)
+            group, destination = _delayed(m, group, f"requantized_group{cycle}"), _delayed(m, destination, f"write{cycle}")
         m.d.comb += [
-            self.activation_write.valid.eq(valids[-1]),
-            self.activation_write.address.eq(written.destination),
-            self.activation_write.mask.eq(((1 << elements) - 1) << (written.group * elements)),
-            self.activation_write.data.eq(Cat(values).replicate(self.config.depth // elements)),
+            self.normalized_write.valid.eq(valid),
+            self.normalized_write.address.eq(destination),
+            self.normalized_write.mask.eq(((1 << elements) - 1) << (group * elements)),
+            self.normalized_write.data.eq(Cat(values).replicate(self.config.depth // elements)),
         ]
         return m
+
+
+def _delayed(m: Module, value: Signal, name: str, reset_less: bool = True) -> Signal:
+    """``value`` a cycle later."""
+    delayed = Signal.like(value, name=name, reset_less=reset_less)
+    m.d.sync += delayed.eq(value)
+    return delayed
 
 
 class LayerNorm(wiring.Component):
@@ -111,7 +135,8 @@ class LayerNorm(wiring.Component):
         update: In, `statistics_update`.
         token: In, `norm_token`.
         residual_read: Out, `residual_read`; residual_word: In, `residual_word`.
-        activation_write: Out, `masked_write`.
+        normalized_write: Out, `masked_write`.
+        borrow: In, `borrowed_product`; borrowed: Out, as of `Normalizer`.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -122,7 +147,9 @@ class LayerNorm(wiring.Component):
                 "token": In(norm_token(config)),
                 "residual_read": Out(residual_read(config)),
                 "residual_word": In(residual_word(config)),
-                "activation_write": Out(masked_write(config)),
+                "normalized_write": Out(masked_write(config)),
+                "borrow": In(borrowed_product(config)),
+                "borrowed": Out(signed(8)),
             }
         )
 
@@ -145,11 +172,13 @@ class LayerNorm(wiring.Component):
             statistics.update.eq(self.update),
             statistics.token.eq(self.token),
             normalizer.token.eq(self.token),
-            normalizer.mean.eq(statistics.mean),
+            normalizer.minus_mean.eq(statistics.minus_mean),
             normalizer.quotient.eq(statistics.quotient),
             normalizer.exponent.eq(statistics.exponent),
             normalizer.residual_word.eq(self.residual_word),
             self.residual_read.eq(normalizer.residual_read),
-            self.activation_write.eq(normalizer.activation_write),
+            self.normalized_write.eq(normalizer.normalized_write),
+            normalizer.borrow.eq(self.borrow),
+            self.borrowed.eq(normalizer.borrowed),
         ]
         return m

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,6 +11,7 @@ from hw.config import AcceleratorConfig
 from hw.isa import Post, Target
 from hw.row.activation_bank import ActivationBank
 from hw.row.collector_stage import CollectorStage
+from hw.row.element_skew import delay_line
 from hw.row.feed import Feed
 from hw.row.lane import Lane, logit
 from hw.row.normalizer import LayerNorm
@@ -20,15 +21,14 @@ from hw.row.residual_bank import ResidualBank
 from hw.timing import Timing
 from hw.verilog import SharedModule
 
-PASSED_DOWN = ("feed", "weights", "lane", "norm", "load", "table_write", "collector")
-"""Members of a `RowSlice` whose ``_below`` twin drives the next row."""
+PASSED_DOWN = ("feed", "lane", "norm", "load", "table_write", "collector")
+"""Members of a `RowSlice` whose ``_below`` twin drives the next row, beside the columns' weights."""
 
 
 def row_signature(config: AcceleratorConfig) -> wiring.Signature:
     """Ports of a `RowSlice`."""
     layouts = {
         "feed": tokens.feed_token(config),
-        "weights": tokens.row_weights(config),
         "lane": tokens.lane_token(config),
         "norm": tokens.norm_token(config),
         "load": tokens.load_word(config),
@@ -37,6 +37,8 @@ def row_signature(config: AcceleratorConfig) -> wiring.Signature:
     }
     members = {name: In(layout) for name, layout in layouts.items()}
     members |= {f"{name}_below": Out(layout) for name, layout in layouts.items()}
+    weights = tokens.weight_word(config)
+    members |= {"weights": In(weights).array(config.cols), "weights_below": Out(weights).array(config.cols)}
     return wiring.Signature(members | {"logits": Out(logit(config))})
 
 
@@ -46,26 +48,29 @@ class RowSlice(wiring.Component):
     Arguments:
         config: the machine.
         shared: PE pairs are instances of the modules that `shared_modules` emits, not submodules.
+        dsp48: PE pairs are cascades of DSP48E2s, else their behavioural twins.
 
     Members:
         feed, lane, norm, load, table_write: tokens of `hw.tokens`; the lane token comes `Timing.drain_latency` after the last
             feed token.
-        weights: word of pair p `FEED_LATENCY` + p cycles after its feed token.
+        weights: by column; of pair p `FEED_LATENCY` + p cycles after the feed token, and an element's `element_delays`.
         collector: the collector's slot from the row above.
         feed_below … collector_below: the same for the row below, one cycle later.
         logits: drained logits of this row's token.
     """
 
-    def __init__(self, config: AcceleratorConfig, *, shared: bool = False):
+    def __init__(self, config: AcceleratorConfig, *, shared: bool = False, dsp48: bool = False):
         self.config = config
         self.shared = shared
+        self.dsp48 = dsp48
         super().__init__(row_signature(config))
 
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self.config
         m.submodules.bank = bank = ActivationBank(config)
-        m.submodules.feed = feed = Feed(config)
+        m.submodules.normalized_bank = normalized_bank = ActivationBank(config, config.normalized_words)
+        m.submodules.feed = feed = Feed(config, dsp48=self.dsp48)
         m.submodules.reciprocal = reciprocal = Reciprocal(config)
         m.submodules.lane = lane = Lane(config)
         m.submodules.residual_bank = residual_bank = ResidualBank(config)
@@ -77,13 +82,16 @@ class RowSlice(wiring.Component):
             feed.bank_word.eq(bank.read_data),
             feed.row_max.eq(lane.row_max),
             bank.read_address.eq(feed.bank_address),
+            feed.normalized_word.eq(normalized_bank.read_data),
+            normalized_bank.read_address.eq(feed.normalized_address),
             lane.max_row_tile.eq(feed.max_row_tile),
             lane.token.eq(self.lane),
-            lane.column.eq(self._columns(m, feed)),
+            lane.borrowed.eq(layer_norm.borrowed),
+            layer_norm.borrow.eq(lane.borrow),
             lane.table_write.eq(self.table_write),
             lane.quotient.eq(reciprocal.quotient),
             lane.exponent.eq(reciprocal.exponent),
-            lane.residual_word.eq(residual_bank.word),
+            lane.residual_word.eq(residual_bank.lane_word),
             reciprocal.start.eq(feed.sum_start),
             reciprocal.row_tile.eq(lane.reciprocal_row_tile),
             residual_bank.lane_read.eq(lane.residual_read),
@@ -91,47 +99,61 @@ class RowSlice(wiring.Component):
             residual_bank.norm_read.eq(layer_norm.residual_read),
             layer_norm.token.eq(self.norm),
             layer_norm.update.eq(lane.statistics),
-            layer_norm.residual_word.eq(residual_bank.word),
+            layer_norm.residual_word.eq(residual_bank.norm_word),
             collector.above.eq(self.collector),
             collector.word.eq(lane.collector),
             self.collector_below.eq(collector.below),
             self.logits.eq(lane.logits),
         ]
-        self._write_banks(m, bank, residual_bank, lane.activation_write, layer_norm.activation_write)
+        self._connect_columns(m, feed, lane)
+        self._write_banks(m, bank, residual_bank, lane.activation_write)
+        norm_write = layer_norm.normalized_write
+        m.d.comb += [
+            normalized_bank.write_address.eq(norm_write.address),
+            normalized_bank.write_enable.eq(Mux(norm_write.valid, norm_write.mask, 0)),
+            normalized_bank.write_data.eq(norm_write.data),
+        ]
         self._pass_down(m)
         return m
 
-    def _columns(self, m: Module, feed: Feed) -> Signal:
+    def _connect_columns(self, m: Module, feed: Feed, lane: Lane) -> None:
         """The PE pairs, and behind their drain chain the delay line that waits for a division."""
         config = self.config
         before: Any = None
         for number in range(config.pairs):
-            columns, name = min(2, config.cols - 2 * number), f"pair_{number}"
+            first, columns = 2 * number, min(2, config.cols - 2 * number)
             pair: Any
             if self.shared:
                 pair = SharedModule(pair_signature(config, columns), pair_module_name(columns))
             else:
-                pair = ProcessingPair(config, columns)
-            m.submodules[name] = pair
-            m.d.comb += [pair.weights.eq(self.weights[name]), self.weights_below[name].eq(pair.weights_below)]
-            for member in ("activation", "valid", "first", "last"):
+                pair = ProcessingPair(config, columns, self.dsp48)
+            m.submodules[f"pair_{number}"] = pair
+            for column in range(columns):
+                m.d.comb += [
+                    pair.weights[column].eq(self.weights[first + column]),
+                    self.weights_below[first + column].eq(pair.weights_below[column]),
+                ]
+            for member in ("activation", "valid", "first", "last", "wide"):
                 source = getattr(feed, member) if before is None else getattr(before, f"{member}_next")
                 m.d.comb += getattr(pair, member).eq(source)
             if before is not None:
                 m.d.comb += pair.chain_in.eq(before.chain_out)
             before = pair
-        column = before.chain_out.value
         timing = Timing(config)
-        for cycle in range(timing.drain_latency - timing.chain_latency):
-            delayed = Signal.like(column, name=f"column_{cycle}", reset_less=True)
-            m.d.sync += delayed.eq(column)
-            column = delayed
-        return column
+        wait = timing.drain_latency - timing.chain_latency
+        m.d.comb += lane.column.eq(delay_line(m, before.chain_out.value, wait, "column"))
+        if config.score_columns == 2:
+            m.d.comb += lane.second.eq(delay_line(m, before.chain_out.second, wait, "second"))
 
-    def _write_banks(self, m: Module, bank: ActivationBank, residual_bank: ResidualBank, lane_write, norm_write) -> None:
-        """LOAD, NORM and GEMM never write at the same time."""
+    def _write_banks(self, m: Module, bank: ActivationBank, residual_bank: ResidualBank, lane_write) -> None:
+        """LOAD and GEMM never write at the same time."""
         depth, load = self.config.depth, self.load
         load_activation, load_residual = Signal(), Signal()
+        enable = lane_write.valid << lane_write.element
+        data = lane_write.data.replicate(depth)
+        if self.config.score_columns == 2:
+            enable |= lane_write.second_valid << lane_write.element << 1
+            data = Cat(lane_write.data, lane_write.second).replicate(depth // 2)
         m.d.comb += [
             load_activation.eq(load.valid & (load.rows_left == 0) & (load.target == Target.ACTIVATION)),
             load_residual.eq(load.valid & (load.rows_left == 0) & (load.target == Target.RESIDUAL)),
@@ -139,15 +161,9 @@ class RowSlice(wiring.Component):
             residual_bank.load_write.address.eq(load.address),
             residual_bank.load_write.data.eq(load.data),
             bank.write_address.eq(lane_write.address),
-            bank.write_enable.eq(lane_write.valid << lane_write.element),
-            bank.write_data.eq(lane_write.data.replicate(depth)),
+            bank.write_enable.eq(enable),
+            bank.write_data.eq(data),
         ]
-        with m.If(norm_write.valid):
-            m.d.comb += [
-                bank.write_address.eq(norm_write.address),
-                bank.write_enable.eq(norm_write.mask),
-                bank.write_data.eq(norm_write.data),
-            ]
         with m.If(load_activation):
             m.d.comb += [
                 bank.write_address.eq(load.address),
@@ -156,15 +172,20 @@ class RowSlice(wiring.Component):
             ]
 
     def _pass_down(self, m: Module) -> None:
+        """Tokens a cycle later; what an empty one holds does not count."""
+        flags = {"norm": ("valid", "statistics", "capture")}
         for name in ("feed", "lane", "norm", "load", "table_write"):
-            m.d.sync += getattr(self, f"{name}_below").eq(getattr(self, name))
-        m.d.sync += [
-            self.load_below.valid.eq(self.load.valid & (self.load.rows_left != 0)),
-            self.load_below.rows_left.eq(self.load.rows_left - 1),
-            self.lane_below.tokens_left.eq(self.lane.tokens_left - (self.lane.tokens_left != 0)),
-        ]
+            token, below = getattr(self, name), getattr(self, f"{name}_below")
+            with m.If(Cat(token[flag] for flag in flags.get(name, ("valid",))).any()):
+                m.d.sync += below.eq(token)
+            m.d.sync += [below[flag].eq(token[flag]) for flag in flags.get(name, ("valid",))]
+        m.d.sync += self.load_below.valid.eq(self.load.valid & (self.load.rows_left != 0))
+        with m.If(self.load.valid):
+            m.d.sync += self.load_below.rows_left.eq(self.load.rows_left - 1)
+        with m.If(self.lane.valid):
+            m.d.sync += self.lane_below.tokens_left.eq(self.lane.tokens_left - (self.lane.tokens_left != 0))
         value = self.lane.post == Post.VALUE
-        with m.If((self.lane.post == Post.KEY) | value):
+        with m.If(self.lane.valid & ((self.lane.post == Post.KEY) | value)):
             m.d.sync += self.lane_below.kv_index.eq(self.lane.kv_index + 1)
             with m.If(self.lane.kv_index == Mux(value, self.config.depth, self.config.cols) - 1):
                 m.d.sync += [

@@ -17,11 +17,11 @@ ROW_MODULE = "row_slice"
 """Name of the shared module of a row."""
 
 
-def shared_modules(config: AcceleratorConfig) -> list[str]:
+def shared_modules(config: AcceleratorConfig, *, dsp48: bool = False) -> list[str]:
     """RTLIL of the modules that a `RowStack` with ``shared`` instantiates, for `hw.verilog.to_verilog`: the row, and its pairs."""
     columns = {min(2, config.cols - first) for first in range(0, config.cols, 2)}
-    modules = [to_rtlil(RowSlice(config, shared=True), ROW_MODULE)]
-    return modules + [to_rtlil(ProcessingPair(config, count), pair_module_name(count)) for count in sorted(columns)]
+    modules = [to_rtlil(RowSlice(config, shared=True, dsp48=dsp48), ROW_MODULE)]
+    return modules + [to_rtlil(ProcessingPair(config, count, dsp48), pair_module_name(count)) for count in sorted(columns)]
 
 
 class RowStack(wiring.Component):
@@ -44,7 +44,7 @@ class RowStack(wiring.Component):
         super().__init__(
             {
                 "feed": In(tokens.feed_token(config)),
-                "weights": In(tokens.row_weights(config)),
+                "weights": In(tokens.weight_word(config)).array(config.cols),
                 "lane": In(tokens.lane_token(config)),
                 "norm": In(tokens.norm_token(config)),
                 "load": In(tokens.load_word(config)),
@@ -60,11 +60,13 @@ class RowStack(wiring.Component):
         for number in range(self.config.rows):
             row: Any = SharedModule(row_signature(self.config), ROW_MODULE) if self.shared else RowSlice(self.config)
             m.submodules[f"row_{number}"] = row
+            source = self if above is None else above
+            suffix = "" if above is None else "_below"
             for name in PASSED_DOWN:
-                if above is not None:
-                    m.d.comb += getattr(row, name).eq(getattr(above, f"{name}_below"))
-                elif name != "collector":
-                    m.d.comb += getattr(row, name).eq(getattr(self, name))
+                if name != "collector" or above is not None:
+                    m.d.comb += getattr(row, name).eq(getattr(source, name + suffix))
+            for column in range(self.config.cols):
+                m.d.comb += row.weights[column].eq(getattr(source, f"weights{suffix}")[column])
             if above is None:
                 m.d.comb += self.logits.eq(row.logits)
             above = row

@@ -1,7 +1,7 @@
 """Mean and reciprocal standard deviation of a row's residual, without a pass over it."""
 
 import numpy as np
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,7 +27,7 @@ class RowStatistics(wiring.Component):
     """Sum and sum of squares per row tile, and the serial unit that turns them into what normalises a row.
 
     An update in cycle t counts for a token from cycle t + 1 on. The unit is started by ``token.statistics`` and takes
-    mean (fraction of 4 bits), V = n * square sum - sum^2 + epsilon, its root and the quotient, one bit a cycle, without
+    the mean (fraction of 4 bits), V = n * square sum - sum^2 + epsilon, its root and the quotient, one bit a cycle, without
     a DSP. A token with ``capture``, `STATISTICS_LATENCY` cycles later at the earliest, brings them to the outputs: from
     2 cycles after itself until 2 cycles after the next capture. The next start may come with the capture, but not
     before it. ``inverse_shift`` is at least 4.
@@ -35,7 +35,7 @@ class RowStatistics(wiring.Component):
     Members:
         update: In, `statistics_update`.
         token: In, `norm_token`.
-        mean: Out, signed 21, in units of 2^-4.
+        minus_mean: Out, signed 21, in units of 2^-4.
         quotient, exponent: Out (unsigned 17 and 5), of ``multiplier / root``.
     """
 
@@ -45,7 +45,7 @@ class RowStatistics(wiring.Component):
             {
                 "update": In(statistics_update(config)),
                 "token": In(norm_token(config)),
-                "mean": Out(signed(MEAN_WIDTH)),
+                "minus_mean": Out(signed(MEAN_WIDTH)),
                 "quotient": Out(numerics.QUOTIENT_WIDTH),
                 "exponent": Out(EXPONENT_WIDTH),
             }
@@ -137,14 +137,16 @@ class RowStatistics(wiring.Component):
             m.d.sync += [mean.eq(product << 1), shifts.eq(inverse_shift - numerics.MEAN_FRACTION)]
         with m.Elif(shifts != 0):
             m.d.sync += [mean.eq(mean >> 1), shifts.eq(shifts - 1)]
-        rounded = Signal(MEAN_WIDTH - 1)
+        rounded = Signal(signed(MEAN_WIDTH))
         capture = Signal()
-        m.d.comb += rounded.eq((mean >> 1) + mean[0])
+        # A negative sum's magnitude as it is; else -(x + b) = ~x + ~b, with the rounding bit b.
+        positive = ~negative
+        m.d.comb += rounded.eq((Cat(mean[1:MEAN_WIDTH], 0) ^ positive.replicate(MEAN_WIDTH)).as_signed() + (mean[0] ^ positive))
         # One cycle late: the element before the capture still uses the old results 2 cycles after its token.
         m.d.sync += capture.eq(self.token.capture)
         with m.If(capture):
             m.d.sync += [
-                self.mean.eq(Mux(negative, -rounded, rounded)),
+                self.minus_mean.eq(rounded),
                 self.quotient.eq(divider.quotient),
                 self.exponent.eq(divider.exponent),
             ]

@@ -1,6 +1,7 @@
 """Words of K and V from single columns."""
 
 from amaranth import Module, Mux, Signal
+from amaranth.hdl import Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,10 +28,11 @@ def word_column(config: AcceleratorConfig) -> data.StructLayout:
 
 
 class WordAssembly(wiring.Component):
-    """Gathers enabled bytes; a word leaves at its last byte (K) and at the tile's last column, if it holds any.
+    """Gathers enabled bytes; a word leaves at the tile's last column, if it holds any.
 
-    A K word has the address of the column that completes it: address and element go on counting where columns do not
-    exist.
+    Where a tile's channels of K are whole words (``cols % depth == 0``, the first channel on element 0), they leave together, with
+    the address of the first. Else a word of K leaves at its last byte, too, and has the address of the column that completes
+    it: address and element go on counting where columns do not exist.
 
     Members:
         column: In, `word_column`.
@@ -47,25 +49,35 @@ class WordAssembly(wiring.Component):
         width = len(word.mask)
         count = Signal(range(max(2, self.config.cols)), reset_less=True)
         position = Signal(range(max(2, width)))
-        complete = Signal()
-        closed = Signal(init=1)
         mask = Signal(width)
+        begins, complete = self._edges(m)
+        in_order = column.value if self.config.cols % self.config.depth else 1
         m.d.comb += [
-            position.eq(Mux(column.value, Mux(column.first, 0, count), column.element)),
-            complete.eq(column.last | (~column.value & (column.element == self.config.depth - 1))),
-            mask.eq(Mux(column.first | closed, 0, word.mask) | (column.enabled << position)),
+            position.eq(Mux(in_order, Mux(column.first, 0, count), column.element)),
+            mask.eq(Mux(begins, 0, word.mask) | (column.enabled << position)),
         ]
         m.d.sync += word.valid.eq(column.valid & complete & column.exists & mask.any())
         with m.If(column.valid):
             m.d.sync += [
                 count.eq(position + 1),
-                closed.eq(complete),
                 word.mask.eq(mask),
                 word.value.eq(column.value),
                 word.index.eq(column.index),
-                word.address.eq(column.address),
             ]
+            with m.If(column.first if self.config.cols % self.config.depth == 0 else 1):
+                m.d.sync += word.address.eq(column.address)
             for byte in range(width):
                 with m.If(column.enabled & (position == byte)):
                     m.d.sync += word.data[8 * byte : 8 * byte + 8].eq(column.byte)
         return m
+
+    def _edges(self, m: Module) -> tuple[Value, Value]:
+        """Whether a word begins with the column, and whether one leaves with it."""
+        column = self.column
+        if self.config.cols % self.config.depth == 0:
+            return column.first, column.last
+        closed = Signal(init=1)
+        complete = column.last | (~column.value & (column.element == self.config.depth - 1))
+        with m.If(column.valid):
+            m.d.sync += closed.eq(complete)
+        return column.first | closed, complete

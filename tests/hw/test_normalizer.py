@@ -25,7 +25,7 @@ class LayerNormWithBank(wiring.Component):
                 "update": In(statistics_update(config)),
                 "token": In(norm_token(config)),
                 "load_write": In(word_write(config)),
-                "activation_write": Out(masked_write(config)),
+                "normalized_write": Out(masked_write(config)),
             }
         )
 
@@ -37,8 +37,8 @@ class LayerNormWithBank(wiring.Component):
             norm.token.eq(self.token),
             bank.load_write.eq(self.load_write),
             bank.norm_read.eq(norm.residual_read),
-            norm.residual_word.eq(bank.word),
-            self.activation_write.eq(norm.activation_write),
+            norm.residual_word.eq(bank.norm_word),
+            self.normalized_write.eq(norm.normalized_write),
         ]
         return m
 
@@ -90,7 +90,7 @@ def test_rtl_equals_model(depth, norm_elements, channels, tiles):
         norm_elements=norm_elements,
         row_tiles=tiles,
         residual_words=tiles * words,
-        activation_words=tiles * words,
+        normalized_words=tiles * words,
     )
     inverse, inverse_shift = numerics.multiplier_and_shift(1 / channels)
     multiplier, shift = numerics.multiplier_and_shift(channels * 30 / 16)
@@ -101,7 +101,7 @@ def test_rtl_equals_model(depth, norm_elements, channels, tiles):
         "multiplier": int(multiplier),
     }
     inputs, words = stimulus(config, rows, job | {"channels": channels, "shift": int(shift)})
-    recorded = [cycle["activation_write"] for cycle in trace(LayerNormWithBank(config), inputs, ("activation_write",))]
+    recorded = [cycle["normalized_write"] for cycle in trace(LayerNormWithBank(config), inputs, ("normalized_write",))]
     valid_tokens = np.array([bool(cycle.get("token", {}).get("valid")) for cycle in inputs])
     writes = np.array([bool(write["valid"]) for write in recorded])
     assert np.array_equal(writes[NORM_LATENCY - 1 :], valid_tokens[: len(inputs) - NORM_LATENCY + 1])

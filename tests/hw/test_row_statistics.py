@@ -116,13 +116,14 @@ def test_equals_model_at_the_stated_latency(channels):
             if results:
                 assert read(ctx) == results[-1]  # the element before the capture still needs the old ones
             await ctx.tick()
-            results.append(tuple(int(x) for x in RowStatistics.model(row.astype(np.int16), **job)))
+            mean, *rest = (int(x) for x in RowStatistics.model(row.astype(np.int16), **job))
+            results.append((-mean, *rest))
             for _ in range(STATISTICS_LATENCY + 5):
                 assert read(ctx) == results[-1]
                 await ctx.tick()
 
     def read(ctx):
-        return ctx.get(unit.mean), ctx.get(unit.quotient), ctx.get(unit.exponent)
+        return ctx.get(unit.minus_mean), ctx.get(unit.quotient), ctx.get(unit.exponent)
 
     simulate(unit, bench)
     assert len({result[1] for result in results}) > 1
