@@ -45,7 +45,7 @@ def make_network(name: str, seed: int) -> tuple[IntegerNetwork, np.ndarray]:
 def draw_config(shapes, source: random.Random) -> AcceleratorConfig:
     rows, cols, depth = source.randint(1, 9), source.randint(1, 9), source.randint(1, 8)
     sizes = required_config(shapes, rows, cols, depth)
-    for name in sizes.keys() - {"classes"}:
+    for name in sorted(sizes.keys() - {"classes"}):
         sizes[name] += source.randint(0, 3)
     ports, beat = source.randint(1, 3), source.choice((8, 16, 32))
     return AcceleratorConfig(rows=rows, cols=cols, depth=depth, weight_ports=ports, axi_bytes=beat, **sizes)
