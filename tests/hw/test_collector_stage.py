@@ -1,3 +1,6 @@
+from collections import Counter
+from itertools import product
+
 import numpy as np
 import pytest
 from amaranth import Module
@@ -33,7 +36,7 @@ class Chain(wiring.Component):
 def word_columns(config, post, position):
     """Columns of a tile with which a row's words leave, when its first channel falls on element ``position``."""
     last = config.cols - 1
-    if post == Post.VALUE:
+    if post == Post.VALUE or config.cols % config.depth == 0:
         return [last]
     return [c for c in range(config.cols) if (position + c) % config.depth == config.depth - 1 or c == last]
 
@@ -61,7 +64,7 @@ def test_no_word_is_lost_at_the_least_interval(rows, cols, depth, rng):
     dut = Chain(config)
 
     async def bench(ctx):
-        for cycle in range(cycles[-1] + rows * (config.key_words_per_tile + 2) + 4):
+        for cycle in range(cycles[-1] + rows * (config.key_slots_per_tile + 2) + 4):
             for row, stage in enumerate(dut.stages):
                 number = sent.get((cycle, row))
                 fields = {} if number is None else dict(valid=1, address=number, index=row % width, data=row, mask=1)
@@ -79,15 +82,42 @@ def test_no_word_is_lost_at_the_least_interval(rows, cols, depth, rng):
 
 
 def most_waiting(config, posts):
-    """Most words that wait in one row: rows and chain are skewed alike, so one slot a cycle serves the uppermost row."""
-    arrivals = schedule(config, posts)
-    waiting, most = np.zeros(config.rows, int), 0
-    for cycle in range(arrivals[-1] + 1):
+    """Most words that wait in one row, and the slots in which row 0's to the last row's leave: rows and chain are skewed alike, so
+    one slot a cycle serves the uppermost row."""
+    arrivals = Counter(schedule(config, posts))
+    waiting, most, slots = np.zeros(config.rows, int), 0, []
+    cycle = 0
+    while cycle <= max(arrivals) or waiting.any():
         if (rows := np.flatnonzero(waiting)).size:
             waiting[rows[0]] -= 1
-        waiting += arrivals.count(cycle)
+            slots.append((cycle, int(rows[0])))
+        waiting += arrivals[cycle]
         most = max(most, int(waiting.max()))
-    return most
+        cycle += 1
+    return most, slots
+
+
+@pytest.mark.parametrize("rows", range(1, 7))
+def test_the_least_interval_at_every_small_shape(rows):
+    """Whatever K and V tiles follow each other, waiting words fit the FIFO; where a tile takes one slot, rows leave in order, tile
+    after tile, and words of a slot of K are written before the next slot that may be of the same bank comes."""
+    for cols, depth in product(range(1, 9), range(1, 9)):
+        config = small_config(rows=rows, cols=cols, depth=depth)
+        for posts in ([Post.KEY] * 5 + [Post.VALUE] * 5 + [Post.KEY] * 3, [Post.VALUE, Post.KEY] * 6, [Post.KEY] * depth):
+            most, slots = most_waiting(config, posts)
+            assert most <= config.key_slots_per_tile, (config, posts)
+            if config.key_slots_per_tile > 1:
+                continue
+            assert [row for _, row in slots] == list(range(rows)) * len(posts), (config, posts)
+            written = {}  # by row modulo cols, as tokens of a tile that differ by cols share a bank: cycle from which it is free
+            for number, (cycle, row) in enumerate(slots):
+                post = posts[number // rows]
+                banks = [row % cols] if post == Post.KEY else range(cols)
+                assert all(cycle >= written.get(bank, 0) for bank in banks)
+                words = config.key_slot_words if post == Post.KEY else 1
+                # The next tile's first token may be of any bank.
+                shared = range(cols) if row == rows - 1 else banks
+                written |= {bank: max(written.get(bank, 0), cycle + words) for bank in shared}
 
 
 def test_fifo_is_deep_enough(rng):
@@ -96,4 +126,4 @@ def test_fifo_is_deep_enough(rng):
         rows, cols, depth = (int(rng.integers(1, limit)) for limit in (10, 10, 9))
         config = small_config(rows=rows, cols=cols, depth=depth)
         posts = [Post(int(p)) for p in rng.choice([Post.KEY, Post.VALUE], 12)]
-        assert most_waiting(config, posts) <= config.key_words_per_tile, (config, posts)
+        assert most_waiting(config, posts)[0] <= config.key_slots_per_tile, (config, posts)
