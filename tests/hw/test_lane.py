@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In
 
 from hw.isa import Post
 from hw.row.lane import Lane
+from hw.row.normalizer import Normalizer
 from hw.row.residual_bank import ResidualBank
 from hw.row.table import gelu_table
 from hw.timing import LANE_LATENCY
@@ -19,31 +20,44 @@ OUTPUTS = ("activation_write", "residual_write", "statistics", "collector", "log
 
 
 class LaneWithBank(wiring.Component):
-    """A lane and its residual bank."""
+    """A lane, its residual bank, and the normaliser that requantizes second scores."""
 
     def __init__(self, config):
-        self.lane, self.bank = Lane(config), ResidualBank(config)
-        super().__init__({"token": In(lane_token(config)), "column": In(27), "table_write": In(table_write(config))})
+        self.lane, self.bank, self.normalizer = Lane(config), ResidualBank(config), Normalizer(config)
+        super().__init__(
+            {"token": In(lane_token(config)), "column": In(27), "second": In(27), "table_write": In(table_write(config))}
+        )
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.lane, m.submodules.bank = lane, bank = self.lane, self.bank
+        m.submodules.normalizer = normalizer = self.normalizer
         m.d.comb += [
             lane.token.eq(self.token),
             lane.column.eq(self.column),
+            lane.second.eq(self.second),
+            normalizer.borrow.eq(lane.borrow),
+            lane.borrowed.eq(normalizer.borrowed),
             lane.table_write.eq(self.table_write),
             bank.lane_read.eq(lane.residual_read),
             bank.lane_write.eq(lane.residual_write),
-            lane.residual_word.eq(bank.word),
+            lane.residual_word.eq(bank.lane_word),
         ]
         return m
 
 
+def accumulator(rng):
+    """An accumulator that a bias may be added to."""
+    return max(-(1 << 26) + 5000, min((1 << 26) - 5001, signed_corner(rng, 27)))
+
+
 def tile(rng, config, post, number):
-    """Lane tokens with their columns for one tile."""
+    """Lane tokens with their columns, (first, second), for one tile."""
     columns = rng.randint(1, config.cols)
     start, row_tile = rng.randrange(2), rng.randrange(config.row_tiles)
     place = number * config.cols + number // 7  # any element; none comes again before all others came
+    if post in (Post.SCORE, Post.KEY):
+        place -= place % config.depth
     fixed = {
         "start": start,
         "row_tile": row_tile,
@@ -53,24 +67,22 @@ def tile(rng, config, post, number):
         "tokens_left": rng.choice((0, 1, 300, 65535)),
         "kv_index": rng.randrange(config.cols),
     }
-    for column in range(config.cols):
-        bias = rng.randint(-5000, 5000)
-        yield (
-            fixed
-            | {
-                "valid": 1,
-                "first": int(column == 0),
-                "last": int(column == config.cols - 1),
-                "enabled": int(column < columns),
-                "bias": bias,
-                "multiplier": rng.getrandbits(16),
-                "shift": rng.choice((rng.randint(16, 30), 33, rng.randint(0, 63))),
-                "address": (place // config.depth) % 16 if post != Post.VALUE else number % 16,
-                "element": place % config.depth if post != Post.VALUE else 0,
-            },
-            max(-(1 << 26) + 5000, min((1 << 26) - 5001, signed_corner(rng, 27))),
-        )
-        place += 1
+    together = config.score_columns if post == Post.SCORE else 1
+    for column in range(0, config.cols, together):
+        token = {
+            "valid": 1,
+            "first": int(column == 0),
+            "last": int(column + together == config.cols),
+            "enabled": int(column < columns),
+            "second_enabled": int(together == 2 and column + 1 < columns),
+            "bias": rng.randint(-5000, 5000),
+            "multiplier": rng.getrandbits(16),
+            "shift": rng.choice((rng.randint(16, 30), 33, rng.randint(0, 63))),
+            "address": (place // config.depth) % 16 if post != Post.VALUE else number % 16,
+            "element": place % config.depth if post != Post.VALUE else 0,
+        }
+        yield fixed | token, (accumulator(rng), accumulator(rng))
+        place += together
 
 
 class ReferenceLane:
@@ -81,30 +93,32 @@ class ReferenceLane:
         self.residual = np.zeros((config.residual_words, config.depth), dtype=np.int16)
         self.maxima = {}
         self.word = {}
-        self.columns = 0
+        self.columns = self.address = 0
 
-    def value(self, token, column):
+    def value(self, token, column, bias):
         multiplier, shift = token["multiplier"], token["shift"]
         if token["exponential"]:
             multiplier, shift = RECIPROCALS[token["row_tile"]][0], shift + RECIPROCALS[token["row_tile"]][1]
         width = {Post.RESIDUAL: 16, Post.LOGITS: 24}.get(token["post"], 8)
-        return int(Lane.model_requantize(column, token["bias"], multiplier, min(shift, 63), width))
+        return int(Lane.model_requantize(column, bias, multiplier, min(shift, 63), width))
 
-    def step(self, token, column):
-        value, post, where = self.value(token, column), token["post"], {k: token[k] for k in ("address", "element")}
+    def step(self, token, columns):
+        value, second = self.value(token, columns[0], token["bias"]), self.value(token, columns[1], 0)
+        post, where = token["post"], {k: token[k] for k in ("address", "element")}
         expected = {}
         if post in (Post.REQUANT, Post.GELU, Post.SCORE) and token["enabled"]:
             if post == Post.GELU:
                 value = int(Lane.model_gelu(TABLES[token["table_slot"]], value))
-            expected["activation_write"] = {"valid": 1, **where, "data": value & 0xFF}
+            written = {token["element"]: value & 0xFF}
+            if token["second_enabled"]:
+                written[token["element"] + 1] = second & 0xFF
+            expected["activation_write"] = {"address": token["address"], "bytes": written}
         if post == Post.SCORE:
             before = -128 if token["first"] and token["start"] else self.maxima.get(token["row_tile"], 0)
-            scores = np.array([before, value if token["enabled"] else -128])
+            scores = [before, value if token["enabled"] else -128, second if token["second_enabled"] else -128]
             self.maxima[token["row_tile"]] = int(Lane.model_row_max(scores))
         if post == Post.RESIDUAL:
-            expected["statistics"] = {k: token[k] for k in ("valid", "start", "first", "last", "row_tile")} | {
-                "value": 0
-            }
+            expected["statistics"] = {k: token[k] for k in ("valid", "start", "first", "last", "row_tile")} | {"value": 0}
             if token["enabled"]:
                 place = token["address"] % self.config.residual_words, token["element"]
                 value = int(Lane.model_residual(self.residual[place], value))
@@ -120,13 +134,13 @@ class ReferenceLane:
         return expected
 
     def assemble(self, token, value):
-        key = token["post"] == Post.KEY
+        key, whole = token["post"] == Post.KEY, self.config.cols % self.config.depth == 0
         if token["first"]:
-            self.word, self.columns = {}, 0
+            self.word, self.columns, self.address = {}, 0, token["address"]
         if token["enabled"]:
-            self.word[token["element"] if key else self.columns] = value
+            self.word[token["element"] if key and not whole else self.columns] = value
         self.columns += 1
-        if not (token["last"] or (key and token["element"] == self.config.depth - 1)):
+        if not (token["last"] or (key and not whole and token["element"] == self.config.depth - 1)):
             return None
         word, self.word = self.word, {}
         if not word or not token["tokens_left"]:
@@ -135,7 +149,7 @@ class ReferenceLane:
             "valid": 1,
             "value": int(not key),
             "index": token["kv_index"],
-            "address": token["address"],
+            "address": self.address if whole else token["address"],
             "bytes": word,
         }
 
@@ -146,6 +160,12 @@ def comparable(name, answer):
         return None
     if name == "statistics" and not answer["valid"]:
         return None
+    if name == "activation_write":
+        element = answer["element"]
+        written = {element: answer["second" if element % 2 else "data"]}
+        if answer["second_valid"]:
+            written[element + 1] = answer["second"]
+        return {"address": answer["address"], "bytes": written}
     if name != "collector":
         return answer
     mask, data = answer.pop("mask"), answer.pop("data")
@@ -160,8 +180,8 @@ def steps(rng, config, tiles):
         for step in tile(rng, config, rng.choice(list(Post)), number):
             yield step
             if rng.random() < 0.02:
-                yield {}, 0
-        yield from [({}, 0)] * rng.choice((0, 0, 0, 1, 5))
+                yield {}, (0, 0)
+        yield from [({}, (0, 0))] * rng.choice((0, 0, 0, 1, 5))
 
 
 async def write_tables(ctx, harness, rng):
@@ -180,7 +200,7 @@ async def write_tables(ctx, harness, rng):
 
 @pytest.mark.parametrize(
     ("cols", "depth", "row_tiles"),
-    [(4, 4, 3), (1, 1, 1), (5, 3, 2), (3, 8, 1), (7, 2, 3)],
+    [(4, 4, 3), (1, 1, 1), (5, 3, 2), (3, 8, 1), (7, 2, 3), (8, 2, 2), (2, 8, 1), (6, 4, 1)],
     ids=lambda value: str(value),
 )
 def test_every_post(cols, depth, row_tiles):
@@ -195,9 +215,10 @@ def test_every_post(cols, depth, row_tiles):
         await write_tables(ctx, harness, rng)
         lane = harness.lane
         for cycle in range(len(stream) + LANE_LATENCY - 1):
-            token, column = stream[cycle] if cycle < len(stream) else ({}, 0)
+            token, columns = stream[cycle] if cycle < len(stream) else ({}, (0, 0))
             ctx.set(harness.token, token)
-            ctx.set(harness.column, column & ((1 << 27) - 1))
+            ctx.set(harness.column, columns[0] & ((1 << 27) - 1))
+            ctx.set(harness.second, columns[1] & ((1 << 27) - 1))
             row_tile = ctx.get(lane.reciprocal_row_tile) % row_tiles
             ctx.set(lane.quotient, RECIPROCALS[row_tile][0])
             ctx.set(lane.exponent, RECIPROCALS[row_tile][1])
