@@ -14,13 +14,19 @@ def test_derived_values_of_the_flagship():
 
 
 @pytest.mark.parametrize(
-    ("cols", "depth", "expected"),
-    [(4, 4, 1), (16, 8, 2), (12, 8, 2), (5, 3, 3), (1, 8, 1), (9, 1, 9), (3, 8, 2)],
+    ("cols", "depth", "slots", "words"),
+    [(4, 4, 1, 1), (16, 8, 1, 2), (9, 1, 1, 9), (12, 8, 2, 1), (5, 3, 3, 1), (1, 8, 1, 1), (3, 8, 2, 1)],
 )
-def test_key_words_per_tile_is_the_most_words_that_a_tile_touches(cols, depth, expected):
+def test_key_slots_hold_the_words_that_a_tile_touches(cols, depth, slots, words):
     config = PRESETS["nano"].with_fields(f"cols={cols},depth={depth}")
     touched = max((tile * cols + cols - 1) // depth - tile * cols // depth + 1 for tile in range(depth))
-    assert config.key_words_per_tile == touched == expected
+    assert (config.key_slots_per_tile, config.key_slot_words) == (slots, words)
+    assert slots * words == touched
+
+
+@pytest.mark.parametrize(("cols", "depth", "expected"), [(16, 8, 2), (2, 2, 2), (16, 1, 1), (15, 8, 1), (1, 1, 1)])
+def test_two_scores_share_a_word_where_both_numbers_are_even(cols, depth, expected):
+    assert PRESETS["nano"].with_fields(f"cols={cols},depth={depth}").score_columns == expected
 
 
 def test_weight_port_bytes_are_whole_beats():
@@ -39,6 +45,7 @@ def test_weight_port_bytes_are_whole_beats():
         ("colour=3", "--set takes field=value with a field of"),
         ("rows=two", "--set rows must be an integer, not 'two'"),
         ("norm_elements=3", r"norm_elements must divide depth \(4\), not 3"),
+        ("normalized_words=1", "normalized_words must be between 2 and 65536, not 1"),
         ("axi_bytes=12", "axi_bytes must be 8, 16, 32 or 64, not 12"),
         ("axi_bytes=64,burst_beats=128", "burst_beats times axi_bytes must be at most 4096, not 8192"),
     ],
