@@ -71,7 +71,7 @@ class Accelerator(wiring.Component):
             # weights and activations
             weights.token.eq(sequencer.weight),
             weights.collected.eq(rows.collector),
-            rows.weights.eq(weights.weights),
+            *(word.eq(source) for word, source in zip(rows.weights, weights.weights, strict=True)),
             *(getattr(rows, name).eq(getattr(sequencer, name)) for name in ("feed", "lane", "norm")),
             *(getattr(rows, name).eq(getattr(system, name)) for name in ("load", "table_write")),
             sequencer.logits.eq(rows.logits),
@@ -131,7 +131,7 @@ class Accelerator(wiring.Component):
             counters.busy.eq(loop.busy),
             counters.operation.eq(sequencer.operation),
             *(getattr(counters, name).eq(getattr(sequencer, name)) for name in ("array", "attention_array", "tiles", "stall")),
-            counters.norm.eq(sequencer.norm_busy),
+            counters.norm.eq(sequencer.normalizes),
             counters.gate.eq(sequencer.gate_busy),
             counters.descriptors.eq(sequencer.executed),
             counters.descriptors_skipped.eq(sequencer.skipped),
