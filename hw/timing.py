@@ -116,15 +116,12 @@ class Timing:
         return max(k_words, self.drain_interval(post, reciprocal))
 
     def settle(self, post: isa.Post) -> int:
-        """Cycles from the last feed token of a tile at row 0 until everything it causes is in its memory, all rows, sums of the
-        residual too."""
+        """Cycles from the last feed token of a tile at row 0 until everything it causes is in its memory, all rows."""
         cycles = self.drain_latency + self.config.cols + LANE_LATENCY + self.config.rows
         if post == isa.Post.KEY:
             cycles += self.config.rows * (self.config.key_slots_per_tile + 1) + self.config.key_slot_words + 4
         if post == isa.Post.VALUE:
             cycles += 2 * self.config.rows + 4
-        if post == isa.Post.RESIDUAL:
-            cycles = max(cycles, self.residual_settle)
         return cycles
 
     @property

@@ -8,14 +8,20 @@ from amaranth.lib.wiring import In, Out
 
 from hw import isa
 from hw.config import TABLE_ENTRIES, AcceleratorConfig
+from hw.control.norm_issue import MAX_CHANNELS
 from hw.isa import Error, Opcode, Post
 
-CHECK_CYCLES = {Opcode.END: 2, Opcode.GATE: 2, Opcode.NORM: 8, Opcode.LOAD: 32, Opcode.GEMM: 26}
-"""Most cycles from `start` to `done` of a good descriptor."""
+CHECK_CYCLES = {Opcode.END: 1, Opcode.GATE: 1, Opcode.NORM: 7, Opcode.LOAD: 27, Opcode.GEMM: 25}
+"""Cycles from `start` to `done` of a good descriptor; a bad one may end sooner."""
 
 _WIDE = 34
 """Bits of an operand: one more than a sum of two 32-bit numbers; greater products are clipped to the greatest operand."""
-_FLAGS = 0x7F
+_COMMON_FLAGS = isa.FLAG_WAIT | isa.FLAG_ATTENTION | isa.FLAG_HIGH
+_FLAGS = {
+    Opcode.LOAD: _COMMON_FLAGS | isa.FLAG_IMAGE | isa.FLAG_CONTIGUOUS,
+    Opcode.GEMM: _COMMON_FLAGS | isa.FLAG_KV | isa.FLAG_EXP | isa.FLAG_PER_COLUMN | isa.FLAG_NORMALIZED,
+}
+"""Flags that an operation may have; the others `_COMMON_FLAGS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +43,7 @@ class _Step:
 
 
 class DescriptorCheck(wiring.Component):
-    """One descriptor at a time, at most CHECK_CYCLES; an error ends the check at once.
+    """One descriptor at a time, in CHECK_CYCLES; an error ends the check at once.
 
     Members:
         start: one cycle high; `descriptor`, `program_bytes` and `image_bytes` (what a LOAD may read) stay until `done`.
@@ -146,6 +152,9 @@ class DescriptorCheck(wiring.Component):
         config = self._config
         gemm, load, norm = (self._view(op) for op in (Opcode.GEMM, Opcode.LOAD, Opcode.NORM))
         per_column, table, stream_weights = self._uses()
+        score, exponential = gemm.post == Post.SCORE, (gemm.flags & isa.FLAG_EXP) != 0
+        normalized = (gemm.flags & isa.FLAG_NORMALIZED) != 0
+        parameters = per_column & (gemm.resident > config.parameter_tiles)
         logits = (gemm.columns > config.classes) | (gemm.row_tiles != 1)
         rules: dict[Opcode, list[ValueLike]] = {
             op: [self._view(op).classes == 0, self._view(op).classes > config.classes] for op in (Opcode.END, Opcode.GATE)
@@ -155,10 +164,11 @@ class DescriptorCheck(wiring.Component):
             load.first_row_tile >= config.row_tiles,
             load.target > isa.Target.RESIDUAL,
             *(load[name] == 0 for name in ("segment_bytes", "segments", "tokens_inner", "tokens_outer")),
+            ((load.flags & isa.FLAG_CONTIGUOUS) != 0) & (load.inner_stride != load.segment_bytes),
         ]
         rules[Opcode.NORM] = [
             *(norm[name] == 0 for name in ("words", "channels", "row_tiles", "epsilon")),
-            norm.channels > 4095,
+            norm.channels > MAX_CHANNELS,
             norm.row_tiles > config.row_tiles,
             norm.shift > 63,
             (norm.inverse_shift < 4) | (norm.inverse_shift > 63),
@@ -170,21 +180,31 @@ class DescriptorCheck(wiring.Component):
             gemm.post > Post.LOGITS,
             gemm.shift > 63,
             (gemm.post == Post.LOGITS) & logits,
-            ((gemm.flags & isa.FLAG_EXP) != 0) & (gemm.post == Post.GELU),
+            exponential & (gemm.post == Post.GELU),
+            score & (per_column | normalized),
+            # Two scores share an activation word; the collector's slot for K is whole words.
+            score & (gemm.element[0] if config.score_columns == 2 else 0),
+            (gemm.post == Post.KEY) & (gemm.element != 0 if config.cols % config.depth == 0 else 0),
         ]
         misaligned = [
             (offset[: (config.axi_bytes - 1).bit_length()] != 0) & used
             for offset, used in ((gemm.weights, stream_weights), (gemm.parameters, per_column), (gemm.table, table))
         ]
-        common = [(gemm.flags & ~_FLAGS & 0xFF) != 0, gemm.encoder > 31, gemm.operation > max(isa.Operation)]
+        common = [gemm.encoder > 31, gemm.operation > max(isa.Operation)]
         m.d.comb += code.eq(Error.OPCODE)
         with m.Switch(gemm.opcode):
             for op, broken in rules.items():
                 with m.Case(op):
                     view = self._view(op)
-                    field = Cat(*broken, *common, view.reserved != 0).any()
-                    address = Cat(*misaligned).any() if op == Opcode.GEMM else 0
-                    m.d.comb += code.eq(Mux(field, Error.FIELD, Mux(address, Error.ADDRESS, Error.NONE)))
+                    flags = view.flags & ~_FLAGS.get(op, _COMMON_FLAGS) & 0xFF
+                    m.d.comb += code.eq(Error.NONE)
+                    if op == Opcode.GEMM:
+                        with m.If(parameters):
+                            m.d.comb += code.eq(Error.BUFFER)
+                        with m.If(Cat(*misaligned).any()):
+                            m.d.comb += code.eq(Error.ADDRESS)
+                    with m.If(Cat(*broken, *common, flags != 0, view.reserved != 0).any()):
+                        m.d.comb += code.eq(Error.FIELD)
 
     def _uses(self) -> tuple[Value, Value, Value]:
         """Whether a GEMM reads parameters, a table, weights from memory."""
@@ -206,12 +226,17 @@ class DescriptorCheck(wiring.Component):
         bank_words = Mux(
             key | value, config.kv_words, Mux(gemm.post == Post.RESIDUAL, config.residual_words, config.activation_words)
         )
+        normalized = (gemm.flags & isa.FLAG_NORMALIZED) != 0
+        source_words = Mux(normalized, config.normalized_words, config.activation_words)
         strides = Mux(key, quotient, Mux(value, gemm.column_tiles, gemm.row_tiles) - 1)[:16]
         return [
             _Step(a=gemm.k_words, b=config.depth, covered=gemm.k_elements, unit=config.depth),
             _Step(a=gemm.column_tiles, b=config.cols, covered=gemm.columns, unit=config.cols),
             _Step(a=gemm.row_tiles, b=config.rows, covered=gemm.tokens, unit=config.rows),
-            _Step(a=gemm.k_words, b=1, limit=config.weight_words, when=stream_weights, code=Error.BUFFER),
+            _Step(
+                a=gemm.k_words, b=Mux(gemm.resident == 0, 1, gemm.resident), limit=config.weight_words, when=stream_weights,
+                code=Error.BUFFER,
+            ),
             _Step(
                 a=gemm.k_words, b=gemm.column_tiles, c=Mux(stream_weights, 0, gemm.kv_base), keep="partial",
                 limit=config.kv_words, when=~stream_weights, code=Error.BUFFER,
@@ -228,7 +253,7 @@ class DescriptorCheck(wiring.Component):
             _Step(a=gemm.table, b=1, c=TABLE_ENTRIES, limit=whole_beats, when=table, code=Error.ADDRESS),
             _Step(
                 a=(gemm.row_tiles - 1)[:16], b=gemm.source_stride, c=gemm.source_base + gemm.k_words,
-                limit=config.activation_words, code=Error.BUFFER,
+                limit=source_words, code=Error.BUFFER,
             ),
             _Step(a=strides, b=gemm.stride, c=gemm.base, keep="partial", quotient=True),
             _Step(
@@ -247,7 +272,7 @@ class DescriptorCheck(wiring.Component):
                 code=Error.BUFFER,
             ),
             _Step(
-                a=strides, b=norm.stride, c=norm.base + norm.words, limit=config.activation_words, code=Error.BUFFER
+                a=strides, b=norm.stride, c=norm.base + norm.words, limit=config.normalized_words, code=Error.BUFFER
             ),
         ]  # fmt: skip
 
@@ -261,7 +286,11 @@ class DescriptorCheck(wiring.Component):
             _Step(a=load.address, b=1, c=1, limit=memory_bytes, code=Error.ADDRESS),
             _Step(a=load.tokens_inner, b=load.tokens_outer, c=load.first_row, keep="partial"),
             _Step(a=load.first_row_tile, b=config.rows, c=partial, limit=config.max_tokens, divide=True),
+            _Step(
+                a=load.segment_words, b=word_bytes, covered=load.segment_bytes, unit=1,
+                when=(load.flags & isa.FLAG_CONTIGUOUS) != 0,
+            ),
             _Step(a=load.segments, b=load.segment_bytes, keep="extra"),
             _Step(a=quotient, b=load.stride, c=load.base, keep="partial", quotient=True),
             _Step(a=partial, b=word_bytes, c=extra, limit=bank_bytes, code=Error.BUFFER),
-        ]
+        ]  # fmt: skip

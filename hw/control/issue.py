@@ -49,7 +49,7 @@ class Issue(wiring.Component):
         operation, index: of the descriptor at work (0 without one); while it waits for a NORM the operation is NORM.
         array, attention_array: a word is issued; it belongs to an attention.
         tiles: a tile begins.
-        norm_busy: a NORM is at work, whatever else is.
+        normalizes: the NORM at work decides a token that normalises, whatever else is at work.
         gate_busy: a GATE or END is at work.
         stall: why nothing is issued.
     """
@@ -83,7 +83,7 @@ class Issue(wiring.Component):
                 "array": Out(1),
                 "attention_array": Out(1),
                 "tiles": Out(1),
-                "norm_busy": Out(1),
+                "normalizes": Out(1),
                 "gate_busy": Out(1),
                 "stall": Out(stall_causes()),
             }
@@ -171,5 +171,5 @@ class Issue(wiring.Component):
             gemm.norm_busy.eq(norm.busy),
             gemm.normalized_tiles.eq(norm.normalized_tiles),
             self.norm.eq(norm.norm),
-            self.norm_busy.eq(norm.busy),
+            self.normalizes.eq(norm.normalizes),
         ]

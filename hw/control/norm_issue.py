@@ -1,6 +1,6 @@
 """Issues the statistics and the passes of a NORM, row tile by row tile, beside the GEMMs around it."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
@@ -24,6 +24,7 @@ class NormIssue(wiring.Component):
         stop: give up the NORM at hand.
         residual_tiles: row tiles whose residual is complete.
         quiet: no GEMM will complete another one.
+        normalizes: a token that normalises is decided in this cycle.
         busy: a NORM is at work, until a feed token may read what its last token writes.
         normalized_tiles: row tiles whose first feed token may be decided in this cycle (`Timing.norm_ready`).
         norm: `tokens.norm_token`, a register.
@@ -38,6 +39,7 @@ class NormIssue(wiring.Component):
                 "descriptor": In(8 * isa.DESCRIPTOR_BYTES),
                 "residual_tiles": In(range(config.row_tiles + 1)),
                 "quiet": In(1),
+                "normalizes": Out(1),
                 "busy": Out(1),
                 "normalized_tiles": Out(range(config.row_tiles + 1)),
                 "norm": Out(tokens.norm_token(config)),
@@ -55,6 +57,7 @@ class NormIssue(wiring.Component):
         passing = Signal()
         m.d.comb += [
             begin.eq(computing & (timer == 0) & ~passing),
+            self.normalizes.eq(begin | passing),
             statistics.eq(
                 self.busy & (row_tile != norm.row_tiles) & (self.quiet | (row_tile < self.residual_tiles)) & (begin | ~computing)
             ),
@@ -65,8 +68,8 @@ class NormIssue(wiring.Component):
         with m.If(statistics):
             m.d.sync += [timer.eq(STATISTICS_LATENCY - 1), row_tile.eq(row_tile + 1)]
         final = last & (row_tile == norm.row_tiles) & (begin | ~computing)
-        self._pass(m, norm, head, begin, passing, last)
-        self._ready(m, head, begin | passing, last, final)
+        self._pass(m, norm, head, last)
+        self._ready(m, head, last, final)
         with m.If(self.start):
             m.d.sync += [norm.eq(head), row_tile.eq(0), self.busy.eq(1)]
         with m.If(self.stop):
@@ -78,19 +81,19 @@ class NormIssue(wiring.Component):
             self.norm.statistics.eq(statistics),
             self.norm.row_tile.eq(row_tile),
             self.norm.capture.eq(begin),
-            self.norm.valid.eq(begin | passing),
+            self.norm.valid.eq(self.normalizes),
         ]
         return m
 
-    def _pass(self, m: Module, norm: data.View, head: data.View, begin: Signal, passing: Signal, last: Signal) -> None:
+    def _pass(self, m: Module, norm: data.View, head: data.View, last: Signal) -> None:
         """Words and groups of elements of the pass at hand."""
         config = self._config
         word, group = Signal(range(MAX_CHANNELS)), Signal.like(self.norm.group)
         source_row, target_row = Signal.like(self.norm.source), Signal.like(self.norm.destination)
         source, target = Signal.like(source_row), Signal.like(target_row)
         last_group = group == config.depth // config.norm_elements - 1
-        m.d.comb += last.eq((begin | passing) & last_group & (word == (norm.words - 1)[:16]))
-        with m.If(begin | passing):
+        m.d.comb += last.eq(self.normalizes & last_group & (word == (norm.words - 1)[:16]))
+        with m.If(self.normalizes):
             m.d.sync += group.eq(group + 1)
             with m.If(last_group):
                 m.d.sync += [group.eq(0), word.eq(word + 1), source.eq(source + 1), target.eq(target + 1)]
@@ -102,7 +105,7 @@ class NormIssue(wiring.Component):
                 m.d.sync += [signal.eq(first_target) for signal in (target, target_row)]
         m.d.sync += [self.norm.source.eq(source), self.norm.group.eq(group), self.norm.destination.eq(target)]
 
-    def _ready(self, m: Module, head: data.View, emit: Signal, last: Signal, final: Signal) -> None:
+    def _ready(self, m: Module, head: data.View, last: Signal, final: Value) -> None:
         """Row tiles that may be fed, and the end of the work: NORM_LATENCY after the pass's token that decides."""
         config = self._config
         steps = config.depth // config.norm_elements
@@ -110,10 +113,10 @@ class NormIssue(wiring.Component):
         token, deciding = Signal(width), Signal(width)  # as many tokens as the row tile has words are left with this one
         decided, ended = Signal(NORM_LATENCY - 1), Signal(NORM_LATENCY - 1)
         m.d.sync += [
-            decided.eq((decided << 1) | (emit & (token == deciding))),
+            decided.eq((decided << 1) | (self.normalizes & (token == deciding))),
             ended.eq((ended << 1) | final),
             self.normalized_tiles.eq(self.normalized_tiles + decided[-1]),
-            token.eq(Mux(last, 0, token + emit)),
+            token.eq(Mux(last, 0, token + self.normalizes)),
         ]
         with m.If(ended[-1]):
             m.d.sync += self.busy.eq(0)

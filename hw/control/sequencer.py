@@ -18,7 +18,7 @@ _FETCH = same(
 _ISSUE = same(
     "feed", "weight", "norm", "weight_available", "weight_take", "weight_release", "weight_release_words", "parameter_loaded",
     "table_loaded", "table_release", "rows_go", "rows_done", "gate_start", "gate_end", "gate_classes", "settled", "operation",
-    "index", "array", "attention_array", "tiles", "norm_busy", "gate_busy", "stall",
+    "index", "array", "attention_array", "tiles", "normalizes", "gate_busy", "stall",
 )  # fmt: skip
 _DRAIN = same("slot", "column", "parameters", "parameter_release", "lane")
 _GATE = same("entropy", "top1") | {"gate_done": "done", "logit_address": "read_address", "logit": "read_data"}

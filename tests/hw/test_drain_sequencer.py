@@ -31,7 +31,7 @@ class Bench:
         ]
 
 
-@pytest.mark.parametrize(("cols", "depth"), [(1, 1), (1, 4), (3, 4), (5, 3), (8, 8), (40, 2)])
+@pytest.mark.parametrize(("cols", "depth"), [(1, 1), (1, 4), (3, 4), (5, 3), (2, 2), (2, 8), (6, 4), (8, 8), (40, 2)])
 def test_columns_come_on_time_with_their_parameters(cols, depth):
     machine = config(cols, depth)
     rng = np.random.default_rng(cols * 10 + depth)
@@ -42,15 +42,19 @@ def test_columns_come_on_time_with_their_parameters(cols, depth):
         for column in range(cols)
     }
     tiles, cycle = {}, 3
-    for number in range(12):
+    for number in range(24):
+        post = int(rng.choice([Post.REQUANT, Post.VALUE, Post.KEY, Post.SCORE, Post.SCORE]))
+        step = machine.score_columns if post == Post.SCORE else 1
         tiles[cycle] = dict(
-            post=int(rng.choice([Post.REQUANT, Post.VALUE, Post.KEY])), start=number % 2, exponential=number % 3 == 0,
-            per_column=int(rng.integers(2)), release=number % 2, table_slot=number % 2, columns=int(rng.integers(1, cols + 1)),
-            row_tile=number % 4, address=int(rng.integers(30)), element=int(rng.integers(depth)), parameter_tile=number % 3,
-            multiplier=int(rng.integers(1 << 16)), shift=int(rng.integers(64)), tokens_left=number,
+            post=post, start=number % 2, exponential=number % 3 == 0, per_column=int(rng.integers(2)) * (post != Post.SCORE),
+            release=number % 2, table_slot=number % 2, columns=int(rng.integers(1, cols + 1)),
+            row_tile=number % 4, address=int(rng.integers(30)), element=int(rng.integers(depth)) // step * step,
+            parameter_tile=number % 3, multiplier=int(rng.integers(1 << 16)), shift=int(rng.integers(64)), tokens_left=number,
             kv_index=int(rng.integers(max(cols, depth))), kv_stride=int(rng.integers(9)),
         )  # fmt: skip
-        cycle += cols + int(rng.choice([0, 0, 3, 50]))
+        cycle += Timing(machine).drain_interval(Post.SCORE if post == Post.SCORE else Post.REQUANT, False) + int(
+            rng.choice([0, 0, 3, 50])
+        )
     end = cycle + Timing(machine).drain_latency + cols + 5
     lanes, releases = {}, []
 
@@ -78,21 +82,23 @@ def test_columns_come_on_time_with_their_parameters(cols, depth):
     sim.run()
 
     latency = Timing(machine).drain_latency
-    assert sorted(lanes) == [at + latency + c for at in tiles for c in range(cols)]
+    steps = {at: machine.score_columns if tile["post"] == Post.SCORE else 1 for at, tile in tiles.items()}
+    assert sorted(lanes) == [at + latency + c for at, step in steps.items() for c in range(cols // step)]
     for at, tile in tiles.items():
-        address, element = tile["address"], tile["element"]
-        for column in range(cols):
-            lane = lanes[at + latency + column]
+        address, element, step = tile["address"], tile["element"], steps[at]
+        for column in range(0, cols, step):
+            lane = lanes[at + latency + column // step]
             plain = (0, tile["multiplier"], tile["shift"])
             expected = parameters[tile["parameter_tile"], column] if tile["per_column"] else plain
             assert (lane.bias, lane.multiplier, lane.shift) == expected
-            assert (lane.first, lane.last) == (column == 0, column == cols - 1)
+            assert (lane.first, lane.last) == (column == 0, column == cols - step)
             assert lane.enabled == (column < tile["columns"])
+            assert lane.second_enabled == (step == 2 and column + 1 < tile["columns"])
             assert (lane.address, lane.element) == (address, element)
             for name in ("post", "start", "exponential", "table_slot", "row_tile", "tokens_left", "kv_index", "kv_stride"):
                 assert lane[name] == tile[name]
             if tile["post"] != Post.VALUE:
-                address, element = address + (element == depth - 1), (element + 1) % depth
+                address, element = address + (element == depth - step), (element + step) % depth
     assert len(releases) == sum(tile["release"] for tile in tiles.values())
     for release, at in zip(releases, [at for at, tile in tiles.items() if tile["release"]], strict=True):
-        assert at + latency <= release + 3 <= at + latency + cols + 1
+        assert release + 3 == at + latency + cols // steps[at]

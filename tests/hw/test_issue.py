@@ -101,7 +101,7 @@ class Bench:
         )  # fmt: skip
         self.feeds, self.weights, self.tiles, self.norms = {}, {}, {}, {}
         self.causes = {name: 0 for name in ("array", "gate", *stall_causes().members)}
-        self.norm_busy = []
+        self.normalizes = []
         self.takes, self.releases, self.gates, self.rows_go = [], [], [], []
         self.slots = {"parameters": 0, "tables": [0, 0]}
         self.operations = {}
@@ -169,8 +169,8 @@ class Bench:
         stall = ctx.get(dut.stall)
         events = {"array": ctx.get(dut.array), "gate": ctx.get(dut.gate_busy)}
         events.update({name: stall[name] for name in stall_causes().members})
-        if ctx.get(dut.norm_busy):
-            self.norm_busy.append(now)
+        if ctx.get(dut.normalizes):
+            self.normalizes.append(now)
         assert sum(events.values()) == 1, (now, events)
         for name, value in events.items():
             self.causes[name] += value
@@ -207,7 +207,7 @@ def check(machine, descriptors):
         compare(log, expected)
     begins = [*bench.rows_go, *(at for at, *_ in bench.gates)]
     assert begins == model.begins
-    assert bench.norm_busy == [at for n in model.norms for at in range(n.handed + 1, n.free())]
+    assert bench.normalizes == [at - 1 for at, token in bench.norms.items() if token.valid]
     assert {name: count for name, count in bench.causes.items() if count and name != "gate"} == +model.causes
     streamed = [(at, g, first, last) for at, g, first, last, *_ in model.tiles if not g.flags & isa.FLAG_KV]
     assert bench.takes == [at for at, _, first, _ in streamed if first]
