@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Cat, ClockSignal, Const, Instance, Module, Signal, Value, signed
+from amaranth import Cat, ClockSignal, Const, Instance, Module, Shape, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -111,11 +111,11 @@ class Dsp48E2Model(Dsp48E2):
     """
 
     def elaborate(self, platform) -> Module:
-        m = Module()
         given = self.arguments()
         parameters = {name[2:]: value for name, value in given.items() if name.startswith("p_")}
         constant = {name[2:]: value.value for name, value in given.items() if isinstance(value, Const)}
         _require_modelled(parameters, constant)
+        m = Module()
 
         def registered(name: str, value: Value, width: int) -> Value:
             for number in range(parameters[f"{name}REG"]):
@@ -148,6 +148,11 @@ def _require_modelled(parameters: dict[str, Any], constant: dict[str, int]) -> N
             raise ValueError(f"{name} must be {' or '.join(map(bin, values))} in the model of DSP48E2, not {constant[name]:#b}")
 
 
+def chain_shape(columns: int) -> Shape:
+    """Sum of at most `numerics.PACKED_CHAIN` products, packed where there are 2 columns."""
+    return signed(16 + (PACKED_SHIFT if columns == 2 else 0) + (numerics.PACKED_CHAIN - 1).bit_length())
+
+
 class Dsp48Chain(wiring.Component):
     """Sum of packed products ``(w1 * 2^18 + w0) * a`` in a cascade of DSP48E2s; `chain_fields` splits it.
 
@@ -163,17 +168,14 @@ class Dsp48Chain(wiring.Component):
     """
 
     def __init__(self, columns: int, length: int, link: type[Dsp48E2] = Dsp48E2):
-        if not 1 <= length <= numerics.PACKED_CHAIN:
-            raise ValueError(f"length must be between 1 and {numerics.PACKED_CHAIN}, not {length}")
         self.columns = columns
         self.length = length
         self.link = link
-        width = 16 + (PACKED_SHIFT if columns == 2 else 0) + (numerics.PACKED_CHAIN - 1).bit_length()
         super().__init__(
             {
                 "activation": In(signed(8)).array(length),
                 "weights": In(signed(8)).array(columns, length),
-                "total": Out(signed(width)),
+                "total": Out(chain_shape(columns)),
             }
         )
 
