@@ -14,6 +14,7 @@ from hw.row.normalizer import LayerNorm
 from hw.row.processing_pair import ProcessingPair
 from hw.row.row_stack import RowStack, shared_modules
 from hw.row.table import exp_table, gelu_table
+from hw.timing import NORM_LATENCY, STATISTICS_LATENCY, Timing
 from hw.verilog import to_rtlil, to_verilog
 from tests.hw.row_testing import StackDriver, identity_scale, small_config
 
@@ -107,6 +108,60 @@ def test_residual_and_layer_norm(shape, rng):
     expected = LayerNorm.model(residual, inverse, inverse_shift, 77, 40_000, 10)
     assert len(np.unique(expected)) > 5
     np.testing.assert_array_equal(driver.read_out(base, channels, tokens, normalized=True), expected)
+
+
+def norm_beside(driver, ends, words, base, fields):
+    """NORM of row tiles whose residual's last feed tokens come in cycles ``ends``, as early as `Timing` allows.
+
+    Returns:
+        First cycle of every row tile's pass.
+    """
+    timing, passes = driver.timing, []
+    groups = driver.config.depth // driver.config.norm_elements
+    busy_until = 0
+    for tile, end in enumerate(ends):
+        statistics = max(end + timing.residual_settle, passes[-1] if passes else 0)
+        driver.events[statistics].setdefault("norm", {}).update(statistics=1, row_tile=tile, **fields)
+        passes.append(max(statistics + STATISTICS_LATENCY, busy_until))
+        for step in range(timing.norm_pass(words)):
+            word = tile * words + step // groups
+            token = dict(valid=1, capture=int(step == 0), source=word, destination=base + word, group=step % groups)
+            driver.events[passes[-1] + step].setdefault("norm", {}).update(**token, shift=fields["shift"])
+        busy_until = passes[-1] + timing.norm_pass(words)
+    return passes
+
+
+@pytest.mark.parametrize(("settle", "ready"), [(0, 0), (-1, 0), (0, -1)], ids=["least", "statistics early", "feed early"])
+@pytest.mark.parametrize("shape", [dict(cols=4, depth=2), dict(rows=3, cols=3, depth=4, norm_elements=2)])
+def test_norm_beside_its_residual_gemm(shape, settle, ready, rng, monkeypatch):
+    """Statistics as soon as a row tile is complete, the pass while columns of later row tiles are added, the feed of the last row
+    tile as soon as it is there; one cycle less is too early."""
+    config = small_config(**shape, row_tiles=6, activation_words=256, residual_words=32, normalized_words=32, kv_words=64)
+    row_tiles, k, channels = 6, 40 * config.depth, config.cols
+    tokens, words = row_tiles * config.rows, ceil_div(channels, config.depth)
+    least = Timing(config)
+    monkeypatch.setattr(Timing, "residual_settle", least.residual_settle + settle)
+    monkeypatch.setattr(Timing, "norm_ready", lambda timing, words: Timing.norm_pass(timing, words) - words + NORM_LATENCY + ready)
+    driver = StackDriver(config)
+    before = rng.integers(-3000, 3000, (tokens, channels))
+    activations, weights = int8(rng, tokens, k), int8(rng, k, channels)
+    scale = random_scale(rng, channels, k) | dict(shift=np.full(channels, 20))
+    inverse, inverse_shift = (int(x) for x in numerics.multiplier_and_shift(1 / channels))
+    fields = dict(channels=channels, inverse=inverse, inverse_shift=inverse_shift, epsilon=77, multiplier=40_000, shift=10)
+    driver.load(activations, 0, Target.ACTIVATION)
+    driver.load(before, 0, Target.RESIDUAL)
+    driver.wait()
+    driver.gemm(weights, 0, 0, tokens, Post.RESIDUAL, scale)
+    ends = [cycle for cycle, events in sorted(driver.events.items()) if events.get("feed", {}).get("last")]
+    passes = norm_beside(driver, ends, words, 5, fields)
+    assert passes[0] < ends[-1], "the first pass runs beside the GEMM"
+    driver.settled = 0
+    driver.cycle = passes[-1] + driver.timing.norm_ready(words) - (row_tiles - 1) * least.tile_interval(words, Post.KEY, False)
+
+    delta = requantize(ProcessingPair.model(activations, weights), **scale, width=numerics.RESIDUAL_WIDTH)
+    expected = LayerNorm.model(Lane.model_residual(before, delta), inverse, inverse_shift, 77, 40_000, 10)
+    result = driver.read_out(5, channels, tokens, normalized=True)
+    assert np.array_equal(result, expected) == (settle == ready == 0)
 
 
 def test_gelu_then_logits_of_row_0(rng):
