@@ -359,3 +359,25 @@ def test_stop_ends_the_words():
     sim.add_testbench(testbench)
     sim.run()
     assert max(words) == 13
+
+
+def test_stop_ends_a_norm():
+    machine = config()
+    dut = Issue(machine)
+    tokens, wanted = [], norm(machine, words=8, row_tiles=4)
+
+    async def testbench(ctx):
+        ctx.set(dut.entries.payload, dict(index=0, descriptor=int.from_bytes(wanted.encode(), "little")))
+        for now in range(3 * STATISTICS_LATENCY):
+            ctx.set(dut.entries.valid, now < 3)
+            ctx.set(dut.stop, now >= STATISTICS_LATENCY + 10)
+            token = ctx.get(dut.norm)
+            if token.valid or token.statistics:
+                tokens.append(now)
+            await ctx.tick()
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(testbench)
+    sim.run()
+    assert tokens == [2, *range(STATISTICS_LATENCY + 2, STATISTICS_LATENCY + 12)]  # one after the stop
