@@ -8,7 +8,7 @@ from hw import numerics
 from hw.timing import DIVIDE_LATENCY
 
 DIVISOR_WIDTH = 31
-"""Bits of a divisor."""
+"""Most bits of a divisor."""
 EXPONENT_WIDTH = 5
 """Bits of a divisor's bit length."""
 
@@ -18,29 +18,38 @@ class NormalizedDivider(wiring.Component):
 
     A start while busy begins anew. A divisor of 0 gives exponent 0 and a meaningless quotient.
 
+    Arguments:
+        width: bits of a divisor, 16 to `DIVISOR_WIDTH`.
+
     Members:
-        start: In, takes ``multiplier`` (unsigned 16) and ``divisor`` (unsigned 31).
+        start: In, takes ``multiplier`` (unsigned 16) and ``divisor`` (unsigned, ``width`` bits).
         done: Out, one pulse `DIVIDE_LATENCY` cycles after ``start``.
         quotient, exponent: Out (unsigned 17 and 5), valid with ``done`` and held until the next start.
     """
 
-    start: In(1)
-    multiplier: In(numerics.MULTIPLIER_WIDTH)
-    divisor: In(DIVISOR_WIDTH)
-    quotient: Out(numerics.QUOTIENT_WIDTH)
-    exponent: Out(EXPONENT_WIDTH)
-    done: Out(1)
-
     model = staticmethod(numerics.normalized_divide)
+
+    def __init__(self, width: int = DIVISOR_WIDTH):
+        self.width = width
+        super().__init__(
+            {
+                "start": In(1),
+                "multiplier": In(numerics.MULTIPLIER_WIDTH),
+                "divisor": In(width),
+                "quotient": Out(numerics.QUOTIENT_WIDTH),
+                "exponent": Out(EXPONENT_WIDTH),
+                "done": Out(1),
+            }
+        )
 
     def elaborate(self, platform) -> Module:
         m = Module()
         step = Signal(range(DIVIDE_LATENCY))
         last_step = DIVIDE_LATENCY - 1
-        divisor = Signal(DIVISOR_WIDTH, reset_less=True)
+        divisor = Signal(self.width, reset_less=True)
         # Always below twice the normalised divisor, as long division wants it.
-        remainder = Signal(DIVISOR_WIDTH + 1, reset_less=True)
-        difference = Signal(DIVISOR_WIDTH + 2)
+        remainder = Signal(self.width + 1, reset_less=True)
+        difference = Signal(self.width + 2)
         fits = Signal()
         m.d.comb += [difference.eq(remainder - divisor), fits.eq(~difference[-1])]
         m.d.sync += self.done.eq(0)
@@ -61,8 +70,8 @@ class NormalizedDivider(wiring.Component):
             m.d.sync += [
                 step.eq(1),
                 divisor.eq(self.divisor),
-                remainder.eq(self.multiplier << (DIVISOR_WIDTH - numerics.MULTIPLIER_WIDTH)),
-                self.exponent.eq(DIVISOR_WIDTH),
+                remainder.eq(self.multiplier << (self.width - numerics.MULTIPLIER_WIDTH)),
+                self.exponent.eq(self.width),
             ]
         with m.Elif(step == last_step):
             m.d.sync += step.eq(0)

@@ -52,7 +52,7 @@ class Reciprocal(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.divider = divider = NormalizedDivider()
+        m.submodules.divider = divider = NormalizedDivider(ROW_SUM_WIDTH)
         shape = data.StructLayout({"quotient": numerics.QUOTIENT_WIDTH, "exponent": EXPONENT_WIDTH})
         m.submodules.memory = results = memory.Memory(
             shape=shape, depth=self.config.row_tiles, init=[], attrs={"ram_style": "distributed"}

@@ -48,7 +48,7 @@ class Requantizer(wiring.Component):
 
     model = staticmethod(numerics.requantize)
 
-    def __init__(self, widest: Saturation = Saturation.LOGIT):
+    def __init__(self, widest: Saturation | int = Saturation.LOGIT):
         self.widest = widest
         super().__init__(
             {

@@ -27,7 +27,7 @@ class RowStatistics(wiring.Component):
     """Sum and sum of squares per row tile, and the serial unit that turns them into what normalises a row.
 
     An update in cycle t counts for a token from cycle t + 1 on. The unit is started by ``token.statistics`` and takes
-    the mean (fraction of 4 bits), V = n * square sum - sum^2 + epsilon, its root and the quotient, one bit a cycle, without
+    the mean (fraction of 4 bits), V = n * square sum + epsilon - sum^2, its root and the quotient, one bit a cycle, without
     a DSP. A token with ``capture``, `STATISTICS_LATENCY` cycles later at the earliest, brings them to the outputs: from
     2 cycles after itself until 2 cycles after the next capture. The next start may come with the capture, but not
     before it. ``inverse_shift`` is at least 4.
@@ -93,40 +93,61 @@ class RowStatistics(wiring.Component):
         with m.Elif(step != 0):
             m.d.sync += step.eq(step + 1)
 
-        # Three products, one after the other on one adder, most significant bit of `bits` first.
         negative = Signal(reset_less=True)
-        magnitude = Signal(SUM_STEPS, reset_less=True)
-        square_sum = Signal.like(moments.square_sum, reset_less=True)
-        bits = Signal(SUM_STEPS, reset_less=True)
-        product = Signal(2 * SQRT_STEPS, reset_less=True)
-        variance = Signal.like(product)
         m.d.comb += moments.row_tile.eq(job.row_tile)
-        restart = (step == _MEAN) | (step == _SQUARES) | (step == _SQUARE)
-        factor = Mux((step >= _SQUARES) & (step < _SQUARE), square_sum, magnitude)
-        m.d.sync += [product.eq(Mux(restart, 0, product << 1) + Mux(bits[-1], factor, 0)), bits.eq(bits << 1)]
-        with m.Switch(step):
-            with m.Case(_READ):
-                m.d.sync += [
-                    negative.eq(moments.sum[SUM_WIDTH - 1]),
-                    magnitude.eq(Mux(moments.sum < 0, -moments.sum, moments.sum)),
-                    square_sum.eq(moments.square_sum),
-                    bits.eq(job.inverse << (SUM_STEPS - numerics.MULTIPLIER_WIDTH)),
-                ]
-            with m.Case(_SQUARES - 1):
-                m.d.sync += bits.eq(job.channels << (SUM_STEPS - CHANNEL_STEPS))
-            with m.Case(_SQUARE - 1):
-                m.d.sync += bits.eq(magnitude)
-            with m.Case(_SQUARE):
-                m.d.sync += variance.eq(product + job.epsilon)
+        total = self._elaborate_horner(m, step, job, moments, negative)
+        # The root takes its operand two bits a cycle from the top.
+        digits = Signal(2, reset_less=True)
+        m.d.sync += digits.eq(total[-2:])
         m.d.comb += [
             root.start.eq(step == _ROOT),
-            root.value.eq(variance - product),
+            root.digits.eq(digits),
             divider.start.eq(root.done),
             divider.divisor.eq(Mux(root.root == 0, 1, root.root)),
             divider.multiplier.eq(job.multiplier),
         ]
-        self._elaborate_results(m, step == _SQUARES, product, negative, job.inverse_shift, divider)
+        self._elaborate_results(m, step == _SQUARES, total, negative, job.inverse_shift, divider)
         return m
+
+    def _elaborate_horner(self, m: Module, step: Signal, job, moments: RowMoments, negative: Signal) -> Signal:
+        """``total = 2 * total + addend bit +- bit * factor``, the most significant bits first: |sum| * inverse, then
+        channels * square sum + epsilon, then that - sum^2. What the product is added to begins as the bits of the addend above
+        those that follow one by one."""
+        magnitude = Signal(SUM_STEPS, reset_less=True)
+        square_sum = Signal.like(moments.square_sum, reset_less=True)
+        bits = Signal(SUM_STEPS, reset_less=True)
+        addend = Signal(SUM_STEPS, reset_less=True)
+        total = Signal(2 * SQRT_STEPS, reset_less=True)
+        negate = moments.sum[SUM_WIDTH - 1]
+        m.d.sync += [bits.eq(bits << 1), addend.eq(addend << 1)]
+        with m.Switch(step):
+            with m.Case(_READ):
+                m.d.sync += [
+                    negative.eq(negate),
+                    magnitude.eq((moments.sum ^ negate.replicate(SUM_WIDTH)) + negate),
+                    square_sum.eq(moments.square_sum),
+                    bits.eq(job.inverse << (SUM_STEPS - numerics.MULTIPLIER_WIDTH)),
+                ]
+            with m.Case(_SQUARES - 1):
+                m.d.sync += [
+                    bits.eq(job.channels << (SUM_STEPS - CHANNEL_STEPS)),
+                    addend.eq(job.epsilon[:CHANNEL_STEPS] << (SUM_STEPS - CHANNEL_STEPS)),
+                ]
+            with m.Case(_SQUARE - 1):
+                m.d.sync += bits.eq(magnitude)
+            with m.Case(_SQUARE):
+                m.d.sync += addend.eq(total << 1)
+        # While the root takes it, the total runs out, as bits and addend did: all are 0 when the next one begins.
+        running_out, new = (step == 0) | (step == _ROOT), (step == _SQUARES) | (step == _SQUARE)
+        before = Mux(
+            new,
+            Mux(step == _SQUARE, total[SUM_STEPS - 1 :], Cat(addend[-1], job.epsilon[CHANNEL_STEPS:])),
+            Mux(running_out, total << 2, Cat(addend[-1], total)),
+        )
+        squares, square = (step >= _SQUARES) & (step < _SQUARE), step >= _SQUARE
+        product = Mux(bits[-1], Mux(squares, square_sum, magnitude), 0)
+        m.d.sync += total.eq(before + (product ^ square.replicate(len(total))) + square)
+        return total
 
     def _elaborate_results(self, m, mean_multiplied, product, negative, inverse_shift, divider):
         """Shift the mean's product while the unit goes on, and hand all over at the capture."""

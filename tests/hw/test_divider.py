@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from hw.row.divider import NormalizedDivider
 from hw.timing import DIVIDE_LATENCY
@@ -6,21 +7,22 @@ from tests.hw.cycle_trace import seeded
 from tests.hw.row_testing import simulate
 
 
-def cases(rng):
-    corners = [1, 2, 3, 127, 128, (1 << 30) - 1, 1 << 30, (1 << 31) - 1]
+def cases(rng, width):
+    corners = [1, 2, 3, 127, 128, (1 << (width - 1)) - 1, 1 << (width - 1), (1 << width) - 1]
     for divisor in corners:
         for multiplier in (1, 1 << 15, (1 << 16) - 1):
             yield multiplier, divisor
     for _ in range(60):
-        yield rng.randrange(1, 1 << 16), max(1, rng.getrandbits(31) >> rng.randrange(31))
+        yield rng.randrange(1, 1 << 16), max(1, rng.getrandbits(width) >> rng.randrange(width))
 
 
-def test_equals_model_with_exact_latency():
+@pytest.mark.parametrize("width", [16, 23, 31])
+def test_equals_model_with_exact_latency(width):
     rng = seeded(2)
-    divider = NormalizedDivider()
+    divider = NormalizedDivider(width)
 
     async def bench(ctx):
-        for number, (multiplier, divisor) in enumerate(cases(rng)):
+        for number, (multiplier, divisor) in enumerate(cases(rng, width)):
             ctx.set(divider.multiplier, multiplier)
             ctx.set(divider.divisor, divisor)
             ctx.set(divider.start, 1)
@@ -28,7 +30,7 @@ def test_equals_model_with_exact_latency():
             for cycle in range(DIVIDE_LATENCY):
                 await ctx.tick()
                 ctx.set(divider.start, 0)
-                ctx.set(divider.divisor, rng.getrandbits(31))
+                ctx.set(divider.divisor, rng.getrandbits(width))
                 ctx.set(divider.multiplier, rng.getrandbits(16))
                 assert ctx.get(divider.done) == (cycle == DIVIDE_LATENCY - 1)
             quotient, exponent = NormalizedDivider.model(multiplier, np.array(divisor))
