@@ -145,8 +145,9 @@ class RowStatistics(wiring.Component):
             Mux(running_out, total << 2, Cat(addend[-1], total)),
         )
         squares, square = (step >= _SQUARES) & (step < _SQUARE), step >= _SQUARE
-        product = Mux(bits[-1], Mux(squares, square_sum, magnitude), 0)
-        m.d.sync += total.eq(before + (product ^ square.replicate(len(total))) + square)
+        product = Mux(bits[-1], Mux(squares, square_sum, magnitude), 0) ^ square.replicate(len(total))
+        # One adder, which takes the one of a negative product as its carry.
+        m.d.sync += total.eq((Cat(square, before) + Cat(square, product))[1:])
         return total
 
     def _elaborate_results(self, m, mean_multiplied, product, negative, inverse_shift, divider):
