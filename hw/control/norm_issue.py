@@ -121,6 +121,6 @@ class NormIssue(wiring.Component):
         with m.If(ended[-1]):
             m.d.sync += self.busy.eq(0)
         with m.If(self.start):
-            m.d.sync += [deciding.eq(head.words * (steps - 1)), token.eq(0), self.normalized_tiles.eq(0)]
+            m.d.sync += [deciding.eq(head.words * steps - head.words), token.eq(0), self.normalized_tiles.eq(0)]
         with m.If(self.stop):
             m.d.sync += [decided.eq(0), ended.eq(0)]
