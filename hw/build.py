@@ -123,7 +123,7 @@ def project_files(board: "Board", config: "AcceleratorConfig") -> dict[str, str]
     from hw.register_docs import generate_register_docs
 
     return {
-        "accelerator.v": generate_verilog(config),
+        "accelerator.v": generate_verilog(config, dsp48=True),
         "pivot.h": generate_header(config),
         "registers.md": generate_register_docs(),
         **board.project(config),

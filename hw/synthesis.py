@@ -209,8 +209,8 @@ def machine_parts(config: AcceleratorConfig) -> list[Part]:
     from hw.row.row_stack import ROW_MODULE, shared_modules
     from hw.verilog import to_rtlil
 
-    machine = to_rtlil(Accelerator(config, shared=True), "accelerator")
-    row, *pairs = shared_modules(config)
+    machine = to_rtlil(Accelerator(config, shared=True, dsp48=True), "accelerator")
+    row, *pairs = shared_modules(config, dsp48=True)
     counts = [(columns, count) for columns, count in ((1, config.cols % 2), (2, config.cols // 2)) if count]
     names = [pair_module_name(columns) for columns, _ in counts]
     parts = [Part(name, name, (text,), config.rows * count) for name, text, (_, count) in zip(names, pairs, counts, strict=True)]
