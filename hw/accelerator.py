@@ -26,6 +26,7 @@ class Accelerator(wiring.Component):
     Arguments:
         config: the machine.
         shared: rows as instances of one Verilog module (see `RowStack`); plain submodules for Amaranth's simulator.
+        dsp48: with ``shared``, the rows' modules have cascades of DSP48E2s (`shared_modules`), so weights come as these want them.
 
     Members:
         s_axi: AXI4-Lite slave with the registers of `hw.isa`.
@@ -34,9 +35,10 @@ class Accelerator(wiring.Component):
         interrupt: a batch is done or has failed, while enabled.
     """
 
-    def __init__(self, config: AcceleratorConfig, *, shared: bool):
+    def __init__(self, config: AcceleratorConfig, *, shared: bool, dsp48: bool = False):
         self.config = config
         self.shared = shared
+        self.dsp48 = dsp48
         memory = (config.address_width, config.axi_bytes)
         weights = {f"m{port + 1}_axi": Out(AXI4ReadSignature(*memory)) for port in range(config.weight_ports)}
         super().__init__(
@@ -56,7 +58,7 @@ class Accelerator(wiring.Component):
         m.submodules.image_loop = loop = ImageLoop(config)
         m.submodules.rows = rows = RowStack(config, shared=self.shared)
         sequencer, system = Sequencer(config), SystemPort(config)
-        weights, parameters = WeightSide(config), ParameterRing(config)
+        weights, parameters = WeightSide(config, dsp48=self.dsp48), ParameterRing(config)
         for name, unit in (("sequencer", sequencer), ("system", system), ("weights", weights), ("parameters", parameters)):
             m.submodules[name] = ResetInserter(loop.unit_reset)(unit)
         wiring.connect(m, wiring.flipped(self.s_axi), registers.bus)
@@ -141,10 +143,16 @@ class Accelerator(wiring.Component):
         ]
 
 
-def generate_verilog(config: AcceleratorConfig) -> str:
+def generate_verilog(config: AcceleratorConfig, *, dsp48: bool = False) -> str:
     """Verilog of the module ``accelerator`` and everything below it.
 
     Ports: ``clk``, ``rst``, ``interrupt``, ``s_axi_*`` (control), ``m0_axi_*`` (system) and ``m1_axi_*`` … (weights).
+
+    Arguments:
+        config: the machine.
+        dsp48: PE pairs of explicit DSP48E2 instances, for UltraScale+; else of arithmetic for any device and simulation. Both do
+            the same in every cycle.
     """
-    text = to_verilog([to_rtlil(Accelerator(config, shared=True), "accelerator"), *shared_modules(config)])
+    machine = to_rtlil(Accelerator(config, shared=True, dsp48=dsp48), "accelerator")
+    text = to_verilog([machine, *shared_modules(config, dsp48=dsp48)])
     return re.sub(r"\b([sm]\d*_axi)__", r"\1_", text)
