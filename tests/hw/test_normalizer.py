@@ -127,9 +127,7 @@ def test_model_is_exact_where_it_uses_float():
         expected = numerics.saturate(numerics.rounding_shift(scaled, exponent[:, None] + shift), 8)
         assert np.array_equal(Normalizer.model(residual, mean, quotient, exponent, shift), expected)
     # Products that sit exactly on a rounding boundary.
-    half = Normalizer.model(
-        np.array([[1, 3, -1, -3]], dtype=np.int16), np.array([0]), np.array([1 << 16]), np.array([20]), 1
-    )
+    half = Normalizer.model(np.array([[1, 3, -1, -3]], dtype=np.int16), np.array([0]), np.array([1 << 16]), np.array([20]), 1)
     assert half.tolist() == [[1, 2, 0, -1]]
 
 
