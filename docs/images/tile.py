@@ -45,7 +45,8 @@ def main() -> None:
     timing = Timing(config)
     tiles = []
     start = 0
-    for name, words, post in (("scores, tile 1", 8, Post.SCORE), ("scores, tile 2", 8, Post.SCORE), ("linear layer", 48, Post.REQUANT)):
+    shown = (("scores, tile 1", 8, Post.SCORE), ("scores, tile 2", 8, Post.SCORE), ("linear layer", 48, Post.REQUANT))
+    for name, words, post in shown:
         tiles.append((name, start, words, post))
         start += timing.tile_interval(words, post, False)
     names = [track.format(last=config.pairs - 1) for track in TRACKS]
