@@ -253,6 +253,7 @@ def print_tables(result: dict[str, Any]) -> None:
         table.add_row("RTL (Verilator)", own["preset"], *cells(own["rtl"]), style="bold")
     console = Console(width=132)
     console.print(table)
+    console.print(f"Quantizing and compiling {own['model']} for {own['preset']}, beside the cycle model: {own['prepare_wall_s']} s")
     for array, part in result["scale_sim"].items():
         wall, cpu = (
             own["cycle_model"]["macs"] / own["cycle_model"][seconds] * part["encoder"][seconds] / part["encoder"]["macs"]
@@ -321,6 +322,7 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="forget the steps that are in scale_sim.json")
     options = parser.parse_args()
     from hw.errors import InputError
+    from sim.bench_runner import BenchFailure
     from sim.cpp_build import BuildError
 
     try:
@@ -328,7 +330,7 @@ def main() -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BuildError as error:
+    except (BuildError, BenchFailure) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
