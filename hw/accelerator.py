@@ -19,6 +19,9 @@ from hw.verilog import to_rtlil, to_verilog
 from hw.weights.parameter_ring import ParameterRing
 from hw.weights.weight_side import WeightSide
 
+PRODUCTS_IN_TABLES = ("system", "weights")
+"""Units whose products are made of tables on a device with DSP48E2s, nearly all of which the rows take."""
+
 
 class Accelerator(wiring.Component):
     """Runs Programs from memory on images from memory and leaves result records there.
@@ -155,4 +158,7 @@ def generate_verilog(config: AcceleratorConfig, *, dsp48: bool = False) -> str:
     """
     machine = to_rtlil(Accelerator(config, shared=True, dsp48=dsp48), "accelerator")
     text = to_verilog([machine, *shared_modules(config, dsp48=dsp48)])
+    if dsp48:
+        units = "|".join(PRODUCTS_IN_TABLES)
+        text = re.sub(rf"^(?=module \\accelerator\.(?:{units})\b)", '(* use_dsp = "no" *)\n', text, flags=re.MULTILINE)
     return re.sub(r"\b([sm]\d*_axi)__", r"\1_", text)

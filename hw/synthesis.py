@@ -33,6 +33,7 @@ class Part:
         modules: RTLIL texts that hold it and what it instantiates.
         instances: how many the machine has.
         boxes: modules inside it that are parts of their own.
+        dsp: whether products may take DSP blocks, or only tables.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Part:
     modules: tuple[str, ...]
     instances: int = 1
     boxes: tuple[str, ...] = ()
+    dsp: bool = True
 
     @property
     def digest(self) -> str:
@@ -74,11 +76,7 @@ def _script(part: Part, sources: Sequence[Path], netlist: Path) -> list[str]:
     """
     synth = f"synth_xilinx -family xcup -flatten -noiopad -noclkbuf -top {part.top}"
     multipliers = "-D DSP_A_MAXWIDTH=27 -D DSP_B_MAXWIDTH=18 -D DSP_A_MAXWIDTH_PARTIAL=18 -D DSP_A_MINWIDTH=2 -D DSP_B_MINWIDTH=2"
-    return [
-        *(f"read_rtlil {source}" for source in sources),
-        *(f"blackbox {box}" for box in part.boxes),
-        f"hierarchy -top {part.top}",  # drops what only a black box held
-        f"{synth} -run begin:map_dsp",
+    map_dsp = [
         "memory_dff",
         f"techmap -map +/mul2dsp.v -map +/xilinx/xcu_dsp_map.v {multipliers} -D DSP_Y_MINWIDTH=9 -D DSP_SIGNEDONLY=1 "
         "-D DSP_NAME=$__MUL27X18",
@@ -89,6 +87,13 @@ def _script(part: Part, sources: Sequence[Path], netlist: Path) -> list[str]:
         "select -clear",
         "xilinx_dsp -family xcup",
         "chtype -set $mul t:$__soft_mul",
+    ]
+    return [
+        *(f"read_rtlil {source}" for source in sources),
+        *(f"blackbox {box}" for box in part.boxes),
+        f"hierarchy -top {part.top}",  # drops what only a black box held
+        f"{synth} -run begin:map_dsp",
+        *(map_dsp if part.dsp else []),
         "techmap -map +/cmp2lut.v -map +/cmp2lcu.v -D LUT_WIDTH=6",
         "share",
         "opt",
@@ -204,7 +209,7 @@ def _emitted_name(text: str, name: str) -> str:
 def machine_parts(config: AcceleratorConfig) -> list[Part]:
     """The parts of `hw.accelerator.Accelerator`: PE pairs, the rest of a row, the weight side, the sequencer, and all else
     (registers, system port, parameter ring) as ``system``."""
-    from hw.accelerator import Accelerator
+    from hw.accelerator import PRODUCTS_IN_TABLES, Accelerator
     from hw.row.row_slice import pair_module_name
     from hw.row.row_stack import ROW_MODULE, shared_modules
     from hw.verilog import to_rtlil
@@ -217,7 +222,10 @@ def machine_parts(config: AcceleratorConfig) -> list[Part]:
     parts.append(Part("row_slice", ROW_MODULE, (row, *pairs), config.rows, tuple(names)))
     inner = {name: _emitted_name(machine, f"accelerator.{name}") for name in ("weights", "sequencer")}
     texts = (machine, row, *pairs)
-    parts.append(Part("weight_side", inner["weights"], texts, boxes=(ROW_MODULE,)))
-    parts.append(Part("sequencer", inner["sequencer"], texts, boxes=(ROW_MODULE,)))
-    parts.append(Part("system", "accelerator", texts, boxes=(ROW_MODULE, *inner.values())))
+    for name, unit, top, boxes in (
+        ("weight_side", "weights", inner["weights"], []),
+        ("sequencer", "sequencer", inner["sequencer"], []),
+        ("system", "system", "accelerator", list(inner.values())),
+    ):
+        parts.append(Part(name, top, texts, boxes=(ROW_MODULE, *boxes), dsp=unit not in PRODUCTS_IN_TABLES))
     return parts

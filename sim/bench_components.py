@@ -14,10 +14,10 @@ from cocotbext.axi import AxiRamRead, AxiReadBus
 from hw import numerics
 from hw.config import AcceleratorConfig
 from hw.control.gate import EVALUATE_CYCLES, Gate
+from hw.row.element_skew import TWIN_LATENCY
 from hw.row.processing_pair import ProcessingPair
 from hw.row.requantizer import REQUANTIZER_LATENCY, Saturation
-from hw.timing import DIVIDE_LATENCY, PAIR_LATENCY
-from hw.weights.weight_packing import pack_words_model
+from hw.timing import DIVIDE_LATENCY
 
 CLOCK_PERIOD_NS = 2
 SATURATIONS: tuple[tuple[Any, int], ...] = (
@@ -110,18 +110,10 @@ async def gate(dut) -> None:
         await FallingEdge(dut.clk)
 
 
-def _pack_weights(columns: np.ndarray) -> int:
-    """The `tokens.pair_weights` word of int8 words [2, depth] as one number: 8 bits of ``low``, 9 of ``high`` per element."""
-    return sum(
-        (element["low"] & 0xFF | (element["high"] & 0x1FF) << 8) << (17 * place)
-        for place, element in enumerate(pack_words_model(columns))
-    )
-
-
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def processing_pair(dut) -> None:
     """Tiles back to back: both columns leave by the chain, even one first, as the dot products of the model."""
-    rng = await _begin(dut, activation=0, valid=0, first=0, last=0, weights=0, chain_in=0)
+    rng = await _begin(dut, activation=0, valid=0, first=0, last=0, wide=0, weights__0=0, weights__1=0, chain_in=0)
     depth, width = _config().depth, _config().accumulator_width
     draw = np.random.default_rng(rng.randrange(1 << 32))
     drained: list[int] = []
@@ -131,7 +123,7 @@ async def processing_pair(dut) -> None:
             await RisingEdge(dut.clk)
             word = int(dut.chain_out.value)  # valid, then the value, from bit 0 on
             if word & 1:
-                value = word >> 1
+                value = word >> 1 & ((1 << width) - 1)
                 drained.append(value - (1 << width) if value >> (width - 1) else value)
 
     cocotb.start_soon(collect())
@@ -143,12 +135,12 @@ async def processing_pair(dut) -> None:
         for place in range(words):
             dut.valid.value, dut.first.value, dut.last.value = 1, place == 0, place == words - 1
             dut.activation.value = int.from_bytes(activations[place].tobytes(), "little")
-            dut.weights.value = _pack_weights(weights[place])
+            dut.weights__0.value, dut.weights__1.value = (int.from_bytes(word.tobytes(), "little") for word in weights[place])
             await FallingEdge(dut.clk)
         matrix = weights.transpose(0, 2, 1).reshape(words * depth, 2)
         expected += ProcessingPair.model(activations.reshape(1, -1), matrix)[0].tolist()
     dut.valid.value = 0
-    for _ in range(PAIR_LATENCY + 4):
+    for _ in range(TWIN_LATENCY + 4):
         await FallingEdge(dut.clk)
     assert drained == expected
 

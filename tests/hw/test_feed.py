@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
-from amaranth import Module
+from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from hw.row.activation_bank import ActivationBank
+from hw.row.element_skew import element_delays, operand_delay
 from hw.row.feed import SUM_LATENCY, Feed
 from hw.row.processing_pair import word_layout
 from hw.row.table import exp_table
@@ -13,12 +14,17 @@ from hw.tokens import index_width
 from tests.hw.row_testing import simulate, small_config
 
 
-class FeedWithBank(wiring.Component):
-    """Feed, its bank, and row maxima that the bench sets."""
+def normalized_element(address, k):
+    """Element of the normalised bank's word."""
+    return 5 * address + 17 * k - 100
 
-    def __init__(self, config):
+
+class FeedWithBank(wiring.Component):
+    """Feed, its bank, a normalised bank whose words follow from their addresses, and row maxima that the bench sets."""
+
+    def __init__(self, config, **options):
         self.config = config
-        self.feed = Feed(config)
+        self.feed = Feed(config, **options)
         self.maxima = [0] * config.row_tiles
         super().__init__(
             {
@@ -39,6 +45,13 @@ class FeedWithBank(wiring.Component):
             bank.write_enable.eq(self.write_enable),
             bank.write_data.eq(self.write_data),
         ]
+        address = feed.normalized_address
+        for _ in range(2):
+            delayed = Signal.like(address)
+            m.d.sync += delayed.eq(address)
+            address = delayed
+        for k in range(self.config.depth):
+            m.d.comb += feed.normalized_word[k].eq(normalized_element(address, k))
         with m.Switch(feed.max_row_tile):
             for tile, maximum in enumerate(self.maxima):
                 with m.Case(tile):
@@ -63,48 +76,56 @@ async def fill(ctx, dut, words, tables):
 
 
 def run_tokens(dut, words, tables, tokens):
-    """Returns {cycle: (activation, first, last)} and {cycle: start} with token i in cycle i; None is an empty cycle."""
-    fed, sums = {}, {}
+    """Returns {cycle: (activation, first, last, wide)} as if no element were delayed, and {cycle: start}, with token i in cycle i;
+    None is an empty cycle."""
+    activations, control, sums = [], {}, {}
+    config = dut.config
+    delays, delay = element_delays(config, dsp48=dut.feed.dsp48), operand_delay(config, dsp48=dut.feed.dsp48)
 
     async def bench(ctx):
         await fill(ctx, dut, words, tables)
-        for cycle in range(len(tokens) + SUM_LATENCY + 1):
+        for cycle in range(len(tokens) + SUM_LATENCY + delay + 1):
             token = tokens[cycle] if cycle < len(tokens) else None
             ctx.set(dut.feed.token, dict(valid=1, **token) if token else dict(valid=0))
+            word = ctx.get(dut.feed.activation)
+            activations.append([word[k] for k in range(config.depth)])
             if ctx.get(dut.feed.valid):
-                word = ctx.get(dut.feed.activation)
-                fed[cycle] = ([word[k] for k in range(dut.config.depth)], ctx.get(dut.feed.first), ctx.get(dut.feed.last))
+                control[cycle - delay] = tuple(ctx.get(getattr(dut.feed, name)) for name in ("first", "last", "wide"))
             start = ctx.get(dut.feed.sum_start)
             if start.valid:
                 sums[cycle] = (start.sum, start.row_tile, start.multiplier)
             await ctx.tick()
 
     simulate(dut, bench)
+    fed = {cycle: ([activations[cycle + delays[k]][k] for k in range(config.depth)], *bits) for cycle, bits in control.items()}
     return fed, sums
 
 
-@pytest.mark.parametrize("depth", [1, 3, 4])
-def test_plain_words_are_masked(depth, rng):
+@pytest.mark.parametrize("depth, dsp48", [(1, False), (3, False), (4, False), (3, True), (9, True)])
+def test_plain_words_of_both_banks_are_masked(depth, dsp48, rng):
     config = small_config(depth=depth)
     words = rng.integers(-128, 128, (32, depth))
-    limits = dict(address=32, elements=depth + 1, first=2, last=2)
+    limits = dict(address=32, elements=depth + 1, first=2, last=2, wide=2, normalized=2)
     tokens = [{name: int(rng.integers(limit)) for name, limit in limits.items()} if rng.random() < 0.8 else None for _ in range(60)]
-    fed, sums = run_tokens(FeedWithBank(config), words, [], tokens)
+    fed, sums = run_tokens(FeedWithBank(config, dsp48=dsp48), words, [], tokens)
     expected = {}
     for cycle, token in enumerate(tokens):
         if token:
-            word = [int(x) if k < token["elements"] else 0 for k, x in enumerate(words[token["address"]])]
-            expected[cycle + FEED_LATENCY] = (word, token["first"], token["last"])
+            bank = (
+                [normalized_element(token["address"], k) for k in range(depth)] if token["normalized"] else words[token["address"]]
+            )
+            word = [(int(x) + 128) % 256 - 128 if k < token["elements"] else 0 for k, x in enumerate(bank)]
+            expected[cycle + FEED_LATENCY] = (word, token["first"], token["last"], token["wide"])
     assert fed == expected
     assert not sums
 
 
-@pytest.mark.parametrize("depth", [1, 3])
-def test_exponentials_and_row_sums(depth, rng):
+@pytest.mark.parametrize("depth, dsp48", [(1, False), (3, False), (3, True)])
+def test_exponentials_and_row_sums(depth, dsp48, rng):
     config = small_config(depth=depth)
     tables = [exp_table(0.01), exp_table(0.3)]
     words = rng.integers(-128, 128, (32, depth)).astype(np.int8)
-    dut = FeedWithBank(config)
+    dut = FeedWithBank(config, dsp48=dsp48)
     dut.maxima = [127, -128, 5]
     words[10:20] = -128
     words[20:30] = np.minimum(words[20:30], 5)
@@ -116,7 +137,7 @@ def test_exponentials_and_row_sums(depth, rng):
             exps, total = Feed.model(scores, np.array(dut.maxima[tile], np.int8), tables[slot])
             padded = np.concatenate([exps, np.zeros(k_words * depth - keys, np.int8)]).reshape(k_words, depth)
             for k in range(k_words):
-                expected[len(tokens) + FEED_LATENCY] = ([int(x) for x in padded[k]], int(k == 0), int(k == k_words - 1))
+                expected[len(tokens) + FEED_LATENCY] = ([int(x) for x in padded[k]], int(k == 0), int(k == k_words - 1), 0)
                 tokens.append(
                     dict(
                         address=base + k, elements=min(depth, keys - k * depth), first=k == 0, last=k == k_words - 1,

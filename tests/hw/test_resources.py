@@ -95,9 +95,21 @@ def test_black_boxes_are_left_out():
 
 def test_one_dsp_per_packed_product_and_one_for_requantization():
     config = replace(find_preset("nano"), depth=3)
-    assert synthesize(part(ProcessingPair(config))).cells["DSP48E2"] == 3
-    assert synthesize(part(ProcessingPair(config, 1))).cells["DSP48E2"] == 3
+    assert synthesize(part(ProcessingPair(config, 2, dsp48=True))).cells["DSP48E2"] == 3
+    assert synthesize(part(ProcessingPair(config, 1, dsp48=True))).cells["DSP48E2"] == 3
     assert synthesize(part(Requantizer())).cells["DSP48E2"] == 1
+
+
+def test_a_cascade_takes_little_beside_its_blocks():
+    cells = synthesize(part(ProcessingPair(find_preset("zcu102"), 2, dsp48=True))).cells
+    needed = Resources.of_cells(cells)
+    assert needed.dsp == 8
+    assert needed.lut <= 130 and needed.ff <= 380
+
+
+def test_products_of_a_part_may_be_tables():
+    text = to_rtlil(Twice(), "top")
+    assert "DSP48E2" not in synthesize(Part("top", "top", (text,), dsp=False)).cells
 
 
 def test_cells_are_counted_as_sites():

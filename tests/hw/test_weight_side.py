@@ -6,13 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from amaranth.lib import data
 
 from hw.presets import PRESETS
+from hw.row.element_skew import element_delays
 from hw.timing import FEED_LATENCY
-from hw.tokens import pair_weights
 from hw.weights.job_expander import JobExpander
-from hw.weights.weight_packing import pack_words_model
 from hw.weights.weight_side import WeightSide
 from tests.hw.axi_memory import ReadMemory, simulate
 
@@ -30,22 +28,22 @@ def region(config, weights: np.ndarray) -> bytes:
     return b"".join(padded[:, :, :, port].tobytes().ljust(size, b"\x55") for port in range(ports))
 
 
-def expectations(side, config):
+def expectations(side, config, *, dsp48=False):
     """(schedule, checker process): ``schedule(cycle, word)`` expects int8 [cols, depth] for a token of that cycle."""
-    due: dict[tuple[int, int], data.Const] = {}
+    due: dict[tuple[int, int, int], int] = {}
+    delays = element_delays(config, dsp48=dsp48)
 
     def schedule(cycle: int, word: np.ndarray) -> None:
-        for pair in range(config.pairs):
-            words = word[2 * pair : 2 * pair + 2].astype(np.int8)
-            expected = pair_weights(config, len(words)).const(pack_words_model(words))
-            due[cycle + FEED_LATENCY + pair, pair] = expected
+        for (column, element), value in np.ndenumerate(word.astype(np.int8)):
+            due[cycle + FEED_LATENCY + column // 2 + delays[element], column, element] = int(value)
 
     async def process(ctx):
         cycle = 0
-        async for _, _, *words in ctx.tick().sample(*(side.weights[f"pair_{pair}"] for pair in range(config.pairs))):
-            for pair, word in enumerate(words):
-                expected = due.pop((cycle, pair), None)
-                assert expected is None or word == expected, (cycle, pair)
+        async for _, _, *words in ctx.tick().sample(*(side.weights[column] for column in range(config.cols))):
+            for column, word in enumerate(words):
+                for element in range(config.depth):
+                    expected = due.pop((cycle, column, element), None)
+                    assert expected is None or word[element] == expected, (cycle, column, element)
             cycle += 1
 
     return schedule, process, due
@@ -54,11 +52,11 @@ def expectations(side, config):
 @pytest.mark.parametrize(
     "cols,depth,ports,axi_bytes", [(4, 4, 1, 16), (5, 3, 2, 16), (1, 7, 1, 8), (7, 2, 3, 8), (3, 20, 2, 16), (8, 8, 3, 64)]
 )
-@pytest.mark.parametrize("busy", [0.0, 0.4])
-def test_weights_arrive(seed, cols, depth, ports, axi_bytes, busy):
+@pytest.mark.parametrize("busy, dsp48", [(0.0, False), (0.4, True)])
+def test_weights_arrive(seed, cols, depth, ports, axi_bytes, busy, dsp48):
     rng, numbers = random.Random(seed), np.random.default_rng(seed)
     config = replace(NANO, cols=cols, depth=depth, weight_ports=ports, axi_bytes=axi_bytes, weight_words=11, queue_depth=2)
-    side = WeightSide(config)
+    side = WeightSide(config, dsp48=dsp48)
     shapes = [(rng.randint(1, 5), rng.randint(1, 11)) for _ in range(3)] + [(30, 1)]
     weights = [numbers.integers(-127, 128, (tiles, k_words, cols, depth)) for tiles, k_words in shapes]
     contents, jobs = b"", []
@@ -66,7 +64,7 @@ def test_weights_arrive(seed, cols, depth, ports, axi_bytes, busy):
         jobs.append(dict(address=len(contents), k_words=array.shape[1], column_tiles=array.shape[0], repeats=1))
         contents += region(config, array)
     memories = [ReadMemory(config, axi, contents, random.Random(seed + n), busy=busy) for n, axi in enumerate(side.axi)]
-    schedule, checker, due = expectations(side, config)
+    schedule, checker, due = expectations(side, config, dsp48=dsp48)
     beats = []
 
     async def source(ctx):
@@ -106,7 +104,7 @@ def test_weights_arrive(seed, cols, depth, ports, axi_bytes, busy):
                         ctx.set(side.release, 0)
                         ctx.set(side.token, dict(valid=0))
                 address = (address + len(tile)) % config.weight_words
-        for _ in range(FEED_LATENCY + config.pairs + 9):
+        for _ in range(FEED_LATENCY + config.pairs + 20):
             await ctx.tick()
         assert not due and not ctx.get(side.tile_available) and not ctx.get(side.busy) and ctx.get(side.idle)
 
@@ -115,33 +113,46 @@ def test_weights_arrive(seed, cols, depth, ports, axi_bytes, busy):
     assert sum(beats) == sum(port[1] for ports in models for port in ports)
 
 
-@pytest.mark.parametrize("cols,depth", [(4, 4), (3, 8), (9, 2), (1, 1)])
+@pytest.mark.parametrize("cols,depth", [(4, 4), (3, 8), (9, 2), (1, 1), (6, 2), (8, 4)])
 def test_keys_and_values(seed, cols, depth):
+    """Slots at random; a K slot's words are written one a cycle, and until then no other slot comes."""
     rng = random.Random(seed)
     config = replace(NANO, cols=cols, depth=depth, kv_words=4 * cols + 16)
+    words = config.key_slot_words
     side = WeightSide(config)
     buffer = np.zeros((config.kv_words, cols, depth), dtype=np.uint8)
     schedule, checker, _ = expectations(side, config)
+    bits = max(cols, depth)
 
     async def testbench(ctx):
         reads = deque(maxlen=config.pairs + 3)  # words that a pair may still have to read must not be written
-        for cycle in range(400):
-            value, data = rng.randrange(2), rng.randbytes(max(cols, depth))
-            mask = rng.getrandbits(cols if value else depth)
-            index, address = rng.randrange(depth if value else cols), rng.randrange(config.kv_words)
-            valid = int(address not in reads)
+        writes: list[tuple[dict, bytes, int]] = []  # slots being written: fields, bytes, word
+        for cycle in range(500):
+            value, data = rng.randrange(2), rng.randbytes(bits)
+            mask = rng.getrandbits(cols if value else words * depth)
+            index, address = rng.randrange(depth if value else cols), rng.randrange(config.kv_words - words)
+            written = range(address, address + (1 if value else words))
+            valid = int(not writes and not set(written) & set(reads))
             word = dict(valid=valid, value=value, index=index, address=address, mask=mask, data=int.from_bytes(data, "little"))
             ctx.set(side.collected, word)
-            read = rng.choice([word for word in range(config.kv_words) if word != address])
+            if valid:
+                writes.append((word, data, 0))
+            busy = {slot["address"] + place for slot, _, _ in writes for place in range(words)}
+            read = rng.choice([word for word in range(config.kv_words) if word not in busy])
             reads.append(read)
             ctx.set(side.token, dict(valid=1, kv=1, address=read))
             schedule(cycle, buffer[read])
             await ctx.tick()
-            for lane in range(max(cols, depth) if valid else 0):
-                if mask >> lane & 1 and value:
-                    buffer[address, lane, index] = data[lane]
-                elif mask >> lane & 1:
-                    buffer[address, index, lane] = data[lane]
+            for slot, content, place in [writes.pop()] if writes else []:
+                if slot["value"]:
+                    lanes = [lane for lane in range(cols) if slot["mask"] >> lane & 1]
+                    buffer[slot["address"], lanes, slot["index"]] = [content[lane] for lane in lanes]
+                    continue
+                for element in range(depth):
+                    if slot["mask"] >> (place * depth + element) & 1:
+                        buffer[slot["address"] + place, slot["index"], element] = content[place * depth + element]
+                if place + 1 < words:
+                    writes.append((slot, content, place + 1))
 
     simulate(side, testbench, checker)
     assert buffer.any(axis=(1, 2)).sum() > config.kv_words // 2
