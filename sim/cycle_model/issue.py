@@ -119,8 +119,12 @@ class Issue:
             d = entries.pushes[number][1]
             number += 1
             taken = max(moved, taken) + 1
-            early = before is not None and before.opcode == Opcode.GEMM and before.post == Post.RESIDUAL
-            early = early and not before.flags & FLAG_NORMALIZED
+            early = (
+                before is not None
+                and before.opcode == Opcode.GEMM
+                and before.post == Post.RESIDUAL
+                and not before.flags & FLAG_NORMALIZED
+            )
             if d.opcode == Opcode.NORM and early:
                 while len(self._begun) < gemms:
                     yield self._begun
@@ -241,6 +245,7 @@ class Issue:
             idle = sum(steps) - tiles * k_words - (steps[-1] - k_words)  # of these cycles, those without a word
             ends = first_ends
             for row_tile in range(row_tiles):
+                last = row_tile == row_tiles - 1 or not d.resident  # use of the column tiles
                 begin = max(cycle, self._tile_end + self._interval - k_words + 1)
                 if start == row_tile == 0 and d.flags & FLAG_WAIT:
                     begin = max(begin, self._settled)
@@ -265,14 +270,17 @@ class Issue:
                         if first:
                             self._begun.put(begin + 1)
                         ends.append(begin + k_words - 1)
+                        if last:  # at once: what comes next may need the room
+                            self._release(ends[-1], k_words, streams, per_column)
                 else:
                     ends = [begin + end for end in first_ends]
                     counters["stall_drain"] += idle
+                    if last:
+                        for end in ends:
+                            self._release(end, k_words, streams, per_column)
                 self._tile_end, self._interval, cycle = ends[-1], intervals[-1], ends[-1] + 1
                 if post == Post.RESIDUAL and start + tiles == d.column_tiles:
                     complete.put(self._tile_end + self._timing.residual_settle)
-                if row_tile == row_tiles - 1 or not d.resident:
-                    self._release(ends, k_words, streams, per_column)
         end = self._tile_end
         self._settled = max(self._settled, end + self._settles[post])
         words = d.column_tiles * row_tiles * k_words
@@ -308,14 +316,13 @@ class Issue:
                     begin = at
         return begin
 
-    def _release(self, ends: list[int], k_words: int, streams: bool, per_column: bool) -> None:
-        """Give a group's column tiles back, each after its last tile."""
-        for end in ends:
-            if streams:
-                self._released += k_words
-                self._weights.room.put((end + self._weight_release, self._released))
-            if per_column:
-                self._side.parameter_room.put(end + self._parameter_release)
+    def _release(self, end: int, k_words: int, streams: bool, per_column: bool) -> None:
+        """Give a column tile back whose last tile ends in cycle ``end``."""
+        if streams:
+            self._released += k_words
+            self._weights.room.put((end + self._weight_release, self._released))
+        if per_column:
+            self._side.parameter_room.put(end + self._parameter_release)
 
     def _table(self, kind: int) -> Wait:
         """First cycle in which the issue sees the next table of a kind."""
