@@ -32,6 +32,9 @@ ALIGNMENT = 4096
 LEAST_CAPACITY = 1 << 24
 """Bytes that every simulated memory can hold."""
 
+LEAST_LANES = 8
+"""Rows from which on the simulation is that of `sim.row_lanes`."""
+
 MAX_CYCLES = 2_000_000_000
 """Cycles after which a run without an interrupt is a failure."""
 
@@ -112,9 +115,14 @@ def accelerator_verilog(config: AcceleratorConfig) -> Path:
     def build(directory: Path) -> None:
         from hw.accelerator import generate_verilog
 
-        (directory / "accelerator.v").write_text(generate_verilog(config))
+        verilog = generate_verilog(config)
+        if config.rows >= LEAST_LANES:
+            from sim.row_lanes import with_row_lanes
 
-    key = f"accelerator-{digest(_sources_digest(), repr(config))}"
+            verilog = with_row_lanes(verilog)
+        (directory / "accelerator.v").write_text(verilog)
+
+    key = f"accelerator-{digest(_sources_digest(), repr(config), str(LEAST_LANES))}"
     return cached_directory(cache_root() / "verilog", key, build) / "accelerator.v"
 
 
@@ -139,10 +147,17 @@ def build_simulation(
     """
     started = time.perf_counter()
     source = machine(config)
+    lanes = config.rows >= LEAST_LANES
     with tempfile.TemporaryDirectory(prefix="pivot-top-") as directory:
         top = Path(directory) / "fast_top.sv"
         top.write_text(fast_top(config, capacity_bytes))
-        executable = verilate([top, MEMORY_MODEL, source], "fast_top", optimization="-O2", arguments=["-O3"])
+        executable = verilate(
+            [top, MEMORY_MODEL, source],
+            "fast_top",
+            optimization="-O3" if lanes else "-O2",
+            arguments=["-O3", *(("--unroll-count", "1") if lanes else ())],
+            compiler_arguments=["-march=native"] if lanes else [],
+        )
     return executable, time.perf_counter() - started
 
 

@@ -114,6 +114,7 @@ def verilate(
     jobs: int = 2,
     trace_saif: bool = False,
     arguments: Sequence[str] = (),
+    compiler_arguments: Sequence[str] = (),
 ) -> Path:
     """Build the simulation of a design, or find it in the cache.
 
@@ -131,6 +132,8 @@ def verilate(
         jobs: Number of compilers at a time.
         trace_saif: Whether ``run_bench(..., trace_file=...)`` can record switching activity.
         arguments: Further arguments for Verilator.
+        compiler_arguments: Further arguments for the C++ compiler, for the design alone; ``-march=native`` is resolved, so
+            that a cache may be shared by unlike processors.
 
     Returns:
         The executable, for ``sim.bench_runner.run_bench``.
@@ -154,9 +157,12 @@ def verilate(
     options += arguments
     flags = compile_flags(verilator, trace_saif=trace_saif)
     link = [f"-Wl,-rpath,{config.libs_dir}", f"-L{config.libs_dir}", "-lcocotbvpi_verilator", "-lpthread", "-ldl"]
+    # what "native" means here
+    macros = [find_compiler(), *compiler_arguments, "-dM", "-E", "-x", "c++", "/dev/null"]
+    target = run_tool(macros, cwd=Path("/")) if compiler_arguments else ""
     texts = [SOURCE_ATTRIBUTE.sub(b"", path.read_bytes()) for path in paths]
     ports = _port_control_file(top, b"\n".join(texts).decode(errors="replace"))
-    key = digest(revision, ports, "\n".join(options), "\n".join([optimization, *flags, *link]), *texts)
+    key = digest(revision, ports, "\n".join(options), "\n".join([optimization, *flags, *compiler_arguments, *link]), target, *texts)
 
     def build(entry: Path) -> None:
         work = entry.parent / "work"
@@ -166,7 +172,7 @@ def verilate(
         run_tool([verilator.executable, *options, "-Mdir", work, control, *paths], cwd=entry.parent, env=verilator.env)
         library = runtime_library(store, verilator, revision, trace_saif=trace_saif, jobs=jobs)
         units = _compilation_units(work, optimization)
-        objects = compile_objects(units, [*flags, f"-I{work}"], cwd=work, jobs=jobs)
+        objects = compile_objects(units, [*flags, *compiler_arguments, f"-I{work}"], cwd=work, jobs=jobs)
         run_tool([find_compiler(), "-o", entry / top, *objects, library, *link], cwd=work)
         shutil.rmtree(work)
 
