@@ -43,7 +43,7 @@ async def run_case(dut, host: RegisterHost, run: dict) -> dict:
     elif not int(dut.interrupt.value):
         await First(RisingEdge(dut.interrupt), Timer(run["limit"] * CLOCK_PERIOD_NS, "ns"))
         await FallingEdge(dut.clk)
-    answer = {
+    answer: dict = {
         "interrupt": int(dut.interrupt.value),
         "latency": round((get_sim_time("ns") - started) / CLOCK_PERIOD_NS),
         "status": await host.read("status"),
