@@ -33,7 +33,7 @@ def measure(first: int, count: int) -> dict:
     """What became of ``count`` cases from number ``first`` on."""
     config = find_preset(MACHINE)
     timing = MemoryTiming() if first == 0 else random_timing(random.Random(first))
-    cases = [draw_case(number, config) for number in range(first, first + count)]
+    cases = [draw_case(number, config, timing) for number in range(first, first + count)]
     started = time.perf_counter()
     outcomes = run_cases(RtlDevice(config), cases, timing)
     kinds: dict[str, Counter] = {case.kind: Counter() for case in cases}

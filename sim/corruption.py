@@ -107,24 +107,19 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Correct:
-    """A correct Program, what its images give, and how the host would bound them."""
+    """A correct Program, and what its images give."""
 
     program: Program
     images: np.ndarray
     expected: RunResult
-    cycles: int
 
 
 @cache
 def correct_programs(config: AcceleratorConfig) -> tuple[Correct, ...]:
-    """The Programs that cases are made of and run between, with the cycles of an image on the default memory."""
+    """The Programs that cases are made of and run between."""
     workloads = [prepare(name, config, images=2) for name in NETWORKS]
     pairs = [(workload.program, workload.images) for workload in workloads] + [_gated_pair(config)]
-    results = RtlDevice(config).run_jobs([Job(program=program, images=images) for program, images in pairs])
-    return tuple(
-        Correct(program, images, GoldenMachine(program).run(images), int(result.cycles.max()))
-        for (program, images), result in zip(pairs, results, strict=True)
-    )
+    return tuple(Correct(program, images, GoldenMachine(program).run(images)) for program, images in pairs)
 
 
 def _gated_pair(config: AcceleratorConfig) -> tuple[Program, np.ndarray]:
@@ -145,6 +140,13 @@ def _gated_pair(config: AcceleratorConfig) -> tuple[Program, np.ndarray]:
     entropy = GoldenMachine(program).run(images, threshold=0).gate_entropy
     order = np.argsort(entropy)
     return replace(program, threshold=int(entropy[order[0]])), images[order[[-1, 0]]]
+
+
+@cache
+def fresh_results(config: AcceleratorConfig, timing: MemoryTiming) -> tuple[RunResult, ...]:
+    """What the first image of each correct Program gives on a machine that has done nothing before."""
+    device = RtlDevice(config)
+    return tuple(device.run(good.program, good.images[:1], memory_timing=timing) for good in correct_programs(config))
 
 
 # What each kind of corruption changes: attributes of a `Case`.
@@ -354,18 +356,18 @@ KINDS: dict[str, tuple[float, Callable[[random.Random, Program], Changes]]] = {
 """Share of the cases, and what it does."""
 
 
-def draw_case(number: int, config: AcceleratorConfig) -> Case:
-    """Case ``number``: the same one for the same number and `hw.isa`."""
+def draw_case(number: int, config: AcceleratorConfig, timing: MemoryTiming) -> Case:
+    """Case ``number``: the same corruption for the same number and `hw.isa`; deadline and reset suit the memory's timing."""
     rng = random.Random(number)
     programs = correct_programs(config)
     kind = rng.choices(list(KINDS), [share for share, _ in KINDS.values()])[0]
     base = rng.randrange(len(programs))
-    good = programs[base]
+    good, cycles = programs[base], fresh_results(config, timing)[base].counters["cycles"]
     changes = KINDS[kind][1](rng, good.program)
-    deadline = rng.randint(1, good.cycles) if rng.random() < 0.1 else good.cycles * rng.randint(11, 20) // 10
+    deadline = int(cycles * (rng.random() if rng.random() < 0.1 else rng.uniform(1.1, 2))) + 1
     return Case(
         number=number, kind=kind, base=base, after=rng.randrange(len(programs)), deadline=deadline,
-        images=good.images[: rng.choice([1, 1, 2])], reset_after=rng.randint(1, good.cycles) if rng.random() < 0.05 else None,
+        images=good.images[: rng.choice([1, 1, 2])], reset_after=int(rng.random() * cycles) + 1 if rng.random() < 0.05 else None,
         **({"program": good.program} | changes),  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -376,13 +378,6 @@ def report_cycles(config: AcceleratorConfig, timing: MemoryTiming) -> int:
     asked = (readers * config.outstanding + 1) * config.burst_beats * config.axi_bytes
     memory = timing.latency + -(-asked // timing.bytes_per_cycle)
     return min(FLUSH_LIMIT, flush_cycles(config) + memory) + START_CYCLES
-
-
-@cache
-def _fresh(config: AcceleratorConfig, timing: MemoryTiming) -> tuple[RunResult, ...]:
-    """What the first image of each correct Program gives on a machine that has done nothing before."""
-    device = RtlDevice(config)
-    return tuple(device.run(good.program, good.images[:1], memory_timing=timing) for good in correct_programs(config))
 
 
 def _flipped(registers: dict[str, int], case: Case) -> dict[str, int]:
@@ -402,7 +397,7 @@ def run_cases(device: RtlDevice, cases: Sequence[Case], timing: MemoryTiming) ->
         BenchFailure: When the machine breaks AXI's rules; the file that the message shows names the run.
     """
     config = device.config
-    programs, fresh = correct_programs(config), _fresh(config, timing)
+    programs, fresh = correct_programs(config), fresh_results(config, timing)
     memory, runs, results = MemoryImage(), [], []
     bound = report_cycles(config, timing)
     for case in cases:

@@ -7,11 +7,12 @@ import pytest
 
 from hw.isa import Opcode
 from hw.presets import find_preset
-from sim.corruption import KINDS, correct_programs, draw_case, report_cycles, run_cases
+from sim.corruption import KINDS, correct_programs, draw_case, fresh_results, report_cycles, run_cases
 from sim.memory_timing import MemoryTiming
 from sim.rtl_device import RtlDevice
 
 CONFIG = find_preset("nano")
+TIMING = MemoryTiming()
 CASES = 200
 
 
@@ -21,8 +22,8 @@ def device():
 
 
 def test_corrupted_programs_end_and_leave_nothing_behind(device):
-    cases = [draw_case(number, CONFIG) for number in range(CASES)]
-    outcomes = run_cases(device, cases, MemoryTiming())
+    cases = [draw_case(number, CONFIG, TIMING) for number in range(CASES)]
+    outcomes = run_cases(device, cases, TIMING)
     faults = [f"case {case.number} ({case.note}): {outcome.faults}" for case, outcome in zip(cases, outcomes, strict=True)]
     assert not any(outcome.faults for outcome in outcomes), "\n".join(
         fault for fault, outcome in zip(faults, outcomes, strict=True) if outcome.faults
@@ -34,35 +35,38 @@ def test_corrupted_programs_end_and_leave_nothing_behind(device):
 
 
 def test_a_case_is_drawn_from_its_number_alone():
-    first, again = (draw_case(7, CONFIG) for _ in range(2))
+    first, again = (draw_case(7, CONFIG, TIMING) for _ in range(2))
     assert first.program == again.program and (first.note, first.deadline) == (again.note, again.deadline)
 
 
 def test_what_must_not_be_is_seen(device, monkeypatch):
     """Each check finds its fault when the expectation, in place of the machine, is wrong."""
     good = correct_programs(CONFIG)[0]
-    case = replace(draw_case(0, CONFIG), program=good.program, kind="data", registers=(), settings=(), read_fault=0, write_fault=0)
-    case = replace(case, reset_after=None, deadline=2 * good.cycles, images=good.images[:1], after=0)
-    (outcome,) = run_cases(device, [case], MemoryTiming())
+    cycles = fresh_results(CONFIG, TIMING)[0].counters["cycles"]
+    case = replace(
+        draw_case(0, CONFIG, TIMING), program=good.program, kind="data", registers=(), settings=(), read_fault=0, write_fault=0
+    )
+    case = replace(case, reset_after=None, deadline=2 * cycles, images=good.images[:1], after=0)
+    (outcome,) = run_cases(device, [case], TIMING)
     assert (outcome.name, outcome.faults, outcome.compared) == ("done", (), True)
 
-    late = replace(case, deadline=good.cycles // 2)
-    (outcome,) = run_cases(device, [late], MemoryTiming())
+    late = replace(case, deadline=cycles // 2)
+    (outcome,) = run_cases(device, [late], TIMING)
     assert outcome.name == "deadline" and outcome.over is not None
-    assert 0 < outcome.over <= report_cycles(CONFIG, MemoryTiming())
-    monkeypatch.setattr("sim.corruption.report_cycles", lambda config, timing: -good.cycles // 4)
-    (outcome,) = run_cases(device, [late], MemoryTiming())
+    assert 0 < outcome.over <= report_cycles(CONFIG, TIMING)
+    monkeypatch.setattr("sim.corruption.report_cycles", lambda config, timing: -cycles // 4)
+    (outcome,) = run_cases(device, [late], TIMING)
     assert outcome.name == "hang" and outcome.faults == ("no interrupt in time",)
     monkeypatch.undo()
 
     other = replace(good.expected, logits=good.expected.logits + 1)
     programs = (replace(good, expected=other), *correct_programs(CONFIG)[1:])
     monkeypatch.setattr("sim.corruption.correct_programs", lambda config: programs)
-    (outcome,) = run_cases(device, [case], MemoryTiming())
+    (outcome,) = run_cases(device, [case], TIMING)
     assert outcome.faults == ("wrong result after the reset, status 0x2",)
 
 
 def test_well_formed_descriptors_are_of_every_operation():
-    cases = [case for case in (draw_case(number, CONFIG) for number in range(600)) if case.kind == "well-formed"]
+    cases = [case for case in (draw_case(number, CONFIG, TIMING) for number in range(600)) if case.kind == "well-formed"]
     seen = {descriptor.opcode for case in cases for descriptor in case.program.descriptors()}
     assert seen == set(Opcode)
