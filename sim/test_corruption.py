@@ -7,7 +7,7 @@ import pytest
 
 from hw.isa import Opcode
 from hw.presets import find_preset
-from sim.corruption import KINDS, correct_programs, draw_case, fresh_results, report_cycles, run_cases
+from sim.corruption import KINDS, Case, correct_programs, draw_case, fresh_results, report_cycles, run_cases
 from sim.memory_timing import MemoryTiming
 from sim.rtl_device import RtlDevice
 
@@ -43,10 +43,7 @@ def test_what_must_not_be_is_seen(device, monkeypatch):
     """Each check finds its fault when the expectation, in place of the machine, is wrong."""
     good = correct_programs(CONFIG)[0]
     cycles = fresh_results(CONFIG, TIMING)[0].counters["cycles"]
-    case = replace(
-        draw_case(0, CONFIG, TIMING), program=good.program, kind="data", registers=(), settings=(), read_fault=0, write_fault=0
-    )
-    case = replace(case, reset_after=None, deadline=2 * cycles, images=good.images[:1], after=0)
+    case = Case(number=0, kind="data", note="", base=0, after=0, program=good.program, images=good.images[:1], deadline=2 * cycles)
     (outcome,) = run_cases(device, [case], TIMING)
     assert (outcome.name, outcome.faults, outcome.compared) == ("done", (), True)
 
