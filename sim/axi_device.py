@@ -31,12 +31,13 @@ class AxiDevice(RtlDevice):
         self.seed = seed
         self.seen: list[dict[str, int]] = []
 
-    def _simulate(self, directory: Path, size: int, timing: MemoryTiming) -> float:
+    def simulate(self, directory: Path, size: int, timing: MemoryTiming, bench: str = "sim.bench_axi") -> float:
+        """As `RtlDevice.simulate`, but the memory keeps no timing, and nothing is said of building."""
         with tempfile.TemporaryDirectory(prefix="pivot-top-") as name:
             top = Path(name) / "axi_top.sv"
             top.write_text(axi_top(self.config))
             executable = verilate([top, accelerator_verilog(self.config)], "axi_top")
         env = job_files(directory) | {"PIVOT_SEED": str(self.seed), "PIVOT_IDLE": str(self.idle)}
-        run_bench(executable, "axi_top", "sim.bench_axi", env=env, cwd=directory, timeout_s=self.timeout_s)
+        run_bench(executable, "axi_top", bench, env=env, cwd=directory, timeout_s=self.timeout_s)
         self.seen = [answer["seen"] for answer in json.loads((directory / "result.json").read_text())]
         return 0.0

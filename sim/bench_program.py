@@ -22,10 +22,41 @@ RESET_CYCLES = 4
 ADDRESSES = ("program_base", "image_base", "result_base")
 
 
-async def run_batch(dut, host: RegisterHost, registers: dict[str, int], max_cycles: int) -> dict:
-    """One batch: start, interrupt, status, counters."""
+async def hard_reset(dut) -> None:
+    """The machine as after power-up, but for its memories' content."""
+    dut.rst.value = 1
+    for _ in range(RESET_CYCLES):
+        await FallingEdge(dut.clk)
+    dut.rst.value = 0
+    await FallingEdge(dut.clk)
+
+
+def _windows(dut, registers: dict[str, int]) -> dict[str, int]:
+    """Bases and sizes of what the registers give the machine."""
+    sizes = {
+        "program": registers["program_bytes"],
+        "image": registers["image_stride"] * registers["image_count"],
+        "result": registers["result_stride"] * registers["image_count"],
+    }
+    space = 1 << len(dut.guard_program_base)
+    windows = {f"{name}_base": registers[f"{name}_base"] % space for name in sizes}
+    return windows | {f"{name}_size": min(size, space) for name, size in sizes.items()}
+
+
+async def write_registers(dut, host: RegisterHost, registers: dict[str, int]) -> None:
+    """Tell the machine a batch, and the guard its windows."""
     for name, value in registers.items():
         await (host.write_address(name, value) if name in ADDRESSES else host.write(name, value))
+    for name, value in _windows(dut, registers).items():
+        getattr(dut, f"guard_{name}").value = value
+    dut.guard_clear.value = 1
+    await FallingEdge(dut.clk)
+    dut.guard_clear.value = 0
+
+
+async def run_batch(dut, host: RegisterHost, registers: dict[str, int], max_cycles: int) -> dict:
+    """One batch: start, interrupt, status, counters."""
+    await write_registers(dut, host, registers)
     await host.write("interrupt_enable", 1)
     await host.write("control", CONTROL_START)
     started = time.perf_counter()
@@ -42,6 +73,8 @@ async def run_batch(dut, host: RegisterHost, registers: dict[str, int], max_cycl
     await host.write("control", CONTROL_CLEAR)
     while int(dut.interrupt.value) or await host.read("status") & STATUS_BUSY:
         await FallingEdge(dut.clk)
+    outside = int(dut.guard_outside_reads.value), int(dut.guard_outside_writes.value)
+    assert not any(outside), f"{outside[0]} read bursts and {outside[1]} write bursts must not leave the batch's windows"
     return result
 
 
@@ -49,13 +82,9 @@ async def run_batch(dut, host: RegisterHost, registers: dict[str, int], max_cycl
 async def run_programs(dut) -> None:
     """Do every run of the job in order, on one machine without a hard reset in between."""
     job = json.loads(Path(os.environ["PIVOT_JOB"]).read_text())
-    dut.rst.value = 1
-    dut.dump.value = 0
+    dut.dump.value = dut.guard_clear.value = dut.guard_read_fault.value = dut.guard_write_fault.value = 0
     host = RegisterHost(dut)
-    for _ in range(RESET_CYCLES):
-        await FallingEdge(dut.clk)
-    dut.rst.value = 0
-    await FallingEdge(dut.clk)
+    await hard_reset(dut)
     results = [await run_batch(dut, host, registers, job["max_cycles"]) for registers in job["runs"]]
     dut.dump.value = 1
     await FallingEdge(dut.clk)

@@ -4,14 +4,19 @@
 port out to a bench.
 """
 
+import re
 from pathlib import Path
 
 from hw.config import AcceleratorConfig
 
 MEMORY_MODEL = Path(__file__).parent / "memory_model.sv"
+MEMORY_GUARD = Path(__file__).parent / "memory_guard.sv"
 
 CLOCK_PERIOD_NS = 2
 """Period of the simulated clock; it only counts cycles and says nothing of the machine's speed."""
+
+WINDOWS = ("program", "image", "result")
+"""What a host gives the machine to read and to write."""
 
 READ_ADDRESS = (("arid", 1), ("araddr", 0), ("arlen", 8), ("arsize", 3), ("arburst", 2), ("arvalid", 1))
 READ_DATA = (("rid", 1), ("rdata", -1), ("rresp", 2), ("rlast", 1), ("rvalid", 1))
@@ -26,6 +31,12 @@ WRITE_PORT = tuple((name, width, "output") for name, width in (*WRITE_ADDRESS, *
     (name, width, "input") for name, width in (("awready", 1), ("wready", 1), *RESPONSE)
 )
 """Signals of an AXI4 master as (name, bits, direction at the machine); 0 bits: an address, -1: data, -2: strobes."""
+
+GUARDED = (
+    "araddr", "arlen", "arvalid", "arready", "awaddr", "awlen", "awvalid", "awready", "rvalid", "rready", "memory_rresp", "rresp",
+    "bvalid", "bready", "memory_bresp", "bresp",
+)  # fmt: skip
+"""What of the ports `memory_guard.sv` sees."""
 
 CONTROL_PORT = (
     ("awaddr", 12, "input"), ("awvalid", 1, "input"), ("awready", 1, "output"),
@@ -49,6 +60,14 @@ def master_ports(config: AcceleratorConfig, port: int) -> list[tuple[str, int, s
     return [(name, special.get(width, width), direction) for name, width, direction in signals]
 
 
+def guard_ports(config: AcceleratorConfig) -> list[tuple[str, int, str]]:
+    """Signals of `memory_guard.sv` that a bench drives or reads, as (name, bits, direction)."""
+    bases = [(f"{window}_base", config.address_width, "input") for window in WINDOWS]
+    sizes = [(f"{window}_size", config.address_width + 1, "input") for window in WINDOWS]
+    counts = [(name, 32, "output") for name in ("outside_reads", "outside_writes")]
+    return [*bases, *sizes, ("clear", 1, "input"), *counts, *((name, 32, "input") for name in ("read_fault", "write_fault"))]
+
+
 def _range(bits: int) -> str:
     return "" if bits == 1 else f"[{bits - 1}:0] "
 
@@ -64,7 +83,8 @@ def _control_connections() -> list[str]:
 def fast_top(config: AcceleratorConfig, capacity_bytes: int = 1 << 24) -> str:
     """SystemVerilog of ``fast_top``: clock, machine and a memory of at most ``capacity_bytes``.
 
-    Ports: ``clk`` (out), ``rst``, ``dump`` (a rising edge writes the results' file), ``interrupt`` (out) and ``s_axi_*``.
+    Ports: ``clk`` (out), ``rst``, ``dump`` (a rising edge writes the results' file), ``interrupt`` (out), ``s_axi_*``, and
+    ``guard_*`` for `guard_ports`.
     """
     ports = 1 + config.weight_ports
     wires, machine, memory = [], [], []
@@ -79,10 +99,16 @@ def fast_top(config: AcceleratorConfig, capacity_bytes: int = 1 << 24) -> str:
         wires.append(f"    logic {'' if bits == '1' else f'[{bits}-1:0] '}{name};")
         machine.append(f"        .m0_axi_{name}({name})")
         memory.append(f"        .{name}({name})")
+    # The guard passes the responses on.
+    wires += [f"    logic [{ports - 1}:0][1:0] memory_rresp;", "    logic [1:0] memory_bresp;"]
+    memory = [re.sub(r"\((rresp|bresp)\)", r"(memory_\1)", connection) for connection in memory]
     declarations = ",\n".join(
         ["    output logic clk", "    input  logic rst", "    input  logic dump", "    output logic interrupt"]
+        + [f"    {direction} logic {_range(bits)}guard_{name}" for name, bits, direction in guard_ports(config)]
         + _control_declarations()
     )
+    guard = [f"        .{name}(guard_{name})" for name, _, _ in guard_ports(config)]
+    guard += [f"        .{name}({name})" for name in GUARDED]
     connections = ",\n".join(
         ["        .clk(clk)", "        .rst(rst)", "        .interrupt(interrupt)"] + _control_connections() + machine
     )
@@ -103,6 +129,10 @@ def fast_top(config: AcceleratorConfig, capacity_bytes: int = 1 << 24) -> str:
         .clk(clk),
         .dump(dump),
 {("," + chr(10)).join(memory)}
+    );
+    memory_guard #(.PORTS({ports}), .BEAT_BYTES(BEAT_BYTES), .ADDRESS_WIDTH(ADDRESS_WIDTH)) guard (
+        .clk(clk),
+{("," + chr(10)).join(guard)}
     );
 endmodule
 """

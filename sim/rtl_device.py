@@ -19,7 +19,7 @@ from hw.program import Program
 from hw.toolchain import cache_root
 from sim.bench_runner import run_bench
 from sim.cpp_build import cached_directory, digest
-from sim.fast_top import MEMORY_MODEL, fast_top
+from sim.fast_top import MEMORY_GUARD, MEMORY_MODEL, fast_top
 from sim.memory_timing import MemoryTiming
 from sim.verilate import verilate
 
@@ -77,7 +77,7 @@ class Job:
         return bytes(memory)
 
 
-class _MemoryImage:
+class MemoryImage:
     """The simulated memory's content, region after region."""
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ def build_simulation(
         top = Path(directory) / "fast_top.sv"
         top.write_text(fast_top(config, capacity_bytes))
         executable = verilate(
-            [top, MEMORY_MODEL, source],
+            [top, MEMORY_MODEL, MEMORY_GUARD, source],
             "fast_top",
             optimization="-O3" if lanes else "-O2",
             arguments=["-O3", *(("--unroll-count", "1") if lanes else ())],
@@ -161,7 +161,7 @@ def build_simulation(
     return executable, time.perf_counter() - started
 
 
-def _registers(job: Job, memory: _MemoryImage) -> tuple[dict[str, int], int]:
+def job_registers(job: Job, memory: MemoryImage) -> tuple[dict[str, int], int]:
     """Register values of a job whose Program and images are now in memory, and its records' address."""
     program, flat = job.program, check_images(job.program, job.images)
     content = job.program_bytes()
@@ -264,14 +264,14 @@ class RtlDevice:
         for job in jobs:
             if job.program.config != self.config:
                 raise InputError(f"Program must be compiled for {self.config}, not {job.program.config}")
-        memory = _MemoryImage()
-        registers, results = zip(*(_registers(job, memory) for job in jobs), strict=True)
+        memory = MemoryImage()
+        registers, results = zip(*(job_registers(job, memory) for job in jobs), strict=True)
         memory.data += bytes(-len(memory.data) % ALIGNMENT)
         with tempfile.TemporaryDirectory(prefix="pivot-run-") as name:
             directory = Path(name)
             (directory / "memory.bin").write_bytes(memory.data)
             (directory / "job.json").write_text(json.dumps({"runs": registers, "max_cycles": max_cycles}))
-            build_wall_s = self._simulate(directory, len(memory.data), memory_timing or MemoryTiming())
+            build_wall_s = self.simulate(directory, len(memory.data), memory_timing or MemoryTiming())
             answers = json.loads((directory / "result.json").read_text())
             dump = (directory / "dump.bin").read_bytes()
         return [
@@ -279,15 +279,20 @@ class RtlDevice:
             for job, answer, address in zip(jobs, answers, results, strict=True)
         ]
 
-    def _simulate(self, directory: Path, size: int, timing: MemoryTiming) -> float:
-        """Run job.json on memory.bin, ``size`` bytes, to result.json and dump.bin; seconds of building."""
+    def simulate(self, directory: Path, size: int, timing: MemoryTiming, bench: str = "sim.bench_program") -> float:
+        """Run job.json on memory.bin, ``size`` bytes, to result.json and dump.bin; seconds of building.
+
+        Raises:
+            BuildError: When the simulation cannot be built.
+            BenchFailure: When the bench fails.
+        """
         # Powers of two, so that few builds serve all Programs.
         capacity = max(LEAST_CAPACITY, 1 << (size - 1).bit_length())
         executable, build_wall_s = build_simulation(self.config, self.machine, capacity)
         plusargs = [f"+memory={directory / 'memory.bin'}", f"+dump={directory / 'dump.bin'}"]
         plusargs += ["+dump_offset=0", f"+dump_bytes={size}", *timing.plusargs]
         run_bench(
-            executable, "fast_top", "sim.bench_program", plusargs=plusargs, env=job_files(directory), cwd=directory,
+            executable, "fast_top", bench, plusargs=plusargs, env=job_files(directory), cwd=directory,
             timeout_s=self.timeout_s,
         )  # fmt: skip
         return build_wall_s

@@ -73,6 +73,7 @@ def bad_programs(program):
     cases["image outside the memory"] = ({"registers": (("image_base", 1 << 30),)}, Error.AXI, None)
     cases["program outside the memory"] = ({"registers": (("program_base", 1 << 30),)}, Error.AXI, None)
     cases["record outside the memory"] = ({"registers": (("result_base", 1 << 30),)}, Error.AXI, None)
+    cases["record longer than its stride"] = ({"registers": (("result_stride", CONFIG.axi_bytes),)}, Error.ADDRESS, last)
     cases["deadline"] = ({"deadline": 300}, Error.DEADLINE, None)
     return cases
 

@@ -1,5 +1,6 @@
 """The self-clocked top, its memory and the device around it, with a machine that only copies."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hw.errors import InputError
 from hw.presets import find_preset
 from hw.program import Program
+from sim.bench_runner import BenchFailure
 from sim.memory_timing import MemoryTiming
 from sim.rtl_device import Job, RtlDevice
 
@@ -70,6 +72,17 @@ def test_a_read_outside_the_memory_is_an_error(device):
     results = device.run_jobs([far, Job(program=make_program(), images=images)])
     assert results[0].error == 6
     assert results[1].error == 0 and results[1].entropy[0] == heads(images)[0, 1]
+
+
+@pytest.mark.parametrize(
+    ("register", "message"),
+    [("image_stride", "1 read bursts and 0 write bursts"), ("result_stride", "0 read bursts and 1 write bursts")],
+)
+def test_accesses_outside_the_windows_are_seen(device, register, message):
+    job = Job(program=make_program(), images=make_images(1), registers=((register, COPIED_BYTES // 2),))
+    assert device.run_jobs([replace(job, registers=((register, COPIED_BYTES),))])[0].error == 0
+    with pytest.raises(BenchFailure, match=message):
+        device.run_jobs([job])
 
 
 @pytest.mark.parametrize(

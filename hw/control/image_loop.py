@@ -8,7 +8,7 @@ from hw import numerics
 from hw.config import AcceleratorConfig
 from hw.control.fetch import MAX_DESCRIPTORS
 from hw.control.jobs import error_report, settings
-from hw.isa import DESCRIPTOR_BYTES, Error, Post
+from hw.isa import DESCRIPTOR_BYTES, RECORD_HEAD_BYTES, Error, Post
 from hw.memory.result_writer import record_layout
 from hw.timing import NORM_LATENCY, STATISTICS_LATENCY, Timing
 from hw.tokens import index_width
@@ -31,7 +31,8 @@ class ImageLoop(wiring.Component):
     From one image's record to the next image's start: 4 cycles, or more where descriptors that were read ahead arrive late.
     An error or a soft reset stops the issue and the DMAs, waits until all that was issued and asked for has come to its
     end (`flush_cycles` at least), resets the units and only then ends `busy`. The error is reported at that moment, or
-    FLUSH_LIMIT cycles after it happened if a memory does not answer.
+    FLUSH_LIMIT cycles after it happened if a memory does not answer. A record that is longer than ``result_stride`` is not
+    written: an address error of its descriptor.
 
     Members:
         start, soft_reset, clear_interrupt, settings: from the registers; a start while busy is ignored.
@@ -87,11 +88,12 @@ class ImageLoop(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         found, code, index = Signal(), Signal(8), Signal(16)  # an error of this cycle
+        too_long = Signal()  # the record would reach beyond its stride
         held = Signal(error_report())  # an error that is not reported yet
         resetting, working = Signal(), Signal()
         waited = Signal(range(FLUSH_LIMIT + 1))
         flushed = Signal()
-        self._errors(m, working, found, code, index)
+        self._errors(m, working, too_long, found, code, index)
         self._images(m)
         m.d.comb += [
             self.busy.eq(1),
@@ -138,7 +140,11 @@ class ImageLoop(wiring.Component):
                     m.d.comb += self.proceed.eq(1)
                 leave()
             with m.State("RECORD"):
-                m.d.comb += [working.eq(1), self.record_start.eq(1)]
+                m.d.comb += [
+                    working.eq(1),
+                    too_long.eq(RECORD_HEAD_BYTES + 4 * self.gate_classes > self.settings.result_stride),
+                    self.record_start.eq(~too_long),
+                ]
                 m.next = "WRITE"
                 leave()
             with m.State("WRITE"):
@@ -186,7 +192,7 @@ class ImageLoop(wiring.Component):
             *(batch[name][:beat] != 0 for name in ("image_base", "result_base", "result_stride")),
         ).any()
 
-    def _errors(self, m: Module, working: Signal, found: Signal, code: Signal, index: Signal) -> None:
+    def _errors(self, m: Module, working: Signal, too_long: Signal, found: Signal, code: Signal, index: Signal) -> None:
         """The error of this cycle, while an image is at work."""
         late = (self.settings.deadline != 0) & (self.record.cycles > self.settings.deadline)
         m.d.comb += [
@@ -194,6 +200,8 @@ class ImageLoop(wiring.Component):
             index.eq(self.index),
             found.eq(working & (code != 0)),
         ]
+        with m.If(too_long):
+            m.d.comb += code.eq(Error.ADDRESS)
         with m.If(self.axi_error):
             m.d.comb += code.eq(Error.AXI)
         with m.If(self.unit_error.code != 0):

@@ -128,6 +128,13 @@ def test_a_memory_that_never_answers_is_reported_but_keeps_the_loop_busy():
     assert bench.busy_until == FLUSH_LIMIT + 199
 
 
+def test_a_record_longer_than_its_stride_is_not_written():
+    assert Bench([[(300, 1)]] * 3, result_stride=64).done, "7 classes take 60 bytes"
+    bench = Bench([[(101, 0), (300, 1)]] * 3, result_stride=48, stimuli={now: {"index": 6} for now in range(600)})
+    assert bench.error == (Error.ADDRESS, 6)
+    assert not bench.records and bench.images_done == 0
+
+
 def test_deadline_is_per_image():
     assert Bench([[(300, 1)]] * 3, deadline=35).done
     bench = Bench([[(300, 1)], [(101, 0), (300, 1)], []], deadline=35, stimuli={now: {"index": 6} for now in range(600)})
