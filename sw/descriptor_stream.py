@@ -92,10 +92,9 @@ class DescriptorStream:
         self._drain_interval = self._timing.drain_interval(post, reciprocal=False)
         if writes is not None:
             ends = [self._last_feed - (row_tiles - 1 - row_tile) * last_group * interval for row_tile in range(row_tiles)]
+            readable = tuple(end + self._lane for end in ends)
             if writes.memory == "kv":
                 readable = (self._last_feed + self._timing.settle(post),)
-            else:
-                readable = tuple(end + self._lane for end in ends)
             self._writes.append(_Write(writes, readable))
         self._append(Opcode.GEMM, fields)
 
