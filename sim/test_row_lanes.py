@@ -74,7 +74,7 @@ def comparison(verilog):
     (name,) = (name for name, text in modules.items() if re.search(r"^  row_slice ", text, re.M))
     plain = [modules[below] for below in modules_below(modules, name)]
     lanes = split_modules(with_row_lanes(verilog))[name].replace(f"module \\{name} ", "module lanes ")
-    header = re.search(r"module lanes +\((.*?)\);", lanes)[1]
+    header = lanes[: lanes.index(");")].partition("(")[2]
     ports = re.findall(r"(input|output reg) (\[(\d+):0\] )?(\S+?)(?:,|$)", header)
     widths = {port: int(high or 0) + 1 for _, _, high, port in ports}
     outputs = [port for kind, _, _, port in ports if kind != "input"]
