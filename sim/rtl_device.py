@@ -103,9 +103,9 @@ class MemoryImage:
 
 
 def _sources_digest() -> str:
-    """Digest of the hw package: whatever decides the generated Verilog."""
-    root = Path(hw.__file__).parent
-    files = sorted(root.rglob("*.py"))
+    """Digest of the packages hw and sim.row_lanes: whatever decides the simulated Verilog."""
+    root = Path(hw.__file__).parents[1]
+    files = sorted(file for package in ("hw", "sim/row_lanes") for file in (root / package).rglob("*.py"))
     return digest(*(part for file in files for part in (str(file.relative_to(root)), file.read_bytes())))
 
 

@@ -158,8 +158,8 @@ def verilate(
     flags = compile_flags(verilator, trace_saif=trace_saif)
     link = [f"-Wl,-rpath,{config.libs_dir}", f"-L{config.libs_dir}", "-lcocotbvpi_verilator", "-lpthread", "-ldl"]
     # what "native" means here
-    macros = [find_compiler(), *compiler_arguments, "-dM", "-E", "-x", "c++", "/dev/null"]
-    target = run_tool(macros, cwd=Path("/")) if compiler_arguments else ""
+    macros = ("-dM", "-E", "-x", "c++", "/dev/null")
+    target = run_tool([find_compiler(), *compiler_arguments, *macros], cwd=Path("/")) if compiler_arguments else ""
     texts = [SOURCE_ATTRIBUTE.sub(b"", path.read_bytes()) for path in paths]
     ports = _port_control_file(top, b"\n".join(texts).decode(errors="replace"))
     key = digest(revision, ports, "\n".join(options), "\n".join([optimization, *flags, *compiler_arguments, *link]), target, *texts)

@@ -98,7 +98,7 @@ class Expressions:
         if kind in _INFIX:
             left, right = (self._extended(pins[pin][:width], all(signs), width) for pin in "AB")
             return f"{left} {_INFIX[kind]} {right}"
-        if kind in _SHIFT and not (signs[1] and kind in ("$shift", "$shiftx")):
+        if kind in _SHIFT and (kind not in ("$shift", "$shiftx") or not signs[1] or pins["B"][-1] == "0"):
             return self._shifted(kind, width, pins["A"], signs[0], self.value(pins["B"]))
         bit = self._one_bit(kind, pins, all(signs))
         return bit if width == 1 else f"{width}'({bit})"
