@@ -91,7 +91,10 @@ def test_the_wrapper_has_the_ports_of_the_machine(tmp_path: Path):
     from hw.toolchain import require_pyosys
 
     yosys = require_pyosys()
-    (tmp_path / "accelerator.v").write_text(generate_verilog(CONFIG))
+    text = generate_verilog(CONFIG, dsp48=True)
+    assert text.count("DSP48E2 #(") == 2 * CONFIG.depth if CONFIG.cols % 2 else CONFIG.depth  # of the pair, and of the single one
+    assert len(re.findall(r'\(\* use_dsp = "no" \*\)\nmodule \\accelerator\.(?:system|weights)\b', text)) >= 2
+    (tmp_path / "accelerator.v").write_text(text)
     (tmp_path / "board.v").write_text(wrapper(CONFIG))
     design = yosys.Design()
     for command in (
