@@ -92,7 +92,7 @@ def test_the_wrapper_has_the_ports_of_the_machine(tmp_path: Path):
 
     yosys = require_pyosys()
     text = generate_verilog(CONFIG, dsp48=True)
-    assert text.count("DSP48E2 #(") == 2 * CONFIG.depth if CONFIG.cols % 2 else CONFIG.depth  # of the pair, and of the single one
+    assert text.count("DSP48E2 #(") == 2 * CONFIG.depth  # in the pair, and in the single one of an odd number of columns
     assert len(re.findall(r'\(\* use_dsp = "no" \*\)\nmodule \\accelerator\.(?:system|weights)\b', text)) >= 2
     (tmp_path / "accelerator.v").write_text(text)
     (tmp_path / "board.v").write_text(wrapper(CONFIG))
