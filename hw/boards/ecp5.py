@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -13,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from hw.boards.board import Step
-from hw.errors import InputError
 from hw.resources import check_capacity
 
 NAME = "pivot"
@@ -24,26 +21,6 @@ CAPACITY = {"lut": 83_640, "ff": 83_640, "dsp": 156, "bram": 208}
 """Of the LFE5U-85F (Lattice FPGA-DS-02012, table 1.1)."""
 LUT_SITES = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}
 """LUT sites of the cells of a synthesized netlist: a DPR16X4 takes four for its bits and two for its write port."""
-TOOLS = ("nextpnr-ecp5", "ecppack")
-
-
-def find_tool(name: str) -> Path | None:
-    """A tool on PATH, or its PyPI package's, ``yowasp-<name>``, on PATH or beside the running Python; None without either."""
-    search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
-    found = shutil.which(name) or shutil.which(f"yowasp-{name}", path=search)
-    return None if found is None else Path(found)
-
-
-def require_tools() -> dict[str, Path]:
-    """The tools behind synthesis, by name.
-
-    Raises:
-        InputError: in one line, what is missing and what brings it.
-    """
-    found = {name: find_tool(name) for name in TOOLS}
-    if missing := [name for name, path in found.items() if path is None]:
-        raise InputError(f"{' and '.join(missing)} must be on PATH for --bitstream: pip install 'pivot-codesign[ecp5]'")
-    return {name: path for name, path in found.items() if path is not None}
 
 
 def _synthesize(directory: str, script: str) -> None:
@@ -113,7 +90,7 @@ def build_design(
         platform: Amaranth's, for an ECP5 with the Trellis tools, with all files that the design needs.
         top: the design.
         clock_mhz: that it must reach.
-        tools: of `require_tools`; None to end after synthesis.
+        tools: of `toolchain.require_ecp5_tools`; None to end after synthesis.
         step: progress display.
 
     Returns:

@@ -3,9 +3,10 @@
 from typing import Any
 
 from hw.boards.board import Board, Step
-from hw.boards.ecp5 import CAPACITY, build_design, require_tools
+from hw.boards.ecp5 import CAPACITY, build_design
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
+from hw.toolchain import require_ecp5_tools
 
 CLOCK_MHZ = 25
 """Of the board's oscillator, which clocks the machine."""
@@ -61,7 +62,7 @@ def _build(config: AcceleratorConfig, bitstream: bool, step: Step) -> tuple[dict
 
     from hw.row.row_stack import shared_modules
 
-    tools = require_tools() if bitstream else None
+    tools = require_ecp5_tools() if bitstream else None
     platform = ULX3S_85F_Platform()
     for number, text in enumerate(shared_modules(config)):
         platform.add_file(f"shared_{number}.il", text)

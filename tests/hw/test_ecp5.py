@@ -1,7 +1,6 @@
 """The way to an ECP5 bitstream: tools, counts, and what becomes of failures; the machine's own is benchmarks/ulx3s.json."""
 
 import json
-import sys
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -13,10 +12,11 @@ from amaranth.lib.memory import Memory
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
 from hw.boards import find_board
-from hw.boards.ecp5 import build_design, find_tool, netlist_resources, placed_resources, require_tools, slowest_clock, synthesize
+from hw.boards.ecp5 import build_design, netlist_resources, placed_resources, slowest_clock, synthesize
 from hw.boards.shell.host import memory_needed
 from hw.boards.ulx3s import MEMORY_BYTES
 from hw.presets import find_preset
+from hw.toolchain import find_ecp5_tool, require_ecp5_tools
 from sim.workload import prepare
 from sw.memory_map import required_config
 from sw.network import parse_network
@@ -39,25 +39,6 @@ class Multiplier(Elaboratable):
         m.submodules.led = led = io.Buffer("o", platform.request("led", 0, dir="-"))
         m.d.comb += led.o.eq(product.xor())
         return m
-
-
-def script(path: Path) -> Path:
-    path.write_text("#!/bin/sh\n")
-    path.chmod(0o755)
-    return path
-
-
-def test_a_tool_of_the_system_comes_before_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    beside = tmp_path / "venv"
-    beside.mkdir()
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(sys, "executable", str(beside / "python"))
-    assert find_tool("ecppack") is None
-    packaged = script(beside / "yowasp-ecppack")
-    assert find_tool("ecppack") == packaged
-    assert find_tool("ecppack") == packaged
-    system = script(tmp_path / "ecppack")
-    assert find_tool("ecppack") == system
 
 
 def test_a_design_is_synthesized_and_counted():
@@ -117,9 +98,9 @@ def test_the_measured_result_is_the_presets():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(None in (find_tool("nextpnr-ecp5"), find_tool("ecppack")), reason="no nextpnr-ecp5 and ecppack")
+@pytest.mark.skipif(None in (find_ecp5_tool("nextpnr-ecp5"), find_ecp5_tool("ecppack")), reason="no nextpnr-ecp5 and ecppack")
 def test_a_small_design_becomes_a_bitstream():
-    fields, files = build_design(ULX3S_85F_Platform(), Multiplier(), 25, require_tools(), nullcontext)
+    fields, files = build_design(ULX3S_85F_Platform(), Multiplier(), 25, require_ecp5_tools(), nullcontext)
     assert fields["fmax_mhz"] > 25
     assert fields["resources"]["dsp"] == 1 and fields["resources"]["bram"] == 1
     assert files["pivot.bit"][:2] == b"\xff\x00" and b"LFE5U-85F" in files["pivot.bit"][:200]
