@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.boards.board import Step
+from hw.logic_levels import longest_path
 from hw.resources import check_capacity
 
 NAME = "pivot"
@@ -94,8 +95,8 @@ def build_design(
         step: progress display.
 
     Returns:
-        Fields of the report and files by name. Fields: ``resources`` by the names of CELLS, ``clock_mhz``, ``method``, ``wall_s``
-        of each step; with tools also ``fmax_mhz`` and ``bitstream``, the file's name.
+        Fields of the report and files by name. Fields: ``resources`` by the names of CELLS, ``logic_levels`` of the netlist,
+        ``clock_mhz``, ``method``, ``wall_s`` of each step; with tools also ``fmax_mhz`` and ``bitstream``, the file's name.
 
     Raises:
         InputError: when the netlist is too large for the LFE5U-85F.
@@ -118,7 +119,8 @@ def build_design(
         for file, content in plan.files.items():
             (directory / file).write_bytes(content if isinstance(content, bytes) else content.encode())
         timed("synthesis", synthesize, directory, f"{NAME}.ys")
-        fields["resources"] = netlist_resources(json.loads((directory / f"{NAME}.json").read_text()))
+        netlist = json.loads((directory / f"{NAME}.json").read_text())
+        fields |= {"resources": netlist_resources(netlist), "logic_levels": longest_path(netlist["modules"][NAME])}
         check_capacity(fields["resources"], CAPACITY, platform.device)
         files["constraints.lpf"] = (directory / f"{NAME}.lpf").read_bytes()
         fields["method"] = "Yosys synth_ecp5, flat, without placement; a carry cell counts as 2 LUT sites, 16x4 bits of RAM as 6"

@@ -45,6 +45,7 @@ def test_a_design_is_synthesized_and_counted():
     fields, files = build_design(ULX3S_85F_Platform(), Multiplier(), 25, None, nullcontext)
     resources = fields["resources"]
     assert resources["dsp"] == 1 and resources["bram"] == 1
+    assert 1 <= fields["logic_levels"] <= 6
     assert resources["ff"] >= 18 and resources["lut"] >= 18
     assert fields["clock_mhz"] == 25 and "fmax_mhz" not in fields and "bitstream" not in fields
     assert b'FREQUENCY PORT "clk25_0__io" 25000000.0 HZ;' in files["constraints.lpf"]
