@@ -58,8 +58,8 @@ def build_report(board: "Board", preset: str, config: "AcceleratorConfig", field
         fields: of `synthesis_report` or `Board.build`; ``resources`` and what else the board says.
 
     Returns:
-        The fields, and: ``board``, ``preset``, ``config``, ``capacity`` and ``utilization`` (fractions of 1) by the names of
-        ``resources``, ``macs_per_cycle``, ``clock_mhz`` where the board does not say another.
+        The fields, and: ``board``, ``preset``, ``config``, ``cells`` (the device's names), ``capacity`` and ``utilization``
+        (fractions of 1) by the names of ``resources``, ``macs_per_cycle``, ``clock_mhz`` where the board does not say another.
 
     Raises:
         InputError: when the machine does not fit the board.
@@ -75,6 +75,7 @@ def build_report(board: "Board", preset: str, config: "AcceleratorConfig", field
         "preset": preset,
         "config": asdict(config),
         "resources": resources,
+        "cells": board.cells,
         "capacity": board.capacity,
         "utilization": {name: round(resources[name] / limit, 4) for name, limit in board.capacity.items()},
         "macs_per_cycle": config.macs_per_cycle,
@@ -225,7 +226,7 @@ def _show(report: dict[str, Any], directory: Path, seconds: float) -> None:
 
     components = report.get("components", {})
     table = Table(title=f"{report['preset']} on {report['board']} ({report['device']})")
-    names = [name.upper() for name in report["capacity"]]
+    names = list(report["cells"].values())
     for column in ("part", *(["instances"] if components else []), *names, *(["levels"] if components else [])):
         table.add_column(column, justify="left" if column == "part" else "right")
     for name, part in components.items():

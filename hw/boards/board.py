@@ -20,6 +20,7 @@ class Board:
         device: the part's full name.
         preset: the machine that is built without ``--preset``.
         capacity: cells of the device by the names of the report's ``resources``.
+        cells: what the device calls them, by the same names.
         check: raises InputError for a machine that the board cannot carry, whatever its size.
         project: files of the vendor project by path within the output directory; none where open tools build.
         build: from (machine, whether to make a bitstream, progress display) to (fields of the report, files by path within the
@@ -30,6 +31,7 @@ class Board:
     device: str
     preset: str
     capacity: dict[str, int]
+    cells: dict[str, str]
     check: Callable[[AcceleratorConfig], None]
     project: Callable[[AcceleratorConfig], dict[str, str]] = lambda config: {}
     build: Callable[[AcceleratorConfig, bool, Step], tuple[dict[str, Any], dict[str, bytes]]] | None = None

@@ -3,7 +3,7 @@
 from typing import Any
 
 from hw.boards.board import Board, Step
-from hw.boards.ecp5 import CAPACITY, build_design
+from hw.boards.ecp5 import CAPACITY, CELLS, build_design
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
 from hw.toolchain import require_ecp5_tools
@@ -75,6 +75,7 @@ ULX3S = Board(
     device="LFE5U-85F",
     preset="edge",
     capacity=CAPACITY,
+    cells=CELLS | {"lut": "LUT4", "ff": "FF"},
     check=_check,
     build=_build,
 )
