@@ -4,7 +4,6 @@ import random
 import struct
 from collections import deque
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -390,6 +389,7 @@ def test_what_does_not_fit_is_refused():
         device.run(program(), images)
     with pytest.raises(InputError, match="Program must be compiled for"):
         device.run(program(find_preset("nano")), images)
-    failing = SimpleNamespace(exchange=lambda request, size: b"\2")
     with pytest.raises(RuntimeError, match="WRITE_MEMORY at 0x0 must be answered OKAY, not with response 2"):
-        BoardDevice(TINY, SIZE, failing.exchange).run(program(), images)
+        BoardDevice(TINY, SIZE, lambda request, size: b"\2").run(program(), images)
+    with pytest.raises(RuntimeError, match="WRITE_MEMORY at 0x0 must be answered with 1 bytes, not 0"):  # a port that timed out
+        BoardDevice(TINY, SIZE, lambda request, size: b"").run(program(), images)

@@ -27,7 +27,10 @@ STATUS_BUSY, STATUS_ERROR = 1, 4
 
 
 def _exchange(command: Command, address: int, words: int, data: bytes, answer_words: int) -> Conversation[bytes]:
-    answer = yield struct.pack("<BIH", command, address, words - 1) + data, WORD_BYTES * answer_words + 1
+    size = WORD_BYTES * answer_words + 1
+    answer = yield struct.pack("<BIH", command, address, words - 1) + data, size
+    if len(answer) != size:
+        raise RuntimeError(f"{command.name} at {address:#x} must be answered with {size} bytes, not {len(answer)}")
     if answer[-1]:
         raise RuntimeError(f"{command.name} at {address:#x} must be answered OKAY, not with response {answer[-1]}")
     return answer[:-1]
@@ -37,7 +40,7 @@ def write_words(command: Command, address: int, data: bytes) -> Conversation[Non
     """Write bytes, padded with zeros to a word, to registers or memory.
 
     Raises:
-        RuntimeError: when an AXI response is an error.
+        RuntimeError: when an AXI response is an error, or the answer has another size.
     """
     data += bytes(-len(data) % WORD_BYTES)
     step = MOST_WORDS * WORD_BYTES
@@ -50,7 +53,7 @@ def read_words(command: Command, address: int, words: int) -> Conversation[bytes
     """Read words from registers or memory.
 
     Raises:
-        RuntimeError: when an AXI response is an error.
+        RuntimeError: when an AXI response is an error, or the answer has another size.
     """
     result = b""
     for start in range(0, words, MOST_WORDS):
@@ -106,7 +109,7 @@ def run_batch(
 
     Raises:
         InputError: when images and Program do not fit each other or the memory.
-        RuntimeError: when an AXI response is an error.
+        RuntimeError: when an AXI response is an error, or the answer has another size.
     """
     flat = check_images(program, images)
     image_base, result_base, end = _places(program, len(flat))
