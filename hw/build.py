@@ -1,9 +1,11 @@
 """Everything that a board needs to run a machine: Verilog, vendor project, C header, documentation, resource report.
 
     python -m hw.build --board zcu102 [--preset zcu102] [--set rows=16,...] [--out DIR] [--json FILE] [--bitstream]
+    python -m hw.build --board ulx3s --bitstream
 
-Writes ``build/<board>/``: ``accelerator.v``, ``accelerator_board.v``, ``constraints.xdc``, ``vivado/build.tcl``, ``pivot.h``,
-``registers.md`` and ``report.json``. Synthesis of parts that were synthesized before comes from the user's cache.
+Writes ``build/<board>/``: ``accelerator.v``, ``pivot.h``, ``registers.md`` and ``report.json``; for zcu102 also
+``accelerator_board.v``, ``constraints.xdc`` and ``vivado/build.tcl``, for ulx3s ``constraints.lpf`` and, with ``--bitstream``,
+``pivot.bit`` and ``nextpnr.log``. Synthesis of parts that were synthesized before comes from the user's cache (zcu102).
 """
 
 import argparse
@@ -13,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,36 +37,37 @@ METHOD = (
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(prog="python -m hw.build", description=str(__doc__).splitlines()[0])
-    result.add_argument("--board", required=True, help="board to build for: zcu102")
+    result.add_argument("--board", required=True, help="board to build for: zcu102, ulx3s")
     result.add_argument("--preset", help="machine (default: the board's own)")
     result.add_argument("--set", dest="overrides", default="", metavar="FIELD=N,...", help="fields of the preset to override")
     result.add_argument("--out", type=Path, metavar="DIR", help="default: build/<board>")
     result.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file too")
-    result.add_argument("--bitstream", action="store_true", help="run Vivado, which must be on PATH, on the project")
+    result.add_argument(
+        "--bitstream", action="store_true", help="make the bitstream too: with Vivado (zcu102), with nextpnr-ecp5 (ulx3s)"
+    )
     return result
 
 
-def build_report(board: "Board", preset: str, config: "AcceleratorConfig") -> dict[str, Any]:
-    """Synthesize the machine, with a progress display on stderr.
+def build_report(board: "Board", preset: str, config: "AcceleratorConfig", fields: dict[str, Any]) -> dict[str, Any]:
+    """Content of ``report.json``.
+
+    Arguments:
+        board: what was built for.
+        preset: name of the machine, before fields were overridden.
+        config: the machine.
+        fields: of `synthesis_report` or `Board.build`; ``resources`` and what else the board says.
 
     Returns:
-        Content of ``report.json``: ``board``, ``preset``, ``config``, ``resources``, ``capacity`` and ``utilization`` (fractions
-        of 1) by ``lut``, ``ff``, ``dsp`` and ``bram36``, ``macs_per_cycle``, ``clock_mhz``, ``logic_levels`` (the longest of any
-        part), ``components`` (per part: instances, resources of one, its logic levels and synthesis seconds), ``method``.
+        The fields, and: ``board``, ``preset``, ``config``, ``cells`` (the device's names), ``capacity`` and ``utilization``
+        (fractions of 1) by the names of ``resources``, ``macs_per_cycle``, ``clock_mhz`` where the board does not say another.
 
     Raises:
         InputError: when the machine does not fit the board.
-        RuntimeError: when synthesis fails.
     """
-    from hw.resources import Resources, check_capacity, composed
-    from hw.synthesis import machine_parts, synthesize_parts
+    from hw.resources import check_capacity
 
-    parts = machine_parts(config)
-    with _Progress(len(parts)) as show:
-        results = synthesize_parts(parts, progress=show)
-    needed = composed(parts, results)
-    check_capacity(needed, board.capacity, board.device)
-    resources = asdict(needed)
+    resources = fields["resources"]
+    check_capacity(resources, board.capacity, board.device)
     return {
         "schema": 1,
         "board": board.name,
@@ -70,10 +75,33 @@ def build_report(board: "Board", preset: str, config: "AcceleratorConfig") -> di
         "preset": preset,
         "config": asdict(config),
         "resources": resources,
+        "cells": board.cells,
         "capacity": board.capacity,
         "utilization": {name: round(resources[name] / limit, 4) for name, limit in board.capacity.items()},
         "macs_per_cycle": config.macs_per_cycle,
         "clock_mhz": config.clock_mhz,
+        **fields,
+    }
+
+
+def synthesis_report(config: "AcceleratorConfig") -> dict[str, Any]:
+    """Synthesize the machine for UltraScale+, with a progress display on stderr.
+
+    Returns:
+        Fields of the report: ``resources`` by ``lut``, ``ff``, ``dsp`` and ``bram36``, ``logic_levels`` (the longest of any part),
+        ``components`` (per part: instances, resources of one, its logic levels and synthesis seconds), ``method``.
+
+    Raises:
+        RuntimeError: when synthesis fails.
+    """
+    from hw.resources import Resources, composed
+    from hw.synthesis import machine_parts, synthesize_parts
+
+    parts = machine_parts(config)
+    with _Progress(len(parts)) as show:
+        results = synthesize_parts(parts, progress=show)
+    return {
+        "resources": asdict(composed(parts, results)),
         "logic_levels": max(result.logic_levels for result in results.values()),
         "components": {
             part.name: {
@@ -86,6 +114,18 @@ def build_report(board: "Board", preset: str, config: "AcceleratorConfig") -> di
         },
         "method": METHOD,
     }
+
+
+@contextmanager
+def _step(name: str) -> Iterator[None]:
+    """A line on stderr while a step of unknown length runs."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(name, total=None)
+        yield
 
 
 class _Progress:
@@ -130,12 +170,12 @@ def project_files(board: "Board", config: "AcceleratorConfig") -> dict[str, str]
     }
 
 
-def write_files(directory: Path, files: dict[str, str]) -> None:
+def write_files(directory: Path, files: Mapping[str, str | bytes]) -> None:
     """Write files in full beside their places, then move them there in order; other files of the directory stay.
 
     Arguments:
         directory: made where it is missing.
-        files: text by path within the directory.
+        files: text or bytes by path within the directory.
 
     Raises:
         InputError: when the directory cannot be written.
@@ -143,10 +183,10 @@ def write_files(directory: Path, files: dict[str, str]) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory, prefix=".new-") as staged:
-            for name, text in files.items():
+            for name, content in files.items():
                 path = Path(staged) / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
+                path.write_bytes(content if isinstance(content, bytes) else content.encode())
             for name in files:
                 (directory / name).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(Path(staged) / name, directory / name)
@@ -154,39 +194,53 @@ def write_files(directory: Path, files: dict[str, str]) -> None:
         raise InputError(f"--out and --json must be writable, not {error.filename or directory}: {error.strerror}") from None
 
 
-def run_vivado(directory: Path) -> None:
-    """Build the bitstream of a written project; Vivado's own messages go to the terminal.
+def require_vivado(board: "Board") -> Path:
+    """The ``vivado`` executable.
 
     Raises:
-        RuntimeError: when Vivado is not on PATH, or fails.
+        InputError: when it is not on PATH.
     """
     from hw.toolchain import find_vivado
 
     vivado = find_vivado()
-    script = directory / "vivado" / "build.tcl"
     if vivado is None:
-        raise RuntimeError(f"Vivado must be on PATH for --bitstream; all else is written, and the project is {script}")
+        raise InputError(f"Vivado must be on PATH for --bitstream on {board.name}; all else is written without --bitstream")
+    return vivado
+
+
+def run_vivado(vivado: Path, directory: Path) -> None:
+    """Build the bitstream of a written project; Vivado's own messages go to the terminal.
+
+    Raises:
+        RuntimeError: when Vivado fails.
+    """
+    folder = directory / "vivado"
     command = [str(vivado), "-mode", "batch", "-source", "build.tcl"]
-    if code := subprocess.run(command, cwd=script.parent, check=False).returncode:
-        raise RuntimeError(f"Vivado must end without an error, but ended with code {code}: see {script.parent / 'vivado.log'}")
+    if code := subprocess.run(command, cwd=folder, check=False).returncode:
+        raise RuntimeError(f"Vivado must end without an error, but ended with code {code}: see {folder / 'vivado.log'}")
 
 
 def _show(report: dict[str, Any], directory: Path, seconds: float) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    components = report.get("components", {})
     table = Table(title=f"{report['preset']} on {report['board']} ({report['device']})")
-    for column in ("part", "instances", "LUT", "FF", "DSP", "BRAM36", "levels"):
+    names = list(report["cells"].values())
+    for column in ("part", *(["instances"] if components else []), *names, *(["levels"] if components else [])):
         table.add_column(column, justify="left" if column == "part" else "right")
-    for name, part in report["components"].items():
+    for name, part in components.items():
         numbers = [f"{value * part['instances']:,}" for value in part["resources"].values()]
         table.add_row(name, str(part["instances"]), *numbers, str(part["logic_levels"]))
     table.add_section()
-    table.add_row("machine", "", *(f"{value:,}" for value in report["resources"].values()), str(report["logic_levels"]))
-    table.add_row("device", "", *(f"{value:,}" for value in report["capacity"].values()), "")
-    table.add_row("share", "", *(f"{value:.1%}" for value in report["utilization"].values()), "")
+    blank, levels = ([""], [str(report["logic_levels"])]) if components else ([], [])
+    table.add_row("machine", *blank, *(f"{report['resources'][name]:,}" for name in report["capacity"]), *levels)
+    table.add_row("device", *blank, *(f"{value:,}" for value in report["capacity"].values()))
+    table.add_row("share", *blank, *(f"{value:.1%}" for value in report["utilization"].values()))
     console = Console()
     console.print(table)
+    if "fmax_mhz" in report:
+        console.print(f"{report['bitstream']}: placed and routed for at most {report['fmax_mhz']} MHz")
     console.print(f"{report['macs_per_cycle']:,} MAC a cycle at {report['clock_mhz']} MHz; {directory} written in {seconds:.0f} s")
 
 
@@ -194,8 +248,8 @@ def build(options: argparse.Namespace) -> None:
     """Run the command.
 
     Raises:
-        InputError: bad arguments, or a machine that does not fit.
-        RuntimeError: when synthesis or Vivado fails.
+        InputError: bad arguments, a machine that does not fit, or tools that are missing.
+        RuntimeError: when a tool fails, or the routed machine is slower than its clock.
     """
     from hw.boards import find_board
     from hw.presets import find_preset
@@ -208,21 +262,30 @@ def build(options: argparse.Namespace) -> None:
     directory = options.out or Path("build") / board.name
     if directory.exists() and not directory.is_dir():
         raise InputError(f"--out must be a directory, not the file {directory}")
-    report = build_report(board, preset, config)
+    vivado = require_vivado(board) if options.bitstream and board.build is None else None
+    files: dict[str, bytes] = {}
+    if board.build is None:
+        fields = synthesis_report(config)
+    else:
+        fields, files = board.build(config, options.bitstream, _step)
+    report = build_report(board, preset, config, fields)
     text = json.dumps(report, indent=2) + "\n"
-    write_files(directory, {**project_files(board, config), "report.json": text})
+    write_files(directory, {**project_files(board, config), **files, "report.json": text})
     if options.json is not None:
         write_files(options.json.parent, {options.json.name: text})
     _show(report, directory, time.monotonic() - start)
-    if options.bitstream:
-        run_vivado(directory)
+    if vivado is not None:
+        run_vivado(vivado, directory)
+    if report.get("fmax_mhz", report["clock_mhz"]) < report["clock_mhz"]:
+        raise RuntimeError(f"The machine must reach {report['clock_mhz']} MHz, but is routed for {report['fmax_mhz']} MHz")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """``python -m hw.build``.
 
     Returns:
-        The exit code: 0 done; 1 synthesis or Vivado failed, or Vivado is missing; 2 bad input or a machine that does not fit.
+        The exit code: 0 done; 1 a tool failed, or the clock is not reached; 2 bad input, a machine that does not fit, or a
+        missing tool.
     """
     options = parser().parse_args(arguments)
     try:

@@ -2,16 +2,18 @@
 
 A path starts at the output of a register, a memory, a DSP block, a black box or at an input port, and ends at the input of
 one or at an output port. It counts 1 for every LUT, inverter and asynchronous read of distributed RAM on it, and 1 for every
-stretch of carry cells, however long; MUXF cells count nothing, as they join LUTs of one site. DSP blocks and block RAM are
-ends of a path even where none of their registers are used.
+stretch of carry cells, however long; MUXF cells (PFUMX and L6MUX21 of an ECP5) count nothing, as they join LUTs of one site.
+DSP blocks and block RAM are ends of a path even where none of their registers are used.
 """
 
+import re
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from typing import Any
 
-_CARRY = ("CARRY4", "CARRY8")
-_MULTIPLEXERS = ("MUXF7", "MUXF8", "MUXF9")
+_CARRY = ("CARRY4", "CARRY8", "CCU2C")
+_MULTIPLEXERS = ("MUXF7", "MUXF8", "MUXF9", "PFUMX", "L6MUX21")
+_DISTRIBUTED_RAM = re.compile(r"RAM(?!B)|TRELLIS_DPR")
 _DISTRIBUTED_RAM_READ = ("DO", "DOA", "DOB", "DOC", "DOD", "DOE", "DOF", "DOG", "DOH", "O", "SPO", "DPO")
 
 
@@ -23,18 +25,18 @@ def _kind(cell_type: str) -> str | None:
         return "carry"
     if cell_type in _MULTIPLEXERS:
         return "multiplexer"
-    if cell_type.startswith("RAM") and not cell_type.startswith("RAMB"):
+    if _DISTRIBUTED_RAM.match(cell_type):
         return "lut"
     return None
 
 
 def _sources(cell: Mapping[str, Any]) -> list[int]:
     """Nets that a cell's outputs depend on in the same cycle; of distributed RAM the addresses."""
-    ram = cell["type"].startswith("RAM")
+    ram = _DISTRIBUTED_RAM.match(cell["type"])
     return [
         bit
         for port, bits in cell["connections"].items()
-        if cell["port_directions"][port] == "input" and not (ram and not port.startswith(("A", "DPRA", "RADR")))
+        if cell["port_directions"][port] == "input" and not (ram and not port.startswith(("A", "DPRA", "RAD")))
         for bit in bits
         if isinstance(bit, int)
     ]
@@ -44,7 +46,7 @@ def longest_path(module: Mapping[str, Any]) -> int:
     """Logic levels of one flat module.
 
     Arguments:
-        module: a module of Yosys's ``write_json``, with ``cells``, mapped to UltraScale+ primitives.
+        module: a module of Yosys's ``write_json``, with ``cells``, mapped to UltraScale+ or ECP5 primitives.
 
     Raises:
         RuntimeError: for a combinational loop.

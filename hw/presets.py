@@ -9,6 +9,11 @@ PRESETS: dict[str, AcceleratorConfig] = {
         rows=4, cols=4, depth=4, activation_words=1024, residual_words=256, normalized_words=256, weight_words=256,
         kv_words=256, parameter_tiles=64, row_tiles=8, classes=16, clock_mhz=200,
     ),
+    # For a ULX3S-85F (ECP5) with its memory on the chip; holds the default network's tensors.
+    "edge": AcceleratorConfig(
+        rows=4, cols=4, depth=4, activation_words=1024, residual_words=256, weight_words=256, kv_words=256,
+        parameter_tiles=64, row_tiles=8, classes=16, axi_bytes=8, outstanding=2, clock_mhz=25,
+    ),
     # The flagship for the ZCU102 (XCZU9EG): 4,224 MAC a cycle; buffers sized for DeiT-B at 197 tokens.
     "zcu102": AcceleratorConfig(
         rows=33, cols=16, depth=8, activation_words=4096, residual_words=768, normalized_words=768, weight_words=2048,

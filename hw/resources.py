@@ -71,17 +71,17 @@ def composed(parts: Sequence[Part], results: Mapping[str, Synthesis]) -> Resourc
     return result
 
 
-def check_capacity(needed: Resources, capacity: Mapping[str, int], device: str) -> None:
+def check_capacity(needed: Mapping[str, float], capacity: Mapping[str, int], device: str) -> None:
     """Check that a machine fits.
 
     Arguments:
-        needed: by the machine.
-        capacity: of the device, by `Resources`' field names.
+        needed: by the machine, by name of the resource.
+        capacity: of the device, by the same names.
         device: its name, for the message.
 
     Raises:
         InputError: naming every resource that does not fit, with need and capacity.
     """
-    over = [f"{getattr(needed, name):,} {name} of {limit:,}" for name, limit in capacity.items() if getattr(needed, name) > limit]
+    over = [f"{needed[name]:,} {name} of {limit:,}" for name, limit in capacity.items() if needed[name] > limit]
     if over:
         raise InputError(f"The machine must fit {device}, but needs " + " and ".join(over))

@@ -241,6 +241,29 @@ def find_vivado() -> Path | None:
     return None if found is None else Path(found)
 
 
+ECP5_TOOLS = ("nextpnr-ecp5", "ecppack")
+"""What comes after synthesis for a Lattice ECP5."""
+
+
+def find_ecp5_tool(name: str) -> Path | None:
+    """A tool on PATH, or its PyPI package's, ``yowasp-<name>``, on PATH or beside the running Python; None without either."""
+    search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+    found = shutil.which(name) or shutil.which(f"yowasp-{name}", path=search)
+    return None if found is None else Path(found)
+
+
+def require_ecp5_tools() -> dict[str, Path]:
+    """The ECP5_TOOLS by name.
+
+    Raises:
+        InputError: In one line, what is missing and what brings it.
+    """
+    found = {name: path for name in ECP5_TOOLS if (path := find_ecp5_tool(name))}
+    if missing := [name for name in ECP5_TOOLS if name not in found]:
+        raise InputError(f"{' and '.join(missing)} must be on PATH for --bitstream: pip install 'pivot-codesign[ecp5]'")
+    return found
+
+
 def main(arguments: list[str] | None = None) -> int:
     """``python3 -m hw.toolchain [--check]``: name what is missing; without ``--check`` also list what is used.
 
@@ -259,6 +282,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"libpython     {find_libpython()}")
             print(f"Yosys         {require_pyosys().__file__}")
             print(f"Vivado        {find_vivado() or 'not on PATH: bitstreams cannot be built here'}")
+            for name in ECP5_TOOLS:
+                print(f"{name:<14}{find_ecp5_tool(name) or 'not installed: no bitstreams for ECP5 boards here (extra ecp5)'}")
             print(f"Cache         {cache_root()}")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

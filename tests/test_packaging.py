@@ -57,7 +57,10 @@ def test_metadata():
     assert "pivot-codesign[dev]" in PROJECT["optional-dependencies"]["all"]
 
 
-@pytest.mark.parametrize("requirement", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+@pytest.mark.parametrize("requirement", PROJECT["dependencies"] + EXTRAS["dev"] + EXTRAS["ecp5"])
 def test_each_dependency_has_a_closed_range_and_a_reason(requirement: str):
     assert "==" in requirement or (">=" in requirement and "<" in requirement)
     line = next(line for line in TEXT.splitlines() if f'"{requirement}"' in line)

@@ -1,10 +1,11 @@
-"""Boards: devices, capacities and vendor projects."""
+"""Boards: devices, capacities, vendor projects and builds with open tools."""
 
 from hw.boards.board import Board
+from hw.boards.ulx3s import ULX3S
 from hw.boards.zcu102 import ZCU102
 from hw.errors import InputError
 
-BOARDS: dict[str, Board] = {ZCU102.name: ZCU102}
+BOARDS: dict[str, Board] = {board.name: board for board in (ZCU102, ULX3S)}
 """Boards by name."""
 
 

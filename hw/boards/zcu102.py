@@ -59,6 +59,7 @@ ZCU102 = Board(
     device="XCZU9EG",
     preset="zcu102",
     capacity={"lut": 274_080, "ff": 548_160, "dsp": 2_520, "bram36": 912},
+    cells={"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram36": "BRAM36"},
     check=_check,
     project=_project,
 )

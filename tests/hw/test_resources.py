@@ -1,6 +1,6 @@
 """Counting, composing and caching of synthesis results, on parts of known size."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -127,9 +127,9 @@ def test_parts_are_composed_by_instances():
 
 def test_what_does_not_fit_is_named():
     capacity = {"lut": 1000, "ff": 10, "dsp": 3, "bram36": 1}
-    check_capacity(Resources(lut=1000, ff=10, dsp=3, bram36=1), capacity, "device")
+    check_capacity(asdict(Resources(lut=1000, ff=10, dsp=3, bram36=1)), capacity, "device")
     with pytest.raises(InputError, match=r"must fit device, but needs 1,001 lut of 1,000 and 1\.5 bram36 of 1$"):
-        check_capacity(Resources(lut=1001, bram36=1.5), capacity, "device")
+        check_capacity(asdict(Resources(lut=1001, bram36=1.5)), capacity, "device")
 
 
 def test_results_are_cached_until_the_part_changes(cache: Path):
@@ -156,7 +156,7 @@ def test_a_part_that_yosys_rejects_is_named(cache: Path):
 
 
 def cell(kind: str, **ports: int) -> dict[str, object]:
-    outputs = ("O", "Q", "CO", "DOA")
+    outputs = ("O", "Q", "CO", "DOA", "Z", "COUT", "S0", "DO")
     directions = {name: "output" if name in outputs else "input" for name in ports}
     return {"type": kind, "connections": {name: [bit] for name, bit in ports.items()}, "port_directions": directions}
 
@@ -177,6 +177,15 @@ def test_levels_end_at_registers():
     del cells["ram"]
     assert longest_path({"cells": cells}) == 3
     assert longest_path({"cells": {}}) == 0
+    ecp5 = {
+        "lut": cell("LUT4", A=1, Z=2),
+        "wide": cell("PFUMX", ALUT=2, Z=3),
+        "carry": cell("CCU2C", A0=3, COUT=4),
+        "carry_on": cell("CCU2C", CIN=4, S0=5),
+        "ram": cell("TRELLIS_DPR16X4", RAD=5, DO=6),
+        "written": cell("TRELLIS_DPR16X4", DI=6, DO=7),
+    }
+    assert longest_path({"cells": ecp5}) == 3
 
 
 def test_a_loop_is_found():

@@ -124,3 +124,21 @@ def test_missing_yosys_is_an_input_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyosys", None)
     with pytest.raises(InputError, match="pip install 'pyosys"):
         toolchain.require_pyosys()
+
+
+def ecp5_script(path: Path) -> Path:
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_tool_of_the_system_comes_before_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    beside = tmp_path / "venv"
+    beside.mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(beside / "python"))
+    assert toolchain.find_ecp5_tool("ecppack") is None
+    packaged = ecp5_script(beside / "yowasp-ecppack")
+    assert toolchain.find_ecp5_tool("ecppack") == packaged
+    system = ecp5_script(tmp_path / "ecppack")
+    assert toolchain.find_ecp5_tool("ecppack") == system
