@@ -80,6 +80,8 @@ class DescriptorCheck(wiring.Component):
 
         busy, evaluate, number = Signal(), Signal(), Signal(range(16))
         total = Signal(_WIDE + 17)
+        operands = {"a": Signal(_WIDE), "b": Signal(17), "c": Signal(_WIDE)}  # of one multiplier for all steps
+        m.d.sync += total.eq(operands["a"] * operands["b"] + operands["c"])
         dividend, dividing, divided = Signal(16), Signal(), Signal()
         wrong, wait, final = Signal(8), Signal(), Signal()
         with m.Switch(opcode):
@@ -88,7 +90,7 @@ class DescriptorCheck(wiring.Component):
                     with m.Switch(number):
                         for position, step in enumerate(steps):
                             with m.Case(position):
-                                self._step(m, step, total, evaluate, wrong, {"partial": partial, "extra": extra})
+                                self._step(m, step, operands, total, evaluate, wrong, {"partial": partial, "extra": extra})
                                 m.d.comb += final.eq(position == len(steps) - 1)
                                 m.d.comb += wait.eq(~divided if step.quotient else 0)
                                 m.d.comb += dividing.eq(evaluate & step.divide)
@@ -113,9 +115,18 @@ class DescriptorCheck(wiring.Component):
         self._divider(m, self.start | dividing, dividend, opcode == Opcode.LOAD, quotient, divided)
         return m
 
-    def _step(self, m: Module, step: _Step, total: Signal, evaluate: Signal, wrong: Signal, kept: dict[str, Signal]) -> None:
+    def _step(
+        self,
+        m: Module,
+        step: _Step,
+        operands: dict[str, Signal],
+        total: Signal,
+        evaluate: Signal,
+        wrong: Signal,
+        kept: dict[str, Signal],
+    ) -> None:
         """Operands, what is kept, and the rule of the step at work."""
-        m.d.sync += total.eq(step.a * Value.cast(step.b) + step.c)
+        m.d.comb += [operands[name].eq(getattr(step, name)) for name in operands]
         if step.keep:
             beat = self._config.axi_bytes if step.round_up else 1
             shift = (beat - 1).bit_length()
