@@ -11,6 +11,9 @@ interrupted goes on with the seeds that are missing there.
 import argparse
 import json
 import sys
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from rich.progress import track
@@ -34,7 +37,7 @@ def measure(seed: int) -> dict:
     workloads = [prepare(name, config, images=IMAGES, seed=seed, loop_order=order) for name, order in case.networks]
     jobs = [Job(program=workload.program, images=workload.images) for workload in workloads]
     jobs += [Job(program=workload.program, images=workload.images[:1]) for workload in workloads]
-    results = RtlDevice(config, timeout_s=600).run_jobs(jobs, memory_timing=timing, max_cycles=20_000_000)
+    results = RtlDevice(config, timeout_s=600, quick_build=True).run_jobs(jobs, memory_timing=timing, max_cycles=20_000_000)
     entries = []
     singles = results[len(workloads) :]
     for workload, (_, order), batch, single in zip(workloads, case.networks, results, singles, strict=False):
@@ -53,29 +56,37 @@ def measure(seed: int) -> dict:
     return {"seed": seed, "config": vars(config), "memory": vars(timing), "networks": entries}
 
 
+def _store(machines: list[dict]) -> None:
+    """Write the result so far."""
+    networks = [network for entry in machines for network in entry["networks"]]
+    summary = {
+        "command": "python benchmarks/random_machines.py",
+        "machines_run": len(machines),
+        "networks_run": len(networks),
+        "loop_orders": dict(Counter(network["loop_order"] for network in networks)),
+        "images_with_mismatches": sum(network["mismatches"] for network in networks),
+        "networks_with_unequal_counters": sum(not network["cycle_model_equal"] for network in networks),
+        "least_logits_sqnr_db": min(network["logits_sqnr_db"] for network in networks if network["logits_sqnr_db"] is not None),
+    }
+    temporary = RESULT.with_suffix(".tmp")
+    temporary.write_text(json.dumps(summary | {"machines": machines}, indent=1) + "\n")
+    temporary.replace(RESULT)
+
+
 def main() -> int:
     """Run the benchmark; returns 1 if anything differed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=len(ALL_SEEDS), metavar="N", help="machines (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="machines at a time (default: %(default)s)")
     parser.add_argument("--again", action="store_true", help="forget the results that are there")
     options = parser.parse_args()
     known = [] if options.again or not RESULT.exists() else json.loads(RESULT.read_text())["machines"]
     machines = {entry["seed"]: entry for entry in known}
-    for seed in track([seed for seed in range(options.seeds) if seed not in machines], description="machines"):
-        machines[seed] = measure(seed)
-        networks = [network for entry in machines.values() for network in entry["networks"]]
-        qualities = [network["logits_sqnr_db"] for network in networks if network["logits_sqnr_db"] is not None]
-        summary = {
-            "command": "python benchmarks/random_machines.py",
-            "machines_run": len(machines),
-            "networks_run": len(networks),
-            "images_with_mismatches": sum(network["mismatches"] for network in networks),
-            "networks_with_unequal_counters": sum(not network["cycle_model_equal"] for network in networks),
-            "least_logits_sqnr_db": min(qualities),
-        }
-        temporary = RESULT.with_suffix(".tmp")
-        temporary.write_text(json.dumps(summary | {"machines": list(machines.values())}, indent=1) + "\n")
-        temporary.replace(RESULT)
+    missing = [seed for seed in range(options.seeds) if seed not in machines]
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        for entry in track(pool.map(measure, missing), total=len(missing), description="machines"):
+            machines[entry["seed"]] = entry
+            _store([machines[seed] for seed in sorted(machines)])
     result = json.loads(RESULT.read_text())
     print({name: value for name, value in result.items() if name != "machines"})
     return int(result["images_with_mismatches"] + result["networks_with_unequal_counters"] > 0)

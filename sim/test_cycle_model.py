@@ -136,7 +136,7 @@ def check_random_machine(seed):
         for mask in (workload.kept_mask, 0)
     ]
     for timing in timings:
-        check(RtlDevice(case.config, timeout_s=300), jobs, timing)
+        check(RtlDevice(case.config, timeout_s=600, quick_build=True), jobs, timing)
 
 
 @pytest.mark.parametrize("seed", SHARED_SEEDS)
