@@ -8,6 +8,8 @@ from hw.formal.proof import Proof
 SUBJECTS = {
     "register_file": "AXI4-Lite slave",
     "read_master": "AXI4 read masters",
+    "write_master": "AXI4 write master",
+    "credits": "Credits",
     "fifos": "FIFOs",
 }
 """Modules of this package with a tuple ``PROOFS``, and their titles."""

@@ -1,6 +1,6 @@
 """One row's place on the collector: words of K and V on their way down to the weight side."""
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -34,6 +34,8 @@ class CollectorStage(wiring.Component):
         )
         write = fifo.write_port()
         read = fifo.read_port(domain="comb")
+        write_place = Signal(range(places))
+        read_place = Signal(range(places))
         level = Signal(range(places + 1))
         slot = Signal(collector_word(self.config), reset_less=True)
         valid = Signal()
@@ -42,14 +44,14 @@ class CollectorStage(wiring.Component):
             take.eq(~self.above.valid & (level != 0)),
             write.en.eq(self.word.valid),
             write.data.eq(self.word),
+            write.addr.eq(write_place),
+            read.addr.eq(read_place),
             self.below.eq(slot),
             self.below.valid.eq(valid),
         ]
-        for port, advance in ((write, self.word.valid), (read, take)):
+        for place, advance in ((write_place, self.word.valid), (read_place, take)):
             with m.If(advance):
-                m.d.sync += port.addr.eq(port.addr + 1)
-                with m.If(port.addr == places - 1):
-                    m.d.sync += port.addr.eq(0)
+                m.d.sync += place.eq(Mux(place == places - 1, 0, place + 1))
         m.d.sync += [level.eq(level + self.word.valid - take), valid.eq(self.above.valid | take), slot.eq(read.data)]
         with m.If(self.above.valid):
             m.d.sync += slot.eq(self.above)
