@@ -10,6 +10,9 @@ SUBJECTS = {
     "read_master": "AXI4 read masters",
     "write_master": "AXI4 write master",
     "credits": "Credits",
+    "weights": "Weight ring",
+    "collector": "Collector",
+    "gearbox": "Gearbox and drain queue",
     "fifos": "FIFOs",
 }
 """Modules of this package with a tuple ``PROOFS``, and their titles."""

@@ -30,14 +30,19 @@ def _stage(config: AcceleratorConfig):
         take = ~stage.above.valid & (held != 0)
         m.d.sync += held.eq(held + stage.word.valid - take)
         h.assume(~stage.word.valid | (held != places) | take)
-        h.prove("what comes from above goes on one cycle later, unchanged",
-                ~h.past(stage.above.valid) | (stage.below.as_value() == h.past(stage.above)))  # fmt: skip
-        h.prove("an own word goes down whenever the slot from above is empty and one waits", stage.below.valid == h.past(stage.above.valid | take))
+        h.prove(
+            "what comes from above goes on one cycle later, unchanged",
+            ~h.past(stage.above.valid) | (stage.below.as_value() == h.past(stage.above)),
+        )
+        h.prove(
+            "an own word goes down whenever the slot from above is empty and one waits",
+            stage.below.valid == h.past(stage.above.valid | take),
+        )
         follower = Follower(h, push=stage.word.valid, pop=take, data=stage.word, level=held)
         left, data = h.past(follower.leaves), h.past(follower.data)
         h.prove("any own word goes down once, unchanged and in order", ~left | (pop & (stage.below.as_value() == data)))
         h.invariant("the level is counted", (opened.signal("level") == held) & (held <= places))
-        h.invariant("the element is among the words", ~follower.inside | (follower.ahead < held))
+        h.invariant("the element is among the words", ~follower.inside | ((follower.ahead < held) & follower.data[0]))
         write, read = opened.signal("write_place"), opened.signal("read_place")
         ahead = read + held
         h.invariant("places are in range", (read < places) & (write == Mux(ahead >= places, ahead - places, ahead)))
@@ -72,7 +77,7 @@ def _chain(config: AcceleratorConfig):
 
         stages = [CollectorStage(config) for _ in range(rows)]
         opened = [h.add(stage) for stage in stages]
-        above, late = None, Signal()
+        above, late = stages[0], Signal()
         for row, stage in enumerate(stages):
             scheduled = Signal(name=f"scheduled_{row}")
             if row == 0:
@@ -82,7 +87,7 @@ def _chain(config: AcceleratorConfig):
                 m.d.comb += stage.above.eq(above.below)
             m.d.comb += stage.word.valid.eq(scheduled & h.any_value(1, f"exists_{row}"))
             above, late = stage, scheduled
-            level, places = opened[row].signal("level"), config.key_words_per_tile + 1
+            level, places = opened[row].signal("level"), len(opened[row].rows("fifo"))
             taken = (level != 0) & ~stage.above.valid
             h.prove("every word finds a place in its row's FIFO", ~stage.word.valid | (level < places) | taken)
 
@@ -94,21 +99,54 @@ _SHAPES = ((1, 1, 1, 12), (2, 3, 2, 40), (3, 4, 4, 40), (3, 2, 4, 40), (2, 4, 1,
 
 PROOFS = (
     *(
-        Proof(f"collector-stage-{cols}x{depth}", "hw.row.collector_stage.CollectorStage", f"cols {cols}, depth {depth}, kv_words 2",
-              _stage(machine(cols=cols, depth=depth, kv_words=2)), 3, family="collector-stage", mutants=(
-            Mutant("the FIFO goes before the row above", _MODULE, "take.eq(~self.above.valid & (level != 0))", "take.eq(level != 0)"),
-            Mutant("the ring wraps late", _MODULE, "place == places - 1", "place == places"),
-        ) if cols == 4 else ())
+        Proof(
+            f"collector-stage-{cols}x{depth}",
+            "hw.row.collector_stage.CollectorStage",
+            f"cols {cols}, depth {depth}, kv_words 2",
+            _stage(machine(cols=cols, depth=depth, kv_words=2)),
+            3,
+            family="collector-stage",
+            mutants=(
+                Mutant(
+                    "the FIFO goes before the row above",
+                    _MODULE,
+                    "take.eq(~self.above.valid & (level != 0))",
+                    "take.eq(level != 0)",
+                ),
+                Mutant("the ring wraps late", _MODULE, "place == places - 1", "place == places"),
+            )
+            if cols == 4
+            else (),
+        )
         for cols, depth in ((1, 1), (4, 2))
     ),
     *(
-        Proof(f"collector-{rows}x{cols}x{depth}", "hw.row.collector_stage.CollectorStage",
-              f"chain of {rows} rows, cols {cols}, depth {depth}; tiles of K and V in any order at Timing.drain_interval or more",
-              _chain(machine(rows=rows, cols=cols, depth=depth, kv_words=2)), cycles, bounded=True, family="collector",
-              search=cycles, mutants=(
-            Mutant("a place too few", _MODULE, "places = self.config.key_words_per_tile + 1", "places = self.config.key_words_per_tile - 1"),
-            Mutant("tiles too close", "hw.timing", "config.rows * (words - j) + column - step", "config.rows * (words - j - 1) + column - step"),
-        ) if (rows, cols) == (2, 3) else ())
+        Proof(
+            f"collector-{rows}x{cols}x{depth}",
+            "hw.row.collector_stage.CollectorStage",
+            f"chain of {rows} rows, cols {cols}, depth {depth}; tiles of K and V in any order at Timing.drain_interval or more",
+            _chain(machine(rows=rows, cols=cols, depth=depth, kv_words=2)),
+            cycles,
+            bounded=True,
+            family="collector",
+            search=cycles,
+            mutants=(
+                Mutant(
+                    "two places too few",
+                    _MODULE,
+                    "places = self.config.key_words_per_tile + 1",
+                    "places = self.config.key_words_per_tile - 1",
+                ),
+                Mutant(
+                    "tiles too close",
+                    "hw.timing",
+                    "config.rows * (words - j) + column - step",
+                    "config.rows * (words - j - 1) + column - step",
+                ),
+            )
+            if (rows, cols) == (2, 3)
+            else (),
+        )
         for rows, cols, depth, cycles in _SHAPES
     ),
-)  # fmt: skip
+)

@@ -37,8 +37,10 @@ class Window:
             with h.m.If(step):
                 h.m.d.sync += pointer.eq(Mux(pointer == slots - 1, 0, pointer + 1))
         ahead = self.oldest + self.used
-        h.invariant("taken slots lie between the oldest and the next", (self.used <= slots) & (self.oldest < slots)
-                    & (self.newest == Mux(ahead >= slots, ahead - slots, ahead)))  # fmt: skip
+        h.invariant(
+            "taken slots lie between the oldest and the next",
+            (self.used <= slots) & (self.oldest < slots) & (self.newest == Mux(ahead >= slots, ahead - slots, ahead)),
+        )
 
     def holds(self, slot):
         """Whether a slot is taken."""
@@ -76,7 +78,10 @@ def _table_credits(delay: int):
         h.invariant("each table is ready, at work or ended", used == ready + busy + ended)
         h.invariant("credits are counts", (opened.signal("credit") == ready) & (opened.signal("owed") == ended))
         wait = opened.signal("wait")
-        h.invariant("the wait is counted", (wait <= delay) & ((wait == 0) | (quiet == delay - wait)) & ((wait != 0) | (quiet >= delay) | (ended == 0)))
+        h.invariant(
+            "the wait is counted",
+            (wait <= delay) & ((wait == 0) | (quiet == delay - wait)) & ((wait != 0) | (quiet >= delay) | (ended == 0)),
+        )
         h.invariant("waiting is counted", (ended == 0) | (waited <= quiet))
 
     return describe
@@ -100,7 +105,10 @@ def _parameters(config: AcceleratorConfig):
         m.d.sync += whole.eq(whole + placer.tile_done - placer.release)
         h.assume(~placer.release | (whole != 0))
         _placing(h, placer, filled, column, whole)
-        h.prove("room exactly while the slot of the next entry is free or begun", placer.room == ((filled.used != slots) | (column != 0)))
+        h.prove(
+            "room exactly while the slot of the next entry is free or begun",
+            placer.room == ((filled.used != slots) | (column != 0)),
+        )
         h.invariant("columns are counted", opened.signal("column") == column)
         h.invariant("places are counted", opened.signal("free") + filled.used == slots)
         late = Signal()
@@ -116,11 +124,14 @@ def _parameters(config: AcceleratorConfig):
 def _placing(h: Harness, placer, filled: Window, column, whole) -> None:
     """Writes go where nobody reads."""
     m = h.m
-    h.prove("no more slots are filled than there are, none given back twice", (filled.used <= filled.slots) & (whole <= filled.used))
+    h.prove(
+        "no more slots are filled than there are, none given back twice", (filled.used <= filled.slots) & (whole <= filled.used)
+    )
     # The oldest slots, `whole` of them, are in use; a write leaves a register, so it is compared with what holds by then.
     at_write = Signal(range(filled.slots + 2))
-    m.d.comb += at_write.eq(Mux(placer.write.slot >= filled.oldest, placer.write.slot - filled.oldest,
-                                placer.write.slot + filled.slots - filled.oldest))  # fmt: skip
+    m.d.comb += at_write.eq(
+        Mux(placer.write.slot >= filled.oldest, placer.write.slot - filled.oldest, placer.write.slot + filled.slots - filled.oldest)
+    )
     h.prove("no write touches a slot that is loaded and not released", ~placer.write.valid | (at_write >= whole))
 
 
@@ -143,10 +154,12 @@ def _tables(h: Harness) -> None:
         h.assume(~placer.release[kind] | (whole != 0))
         late = h.past(chosen & (index == TABLE_ENTRIES - 1))
         begun = (index != 0) & (placer.exponential == kind)
-        h.prove("no more slots of a kind are filled than there are, none given back twice",
-                (filled.used <= TABLE_SLOTS) & (whole <= filled.used))  # fmt: skip
+        h.prove(
+            "no more slots of a kind are filled than there are, none given back twice",
+            (filled.used <= TABLE_SLOTS) & (whole <= filled.used),
+        )
         mine = placer.write.valid & (placer.write.exponential == kind)
-        distance = (placer.write.slot ^ filled.oldest)
+        distance = placer.write.slot ^ filled.oldest
         h.prove("no write touches a slot that is loaded and not released", ~mine | (distance >= whole))
         h.prove("a table is done with its last entry", placer.done[kind] == late)
         h.invariant("whole slots are taken ones, but for the one at work", whole + begun + late == filled.used)
@@ -160,26 +173,51 @@ def _tables(h: Harness) -> None:
 
 PROOFS = (
     *(
-        Proof(f"table-credits-{delay}", "hw.control.table_credits.TableCredits", f"delay {delay}", _table_credits(delay), 4,
-              family="table-credits", mutants=(
-            Mutant("the wait is not restarted", _TABLES, "with m.If(self.end):", "with m.If(self.end & (wait == 0)):"),
-            Mutant("a slot is released twice", _TABLES, "owed.eq(owed + self.end - self.release)", "owed.eq(owed + self.end)"),
-            Mutant("a credit is spent twice", _TABLES, "credit + self.loaded - self.begin", "credit + self.loaded"),
-            Mutant("released at once", _TABLES, "(owed != 0) & (wait == 0)", "(owed != 0)"),
-        ) if delay == 3 else ())
+        Proof(
+            f"table-credits-{delay}",
+            "hw.control.table_credits.TableCredits",
+            f"delay {delay}",
+            _table_credits(delay),
+            4,
+            family="table-credits",
+            mutants=(
+                Mutant("the wait is not restarted", _TABLES, "with m.If(self.end):", "with m.If(self.end & (wait == 0)):"),
+                Mutant("a slot is released twice", _TABLES, "owed.eq(owed + self.end - self.release)", "owed.eq(owed + self.end)"),
+                Mutant("a credit is spent twice", _TABLES, "credit + self.loaded - self.begin", "credit + self.loaded"),
+                Mutant("released at once", _TABLES, "(owed != 0) & (wait == 0)", "(owed != 0)"),
+            )
+            if delay == 3
+            else (),
+        )
         for delay in (1, 3, 30)
     ),
     *(
-        Proof(f"parameter-placer-{slots}x{cols}", "hw.memory.word_placer.ParameterPlacer", f"parameter_tiles {slots}, cols {cols}",
-              _parameters(machine(parameter_tiles=slots, cols=cols)), 4, family="parameter-placer", mutants=(
-            Mutant("a slot is given back before it is taken", _PLACER, "(column != 0) | (free != 0)", "1"),
-            Mutant("the ring wraps late", _PLACER, "slot == config.parameter_tiles - 1", "slot == config.parameter_tiles"),
-            Mutant("a release is forgotten", _PLACER, "free.eq(free - take + self.release)", "free.eq(free - take)"),
-        ) if slots == 3 else ())
+        Proof(
+            f"parameter-placer-{slots}x{cols}",
+            "hw.memory.word_placer.ParameterPlacer",
+            f"parameter_tiles {slots}, cols {cols}",
+            _parameters(machine(parameter_tiles=slots, cols=cols)),
+            4,
+            family="parameter-placer",
+            mutants=(
+                Mutant("a slot is given back before it is taken", _PLACER, "(column != 0) | (free != 0)", "1"),
+                Mutant("the ring wraps late", _PLACER, "slot == config.parameter_tiles - 1", "slot == config.parameter_tiles"),
+                Mutant("a release is forgotten", _PLACER, "free.eq(free - take + self.release)", "free.eq(free - take)"),
+            )
+            if slots == 3
+            else (),
+        )
         for slots, cols in ((2, 1), (3, 2), (64, 4))
     ),
-    Proof("table-placer", "hw.memory.word_placer.TablePlacer", "2 slots of 256 entries of each kind", _tables, 4, mutants=(
-        Mutant("entries out of order", _PLACER, "self.write.index.eq(index)", "self.write.index.eq(index ^ 1)"),
-        Mutant("done with the first entry", _PLACER, "self.done[kind].eq(end),", "self.done[kind].eq(take),"),
-    )),
-)  # fmt: skip
+    Proof(
+        "table-placer",
+        "hw.memory.word_placer.TablePlacer",
+        "2 slots of 256 entries of each kind",
+        _tables,
+        4,
+        mutants=(
+            Mutant("entries out of order", _PLACER, "self.write.index.eq(index)", "self.write.index.eq(index ^ 1)"),
+            Mutant("done with the first entry", _PLACER, "self.done[kind].eq(end),", "self.done[kind].eq(take),"),
+        ),
+    ),
+)

@@ -8,15 +8,16 @@ from hw.formal.proof import Outcome, Proof
 _INTRODUCTION = """\
 # Proofs
 
-What is proven of the machine's components, by `python -m hw.formal --mutants --docs docs/proofs.md`. The components are the ones that
-are built, at the sizes that stand with each proof; their environment does anything that its side of the interface allows.
+What is proven of the machine's components, by `python -m hw.formal --mutants --docs docs/proofs.md`. The components are the
+ones that are built, at the sizes that stand with each proof; their environment does anything that its side of the interface
+allows.
 
-*Induction, k*: the properties hold in every cycle, forever: in the first k cycles, and in any cycle if in the k before it (temporal
-induction with Yosys' SAT solver). *n cycles*: bounded model checking, they hold in the first n cycles after reset, whatever the inputs.
-*Invariants*: facts about registers inside, proven with the properties, that make the induction go through.
+*Induction, k*: the properties hold in every cycle, forever: in the first k cycles, and in any cycle if in the k before it
+(temporal induction with Yosys' SAT solver). *n cycles*: bounded model checking, they hold in the first n cycles after reset,
+whatever the inputs. *Invariants*: facts about registers inside, proven with the properties, that make the induction go through.
 *Defects*: changes to the component's source for each of which a property must fail; the number is how many did.
 
-Seconds are of one core, with Yosys' own preparation.
+Seconds are of one core, Yosys' preparation included.
 """
 
 
@@ -59,9 +60,8 @@ def _family(family: str, group: list[Proof], results: Mapping[str, tuple[Outcome
         outcome, caught = results[proof.name]
         noticed = sum(bool(found.broken) for found in caught.values())
         defects = f"{noticed} of {len(caught)}" if caught else ""
-        lines.append(
-            f"| `{proof.name}` | {proof.setting} | {_method(proof, outcome)} | {outcome.invariants} | {outcome.seconds:.1f} | {defects} |"
-        )
+        cells = (f"`{proof.name}`", proof.setting, _method(proof, outcome), outcome.invariants, f"{outcome.seconds:.1f}", defects)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     found = [(what, result) for proof in group for what, result in results[proof.name][1].items()]
     if found:
         lines += ["", "Defects noticed: " + "; ".join(f"{what} (cycle {result.depth})" for what, result in found) + "."]

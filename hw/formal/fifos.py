@@ -57,8 +57,10 @@ def _queue(h: Harness, fifo, depth: int) -> tuple[Follower, Signal]:
     h.prove("nothing can be read from an empty queue", ~fifo.r_rdy | (held != 0))
     h.prove("an entry that waits unread stays the same", h.held(fifo.r_rdy, fifo.r_en, fifo.r_data))
     follower = Follower(h, push=push, pop=pop, data=fifo.w_data, level=held)
-    h.prove("any entry comes out once, unchanged, after those before it and before those after it",
-            ~follower.leaves | (fifo.r_data == follower.data))  # fmt: skip
+    h.prove(
+        "any entry comes out once, unchanged, after those before it and before those after it",
+        ~follower.leaves | (fifo.r_data == follower.data),
+    )
     h.invariant("the element is among the entries", ~follower.inside | (follower.ahead < held))
     return follower, held
 
@@ -112,26 +114,48 @@ def _buffered(depth: int):
 
 _PLAIN_MUTANTS = (
     Mutant("writes into a full queue", _LIBRARY, "self.w_rdy.eq(self.level != self.depth),", "self.w_rdy.eq(1),"),
-    Mutant("the level forgets a read", _LIBRARY, "with m.If(do_read & ~do_write):\n            m.d.sync += self.level.eq(self.level - 1)",
-           "with m.If(0):\n            m.d.sync += self.level.eq(self.level - 1)"),
-)  # fmt: skip
+    Mutant(
+        "the level forgets a read",
+        _LIBRARY,
+        "with m.If(do_read & ~do_write):\n            m.d.sync += self.level.eq(self.level - 1)",
+        "with m.If(0):\n            m.d.sync += self.level.eq(self.level - 1)",
+    ),
+)
 _BUFFERED_MUTANTS = (
-    Mutant("reads the memory while the output register is in use", _LIBRARY,
-           "do_inner_read  = inner_r_rdy & (~self.r_rdy | self.r_en)", "do_inner_read  = inner_r_rdy"),
+    Mutant(
+        "reads the memory while the output register is in use",
+        _LIBRARY,
+        "do_inner_read  = inner_r_rdy & (~self.r_rdy | self.r_en)",
+        "do_inner_read  = inner_r_rdy",
+    ),
     Mutant("writes into a full queue", _LIBRARY, "self.w_rdy.eq(inner_level != inner_depth),", "self.w_rdy.eq(1),"),
-)  # fmt: skip
+)
 
 PROOFS = (
     *(
-        Proof(f"sync-fifo-{depth}", "amaranth.lib.fifo.SyncFIFO", f"{depth} entries of {WIDTH} bits", _plain(depth), 2, family="sync-fifo",
-              mutants=_PLAIN_MUTANTS if depth == 3 else ())
+        Proof(
+            f"sync-fifo-{depth}",
+            "amaranth.lib.fifo.SyncFIFO",
+            f"{depth} entries of {WIDTH} bits",
+            _plain(depth),
+            2,
+            family="sync-fifo",
+            mutants=_PLAIN_MUTANTS if depth == 3 else (),
+        )
         for depth in (1, 2, 3, 4, 8, 16, 18)
     ),
     *(
-        Proof(f"sync-fifo-buffered-{depth}", "amaranth.lib.fifo.SyncFIFOBuffered", f"{depth} entries of {WIDTH} bits",
-              _buffered(depth), 2, family="sync-fifo-buffered", mutants=_BUFFERED_MUTANTS if depth == 4 else ())
+        Proof(
+            f"sync-fifo-buffered-{depth}",
+            "amaranth.lib.fifo.SyncFIFOBuffered",
+            f"{depth} entries of {WIDTH} bits",
+            _buffered(depth),
+            2,
+            family="sync-fifo-buffered",
+            mutants=_BUFFERED_MUTANTS if depth == 4 else (),
+        )
         for depth in (3, 4, 8, 16, 64, 128)
     ),
-)  # fmt: skip
+)
 """Depths: `BurstReader.finals` outstanding, `beats` outstanding x burst_beats (or 3), `SegmentReader.flying` 2 x outstanding + 2,
 queues ``queue_depth``, placements 4; those of the presets, and the odd ones."""

@@ -60,7 +60,7 @@ class Outcome:
     Attributes:
         proven: every property holds.
         depth: k of the induction that succeeded, cycles checked, or cycles of the counterexample.
-        seconds: wall time.
+        seconds: processor time.
         broken: properties and invariants that the counterexample breaks in its last cycle; empty without a counterexample.
         properties: what was claimed.
         invariants: number of auxiliary invariants.

@@ -22,8 +22,16 @@ TIMEOUT = 900
 SEARCH_CYCLES = 30
 """Cycles in which a counterexample is looked for when an induction fails."""
 _PREPARE = (
-    "hierarchy -top proof", "proc", "flatten", "opt -full", "memory", "async2sync", "chformal -lower", "opt -full", "clean",
-)  # fmt: skip
+    "hierarchy -top proof",
+    "proc",
+    "flatten",
+    "opt -full",
+    "memory",
+    "async2sync",
+    "chformal -lower",
+    "opt -full",
+    "clean",
+)
 
 
 def plant(mutant: Mutant) -> None:
@@ -63,7 +71,7 @@ def check(proof: Proof, *, trace: Path | None = None, search: int = 0) -> Outcom
     from hw.formal.harness import Harness
     from hw.verilog import read_design, run_pass
 
-    start = time.monotonic()
+    start = time.process_time()
     harness = Harness(strengthened=not search)
     proof.describe(harness)
     design = read_design([rtlil.convert(harness.m, name="proof", ports=[harness.clock, *harness.indicators], emit_src=False)])
@@ -75,7 +83,7 @@ def check(proof: Proof, *, trace: Path | None = None, search: int = 0) -> Outcom
         if not found.proven and not found.reason:
             verdict = found
     broken = () if verdict.proven or verdict.reason else _broken(text, harness)
-    seconds = round(time.monotonic() - start, 1)
+    seconds = round(time.process_time() - start, 1)
     return replace(
         verdict, seconds=seconds, broken=broken, properties=tuple(harness.properties), invariants=len(harness.invariants)
     )

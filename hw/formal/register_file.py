@@ -47,8 +47,10 @@ def _answers(h: Harness, bus) -> tuple[Signal, Signal, Signal]:
     values = _outstanding(h, bus.wvalid & bus.wready, answered)
     reads = _outstanding(h, bus.arvalid & bus.arready, bus.rvalid & bus.rready)
     h.prove("a write response only for an address and a value that were accepted", ~bus.bvalid | ((addresses != 0) & (values != 0)))
-    h.prove("no more than two writes in hand, of which one waits for its response",
-            (addresses <= 1 + bus.bvalid) & (values <= 1 + bus.bvalid))  # fmt: skip
+    h.prove(
+        "no more than two writes in hand, of which one waits for its response",
+        (addresses <= 1 + bus.bvalid) & (values <= 1 + bus.bvalid),
+    )
     h.prove("a read response exactly while one read is in hand", (reads <= 1) & (bus.rvalid == (reads == 1)))
     waits = {
         "a complete write is answered": (addresses != 0) & (values != 0) & ~bus.bvalid,
@@ -96,20 +98,28 @@ def _describe(h: Harness) -> None:
     )
     for flag, count, name in ((bus.awready, addresses, "address"), (bus.wready, values, "value")):
         h.invariant(f"{name} is held while it waits for its write", count == ~flag + bus.bvalid)
-    h.invariant("what is held is what was accepted", (opened.signal("word") == word) & (opened.signal("value") == data)
-                & (opened.signal("strobe") == strobe))  # fmt: skip
+    h.invariant(
+        "what is held is what was accepted",
+        (opened.signal("word") == word) & (opened.signal("value") == data) & (opened.signal("strobe") == strobe),
+    )
 
     fresh = h.past(bus.arvalid & bus.arready)
     asked = h.past(bus.araddr[2:])
-    h.prove("a read gives the bytes last written, each under its strobe, to this register and to no other",
-            ~(fresh & (asked == number)) | (bus.rdata == h.past(expected)))  # fmt: skip
+    h.prove(
+        "a read gives the bytes last written, each under its strobe, to this register and to no other",
+        ~(fresh & (asked == number)) | (bus.rdata == h.past(expected)),
+    )
     fixed = {"identity": IDENTITY, "version": VERSION, "control": 0}
     for name, value in fixed.items():
-        h.prove("identity, version and control read as constants",
-                ~(fresh & (asked == isa.register_offset(name) // 4)) | (bus.rdata == value))  # fmt: skip
+        h.prove(
+            "identity, version and control read as constants",
+            ~(fresh & (asked == isa.register_offset(name) // 4)) | (bus.rdata == value),
+        )
     for position, (name, _) in enumerate(isa.COUNTERS):
-        h.prove("a counter reads as it was when the address was accepted",
-                ~(fresh & (asked == isa.register_offset(name) // 4)) | (bus.rdata == h.past(registers.counters[position])))  # fmt: skip
+        h.prove(
+            "a counter reads as it was when the address was accepted",
+            ~(fresh & (asked == isa.register_offset(name) // 4)) | (bus.rdata == h.past(registers.counters[position])),
+        )
     known = len(isa.REGISTERS) + len(isa.COUNTERS)
     h.prove("an unknown offset reads 0", ~(fresh & (asked >= known)) | (bus.rdata == 0))
     pulses = Cat(registers.start, registers.soft_reset, registers.clear_interrupt)
@@ -121,15 +131,23 @@ def _describe(h: Harness) -> None:
 
 PROOFS = (
     Proof(
-        "registers", "hw.control.registers.Registers", "preset nano", _describe, 5,
+        "registers",
+        "hw.control.registers.Registers",
+        "preset nano",
+        _describe,
+        5,
         mutants=(
             Mutant("a write overtakes the response before it", _MODULE, "~bus.wready & ~bus.bvalid)", "~bus.wready)"),
             Mutant("a response is taken back", _MODULE, "with m.Elif(bus.bready):", "with m.Else():"),
             Mutant("a read is accepted while data waits", _MODULE, "bus.arready.eq(~bus.rvalid)", "bus.arready.eq(1)"),
             Mutant("strobes are ignored", _MODULE, "with m.If(strobe[byte]):", "with m.If(1):"),
-            Mutant("an address that waits is overwritten", _MODULE, "bus.awready.eq(~have_address)",
-                   "bus.awready.eq(~have_address | ~have_value)"),
+            Mutant(
+                "an address that waits is overwritten",
+                _MODULE,
+                "bus.awready.eq(~have_address)",
+                "bus.awready.eq(~have_address | ~have_value)",
+            ),
             Mutant("the address is not given back", _MODULE, "have_address.eq(0), have_value.eq(0), ", "have_value.eq(0), "),
         ),
     ),
-)  # fmt: skip
+)

@@ -17,13 +17,17 @@ def prove_write_rules(h: Harness, axi, config: AcceleratorConfig) -> None:
     """What AXI asks of the write channels, and what the machine promises beyond it."""
     address = (axi.awaddr, axi.awlen, axi.awsize, axi.awburst, axi.awid)
     h.prove("AWVALID stays until AWREADY, the address and all that goes with it too", h.held(axi.awvalid, axi.awready, *address))
-    h.prove("WVALID stays until WREADY, data, strobes and WLAST too", h.held(axi.wvalid, axi.wready, axi.wdata, axi.wstrb, axi.wlast))
+    h.prove(
+        "WVALID stays until WREADY, data, strobes and WLAST too", h.held(axi.wvalid, axi.wready, axi.wdata, axi.wstrb, axi.wlast)
+    )
     size = (axi.awlen + 1) << (config.axi_bytes - 1).bit_length()
     h.prove("no burst crosses 4 KiB", ~axi.awvalid | ((axi.awaddr & (BOUNDARY - 1)) + size <= BOUNDARY))
     h.prove("no burst has more than burst_beats beats", ~axi.awvalid | (axi.awlen < config.burst_beats))
     aligned = (axi.awaddr & (config.axi_bytes - 1)) == 0
-    h.prove("bursts are INCR, of whole aligned beats with all bytes enabled",
-            ~axi.awvalid | ((axi.awburst == BURST_INCR) & ((1 << axi.awsize) == config.axi_bytes) & aligned & axi.wstrb.all()))  # fmt: skip
+    h.prove(
+        "bursts are INCR, of whole aligned beats with all bytes enabled",
+        ~axi.awvalid | ((axi.awburst == BURST_INCR) & ((1 << axi.awsize) == config.axi_bytes) & aligned & axi.wstrb.all()),
+    )
     h.prove("BREADY is always 1", axi.bready)
 
 
@@ -87,8 +91,10 @@ def _bursts(config: AcceleratorConfig):
         writes = Writes(h, writer, config)
         h.prove("data only for a burst whose address was accepted", ~axi.wvalid | (writes.due != 0))
         h.prove("WLAST exactly with the last beat of a burst", ~axi.wvalid | (axi.wlast == (writes.due == 1)))
-        h.prove("bursts cover the record's beats, in order, each once, and no others",
-                ~axi.awvalid | ((axi.awlen < writes.left) & ((axi.awaddr >> bits) == writes.address)))  # fmt: skip
+        h.prove(
+            "bursts cover the record's beats, in order, each once, and no others",
+            ~axi.awvalid | ((axi.awlen < writes.left) & ((axi.awaddr >> bits) == writes.address)),
+        )
         quiet = (writes.due == 0) & (writes.open == 0) & ~axi.awvalid & ~axi.wvalid
         h.prove("done only when all of the record was written and answered", ~writer.done | (quiet & (writes.left == 0)))
         h.prove("idle only with every burst written and answered", ~writer.idle | quiet)
@@ -97,7 +103,9 @@ def _bursts(config: AcceleratorConfig):
         prompt = ~axi.awvalid & ~axi.wvalid & ~writer.idle & ~writer.done & (writes.answerable == 0)
         waits, limit = Signal(8), config.axi_bytes // 4 + 2
         h.m.d.sync += waits.eq(Mux(prompt & (waits != limit), waits + 1, 0))
-        h.prove("an address, a beat or the end follows within axi_bytes / 4 + 2 cycles, unless the memory lets it wait", waits < limit)
+        h.prove(
+            "an address, a beat or the end follows within axi_bytes / 4 + 2 cycles, unless the memory lets it wait", waits < limit
+        )
         _invariants(h, writer, opened, config, writes)
 
     return describe
@@ -107,7 +115,10 @@ def _invariants(h: Harness, writer: ResultWriter, opened: Opened, config: Accele
     state = {name: opened.in_state(name) for name in ("IDLE", "BURST", "FILL", "SEND", "RESPONSE")}
     left, address, slot = (opened.signal(name) for name in ("beats_left", "address", "slot"))
     h.invariant("one state", sum(state.values()) == 1)
-    h.invariant("the burst's beats are counted", Mux(state["FILL"] | state["SEND"], opened.signal("burst_left") == writes.due, writes.due == 0))
+    h.invariant(
+        "the burst's beats are counted",
+        Mux(state["FILL"] | state["SEND"], opened.signal("burst_left") == writes.due, writes.due == 0),
+    )
     h.invariant("a burst has data to send while it fills", ~(state["FILL"] | state["SEND"]) | (writes.due != 0))
     h.invariant("bursts without a response are counted", opened.signal("pending") == writes.open)
     h.invariant("all but the burst at work may be answered", writes.open == writes.answerable + (writes.due != 0))
@@ -157,7 +168,9 @@ def _content(config: AcceleratorConfig):
         at_work = ~writer.idle & ~opened.in_state("RESPONSE")
         position = opened.signal("words.index")
         h.invariant("the words are in step", ~at_work | (position == beat * words + slot + Mux(axi.wvalid, words, 0)))
-        h.invariant("and the logits with them", ~at_work | (h.past(writer.logit_address) == (position - RECORD_WORDS)[: len(index)]))
+        h.invariant(
+            "and the logits with them", ~at_work | (h.past(writer.logit_address) == (position - RECORD_WORDS)[: len(index)])
+        )
         h.invariant("the record holds still", ~at_work | (opened.signal("record") == record.as_value()))
         h.invariant("its classes exist", ~at_work | ((record.classes != 0) & (record.classes <= config.classes)))
         beats = (4 * (record.classes + RECORD_WORDS) + config.axi_bytes - 1) // config.axi_bytes
@@ -177,15 +190,33 @@ _MUTANTS = (
 
 PROOFS = (
     *(
-        Proof(f"result-writer-{beats}", "hw.memory.result_writer.ResultWriter",
-              f"burst_beats {beats}, axi_bytes 8, address_width 16, at most {classes} classes",
-              _bursts(machine(burst_beats=beats, classes=classes)), 5, search=50, family="result-writer",
-              mutants=_MUTANTS if beats == 3 else ())
+        Proof(
+            f"result-writer-{beats}",
+            "hw.memory.result_writer.ResultWriter",
+            f"burst_beats {beats}, axi_bytes 8, address_width 16, at most {classes} classes",
+            _bursts(machine(burst_beats=beats, classes=classes)),
+            5,
+            search=50,
+            family="result-writer",
+            mutants=_MUTANTS if beats == 3 else (),
+        )
         for beats, classes in ((1, 3), (3, 3), (4, 16))
     ),
-    Proof("result-writer-content", "hw.memory.result_writer.ResultWriter", "burst_beats 4, axi_bytes 8, at most 3 classes",
-          _content(machine(burst_beats=4, classes=3)), 4, search=30, mutants=(
-        Mutant("every other word is left out", _MODULE, "index + self.advance))", "index + 2 * self.advance))"),
-        Mutant("a start that comes too early is heard", _MODULE, "words.restart.eq(self.start & self.idle)", "words.restart.eq(self.start)"),
-    )),
-)  # fmt: skip
+    Proof(
+        "result-writer-content",
+        "hw.memory.result_writer.ResultWriter",
+        "burst_beats 4, axi_bytes 8, at most 3 classes",
+        _content(machine(burst_beats=4, classes=3)),
+        4,
+        search=30,
+        mutants=(
+            Mutant("every other word is left out", _MODULE, "index + self.advance))", "index + 2 * self.advance))"),
+            Mutant(
+                "a start that comes too early is heard",
+                _MODULE,
+                "words.restart.eq(self.start & self.idle)",
+                "words.restart.eq(self.start)",
+            ),
+        ),
+    ),
+)
