@@ -142,7 +142,7 @@ PROOFS = (
             if beats == 4
             else (),
         )
-        for beats, words, depth in ((4, (3,), 7), (2, (1, 4), 8), (1, (2,), 10))
+        for beats, words, depth in ((4, (3,), 9), (2, (1, 4), 8), (1, (2,), 14))
     ),
     *(
         Proof(

@@ -313,7 +313,7 @@ PROOFS = (
             family="burst-reader-data",
             mutants=_DATA_MUTANTS if (beats, bursts) == (2, 2) else (),
         )
-        for beats, bursts, depth in ((2, 1, 12), (2, 2, 12))
+        for beats, bursts, depth in ((2, 1, 12), (2, 2, 9))
     ),
     Proof(
         "read-arbiter",
