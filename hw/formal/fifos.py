@@ -153,6 +153,7 @@ PROOFS = (
             2,
             family="sync-fifo-buffered",
             mutants=_BUFFERED_MUTANTS if depth == 4 else (),
+            slow=depth > 64,
         )
         for depth in (3, 4, 8, 16, 64, 128)
     ),

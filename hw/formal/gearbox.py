@@ -123,7 +123,6 @@ PROOFS = (
             f"units of 1 bit, beats of {beats}, words of {' or '.join(map(str, words))} units; one unit followed",
             _gearbox(1, beats, words),
             depth,
-            slow=True,
             bounded=True,
             search=depth,
             family="gearbox",

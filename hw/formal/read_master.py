@@ -290,12 +290,14 @@ PROOFS = (
         Proof(
             f"burst-reader-{beats}x{bursts}",
             "hw.memory.burst_reader.BurstReader",
-            f"burst_beats {beats}, outstanding {bursts}, axi_bytes 8, address_width 16",
+            f"burst_beats {beats}, outstanding {bursts}, axi_bytes 8, address_width 16"
+            + ("" if beats < 16 else "; without the bound on waiting"),
             _addresses(machine(burst_beats=beats, outstanding=bursts), timely=beats < 16),
             12,
             search=40,
             family="burst-reader",
             mutants=_MUTANTS[:-1] if (beats, bursts) == (4, 2) else _MUTANTS[-1:] if (beats, bursts) == (2, 1) else (),
+            slow=beats >= 16,
         )
         for beats, bursts in _SIZES
     ),
