@@ -71,10 +71,13 @@ class Registers(wiring.Component):
 
     def _write_channel(self, m: Module, written: dict[str, Signal]) -> None:
         bus = self.bus
-        word, value, strobe = Signal(ADDRESS_WIDTH - 2), Signal(32), Signal(4)
+        word = Signal(ADDRESS_WIDTH - 2)
+        value = Signal(32)
+        strobe = Signal(4)
         write = Signal()
         m.d.comb += write.eq(~bus.awready & ~bus.wready & ~bus.bvalid)
-        have_address, have_value = Signal(), Signal()
+        have_address = Signal()
+        have_value = Signal()
         m.d.comb += [bus.awready.eq(~have_address), bus.wready.eq(~have_value)]
         with m.If(bus.awvalid & bus.awready):
             m.d.sync += [word.eq(bus.awaddr[2:]), have_address.eq(1)]

@@ -32,7 +32,9 @@ class TableCredits(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        credit, owed, wait = Signal(2), Signal(2), Signal(range(self._delay + 1))
+        credit = Signal(2)  # tables loaded that no GEMM began with
+        owed = Signal(2)  # tables ended with and not released
+        wait = Signal(range(self._delay + 1))
         m.d.comb += [self.available.eq(credit != 0), self.release.eq((owed != 0) & (wait == 0))]
         m.d.sync += [
             credit.eq(credit + self.loaded - self.begin),

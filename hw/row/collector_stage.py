@@ -1,6 +1,6 @@
 """One row's place on the collector: words of K and V on their way down to the weight side."""
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -54,10 +54,14 @@ class CollectorStage(wiring.Component):
         )
         write = fifo.write_port()
         read = fifo.read_port(domain="comb")
-        m.d.comb += [write.en.eq(self.word.valid), write.data.eq(self.word)]
-        for port, advance in ((write, self.word.valid), (read, take)):
+        write_place, read_place = Signal(range(places), name="write_place"), Signal(range(places), name="read_place")
+        m.d.comb += [
+            write.en.eq(self.word.valid),
+            write.data.eq(self.word),
+            write.addr.eq(write_place),
+            read.addr.eq(read_place),
+        ]
+        for place, advance in ((write_place, self.word.valid), (read_place, take)):
             with m.If(advance):
-                m.d.sync += port.addr.eq(port.addr + 1)
-                with m.If(port.addr == places - 1):
-                    m.d.sync += port.addr.eq(0)
+                m.d.sync += place.eq(Mux(place == places - 1, 0, place + 1))
         return read.data

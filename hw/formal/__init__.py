@@ -1,0 +1,1 @@
+"""Proofs of the machine's components: properties, induction, bounded model checking."""

@@ -1,0 +1,161 @@
+"""Gearbox and the drain sequencer's queue: no unit, no tile token lost on the way."""
+
+from amaranth.hdl import Array, Mux, Signal
+
+from hw.config import AcceleratorConfig
+from hw.control.drain_sequencer import DrainSequencer
+from hw.formal.harness import Harness, drive_freely
+from hw.formal.proof import Mutant, Proof
+from hw.formal.read_master import machine
+from hw.memory.gearbox import Gearbox
+
+_GEARBOX = "hw.memory.gearbox"
+_DRAIN = "hw.control.drain_sequencer"
+
+
+def _gearbox(unit_width: int, beat_units: int, word_units: tuple[int, ...]):
+    """Any runs of one size or another, one unit of one run followed through."""
+
+    def describe(h: Harness) -> None:
+        gearbox = Gearbox(unit_width=unit_width, beat_units=beat_units, word_units=word_units)
+        opened = h.add(gearbox)
+        drive_freely(h.m, gearbox)
+        m = h.m
+        beat, word = gearbox.beats.payload, gearbox.words.payload
+        pushed, popped = Signal(), Signal()
+        m.d.comb += [pushed.eq(gearbox.beats.valid & gearbox.beats.ready), popped.eq(gearbox.words.valid & gearbox.words.ready)]
+        h.assume((beat.count != 0) & (beat.first + beat.count <= beat_units) & (beat.size < len(word_units)))
+        run = Signal()  # in the middle of a run
+        size = Signal(len(beat.size))
+        with m.If(pushed):
+            m.d.sync += [run.eq(~beat.last), size.eq(beat.size)]
+        h.assume(~run | (beat.size == size))
+
+        # Units inside, with the zeros that fill up the last word of a run.
+        def chosen(values, index):
+            return Array([*values, *([values[0]] * ((1 << len(beat.size)) - len(word_units)))])[index]
+
+        inside, phase, added, lost = Signal(8), Signal(8), Signal(8), Signal(8)
+        word_size, beat_size = Signal(8), Signal(8)
+        position = Signal(8)
+        m.d.comb += [
+            word_size.eq(chosen(word_units, opened.signal("size_index"))),
+            beat_size.eq(chosen(word_units, beat.size)),
+            position.eq(chosen([(phase + beat.count) % units for units in word_units], beat.size)),
+            added.eq(beat.count + Mux(beat.last & (position != 0), beat_size - position, 0)),
+            lost.eq(Mux(popped, word_size, 0)),
+        ]
+        m.d.sync += inside.eq(inside + Mux(pushed, added, 0) - lost)
+        with m.If(pushed):
+            m.d.sync += phase.eq(Mux(beat.last, 0, position))
+        shown = word.data & ((1 << (word_size * unit_width)) - 1)[: len(word.data)]
+        h.prove("a word that waits stays the same", h.held(gearbox.words.valid, gearbox.words.ready, shown, word.last, word.final))
+        h.prove("a word only when all its units are in, or the run has ended", ~gearbox.words.valid | (inside >= word_size))
+
+        # Any one unit, or one of those zeros: how many are before it.
+        unit = h.any_constant(range(beat_units + max(word_units)), "unit")
+        followed, taken, known, ends, final = (Signal(name=name) for name in ("followed", "taken", "known", "ends", "final"))
+        value, before = Signal(unit_width), Signal(8)
+        with m.If(pushed & ~taken & (unit < added) & h.any_value(1, "choose")):
+            m.d.sync += [
+                taken.eq(1),
+                followed.eq(1),
+                before.eq(inside - lost + unit),
+                known.eq(beat.last),
+                value.eq(Mux(unit < beat.count, (beat.data >> ((beat.first + unit) * unit_width))[:unit_width], 0)),
+                ends.eq(unit + beat_size >= added),
+                final.eq(beat.final),
+            ]
+        with m.Elif(followed & popped):
+            m.d.sync += [before.eq(before - word_size), followed.eq(before >= word_size)]
+        out = followed & gearbox.words.valid & (before < word_size)
+        h.prove(
+            "any unit comes out once, unchanged and in order, a run's last word filled up with zeros",
+            ~out | ((word.data >> (before * unit_width))[:unit_width] == value),
+        )
+        h.prove(
+            "`last` and `final` mark the last word of a run",
+            ~(out & known) | ((word.last == ends) & (word.final == (ends & final))),
+        )
+
+    return describe
+
+
+def _drain(config: AcceleratorConfig):
+    def describe(h: Harness) -> None:
+        drain = DrainSequencer(config)
+        opened = h.add(drain)
+        drive_freely(h.m, drain)
+        cols = config.cols
+        since = Signal(range(cols + 1), init=cols)
+        h.m.d.sync += since.eq(Mux(drain.tile.valid, 1, Mux(since == cols, cols, since + 1)))
+        h.assume(~drain.tile.valid | (since == cols))
+        h.prove("a tile token finds a place in the queue", ~drain.tile.valid | opened.signal("waiting.w_rdy"))
+        h.prove("a tile's turn finds its token in the queue", ~opened.signal("r_en") | opened.signal("waiting.r_rdy"))
+        busy = opened.signal("running") & (opened.signal("column") != cols - 1)
+        h.prove("a tile's turn does not come before the columns of the one before", ~opened.signal("r_en") | ~busy)
+        arrivals = opened.signal("arrivals")
+        h.invariant("ages exist", (since != 0) & (since <= cols))
+        h.invariant("every token in the queue is on its way", opened.signal("waiting.level") == sum(arrivals))
+        for distance in range(1, cols):
+            apart = (arrivals & (arrivals >> distance)) == 0
+            h.invariant("tokens on their way are cols apart", apart)
+        for recent in range(1, cols):
+            h.invariant(
+                "the newest token's age is known", (since == recent) == arrivals[recent - 1] if recent <= len(arrivals) else 1
+            )
+        running, column = opened.signal("running"), opened.signal("column")
+        h.invariant("columns exist", column < cols)
+        for age in range(1, cols):
+            coming = arrivals[len(arrivals) - age] if age <= len(arrivals) else 0
+            h.invariant(
+                "the next turn is not before the columns end", ~(running & (column <= cols - 1 - age) & coming) if cols > 1 else 1
+            )
+
+    return describe
+
+
+PROOFS = (
+    *(
+        Proof(
+            f"gearbox-{beats}to{'-'.join(map(str, words))}",
+            "hw.memory.gearbox.Gearbox",
+            f"units of 1 bit, beats of {beats}, words of {' or '.join(map(str, words))} units; one unit followed",
+            _gearbox(1, beats, words),
+            depth,
+            bounded=True,
+            search=depth,
+            family="gearbox",
+            mutants=(
+                Mutant("the first unit is not moved down", _GEARBOX, "self.beats.payload.first * unit)) & kept", "0)) & kept"),
+                Mutant(
+                    "takes a beat into a full buffer", _GEARBOX, "(~flush | emptied) & (remaining < most)", "(~flush | emptied)"
+                ),
+                Mutant(
+                    "the next run enters before the last word left",
+                    _GEARBOX,
+                    "(~flush | emptied) & (remaining < most)",
+                    "(remaining < most)",
+                ),
+            )
+            if beats == 4
+            else (),
+        )
+        for beats, words, depth in ((4, (3,), 9), (2, (1, 4), 8), (1, (2,), 14))
+    ),
+    *(
+        Proof(
+            f"drain-sequencer-{cols}x{depth}",
+            "hw.control.drain_sequencer.DrainSequencer",
+            f"cols {cols}, depth {depth}",
+            _drain(machine(cols=cols, depth=depth)),
+            4,
+            family="drain-sequencer",
+            search=60,
+            mutants=(Mutant("half the places", _DRAIN, "ceil_div(delay, config.cols) + 1)", "ceil_div(delay, config.cols) // 2)"),)
+            if cols == 4
+            else (),
+        )
+        for cols, depth in ((1, 1), (4, 4), (16, 8))
+    ),
+)
