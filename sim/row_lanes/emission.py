@@ -7,8 +7,9 @@ from sim.row_lanes.expressions import Expressions
 from sim.row_lanes.netlist import Bit, Memory, Net, Row, UnsuitedRows
 from sim.row_lanes.stack import Stack
 
-LANE_GRANULE = 16
-"""Loops run over a multiple of this many rows, whole vector registers; those that do not exist compute what nobody reads."""
+LEAST_LANES = 16
+"""Loops run over a power of two of rows, and at least this many: whole vector registers, without a remainder. Rows that do
+not exist compute what nobody reads."""
 
 LARGEST_EXPRESSION = 40
 """Operations in one loop, at most; longer expressions are cut by arrays."""
@@ -35,7 +36,7 @@ class StackEmitter:
     def __init__(self, row: Row, stack: Stack):
         self.row = row
         self.stack = stack
-        self.lanes = -(-stack.rows // LANE_GRANULE) * LANE_GRANULE
+        self.lanes = max(LEAST_LANES, 1 << (stack.rows - 1).bit_length())
         self.index_bits = self.lanes.bit_length()  # the loops' last increment must not wrap
         self.above: list[tuple[Net, Net, int, str]] = []  # net, register above, its first bit, expression for row 0
         self._add_inputs()
@@ -164,8 +165,7 @@ class StackEmitter:
             if net.name in live:
                 whole = offset == 0 and net.width == register.width
                 piece = "" if whole else f"[{offset + net.width - 1}:{offset}]"
-                # one row fewer than there are lanes, so that every index fits
-                yield f"{net.name}[r + {self.index_bits}'d1] = {register.name}[r]{piece};", self.lanes - 1
+                yield f"{net.name}[r + {self.index_bits}'d1] = {register.name}[r]{piece};", self.lanes
                 yield f"{net.name}[0] = {first};", 0
 
     def _ordered(self) -> list[Net]:
