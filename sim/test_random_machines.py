@@ -18,7 +18,8 @@ def check_machine(seed):
     print(f"seed {seed}: {case}")
     workloads = [prepare(name, case.config, images=IMAGES, seed=seed, loop_order=order) for name, order in case.networks]
     jobs = [Job(program=workload.program, images=workload.images) for workload in workloads]
-    results = RtlDevice(case.config, timeout_s=600, quick_build=True).run_jobs(jobs, memory_timing=case.timing, max_cycles=20_000_000)
+    device = RtlDevice(case.config, timeout_s=600, quick_build=True)
+    results = device.run_jobs(jobs, memory_timing=case.timing, max_cycles=20_000_000)
     for workload, result in zip(workloads, results, strict=True):
         print(workload.model)
         assert result.error == 0, f"{result.error.name} at descriptor {result.error_descriptor}"
