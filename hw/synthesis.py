@@ -12,7 +12,7 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class Part:
         instances: how many the machine has.
         boxes: modules inside it that are parts of their own.
         dsp: whether products may take DSP blocks, or only tables.
+        tables: modules, as patterns of their names, whose products may not.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Part:
     instances: int = 1
     boxes: tuple[str, ...] = ()
     dsp: bool = True
+    tables: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -78,6 +80,7 @@ def _script(part: Part, sources: Sequence[Path], netlist: Path) -> list[str]:
     multipliers = "-D DSP_A_MAXWIDTH=27 -D DSP_B_MAXWIDTH=18 -D DSP_A_MAXWIDTH_PARTIAL=18 -D DSP_A_MINWIDTH=2 -D DSP_B_MINWIDTH=2"
     map_dsp = [
         "memory_dff",
+        *(["chtype -set $__soft_mul t:$mul a:in_tables %i"] if part.tables else []),
         f"techmap -map +/mul2dsp.v -map +/xilinx/xcu_dsp_map.v {multipliers} -D DSP_Y_MINWIDTH=9 -D DSP_SIGNEDONLY=1 "
         "-D DSP_NAME=$__MUL27X18",
         "select a:mul2dsp",
@@ -92,6 +95,7 @@ def _script(part: Part, sources: Sequence[Path], netlist: Path) -> list[str]:
         *(f"read_rtlil {source}" for source in sources),
         *(f"blackbox {box}" for box in part.boxes),
         f"hierarchy -top {part.top}",  # drops what only a black box held
+        *(f"setattr -set in_tables 1 {module}/t:$mul" for module in part.tables),
         f"{synth} -run begin:map_dsp",
         *(map_dsp if part.dsp else []),
         "techmap -map +/cmp2lut.v -map +/cmp2lcu.v -D LUT_WIDTH=6",
@@ -198,34 +202,79 @@ def synthesize_parts(
     return {part.name: found[part.name] for part in parts}
 
 
-def _emitted_name(text: str, name: str) -> str:
+def _modules(text: str) -> dict[str, str]:
+    """RTLIL of each module of a text, by name."""
+    parts = re.split(r"^((?:attribute .*\n)*module \\(\S+)\n)", text, flags=re.MULTILINE)
+    return {name: head + body for head, name, body in zip(parts[1::3], parts[2::3], parts[3::3], strict=True)}
+
+
+def _ports(module: str) -> str:
+    """A module without what is between its ports."""
+    lines = [line for line in module.splitlines() if re.match(r"(attribute|module|end)\b|  wire .*\b(input|output) \d", line)]
+    return "\n".join(lines) + "\n"
+
+
+def _needed(modules: Mapping[str, str], top: str, boxes: Collection[str]) -> str:
+    """RTLIL of ``top`` and what it instantiates; of black boxes only the ports.
+
+    So a part's digest stays the same when something else of the machine changes.
+    """
+    texts: dict[str, str] = {}
+    waiting = [top]
+    while waiting:
+        name = waiting.pop()
+        if name in texts:
+            continue
+        texts[name] = _ports(modules[name]) if name in boxes else modules[name]
+        waiting += [kind for kind in re.findall(r"^  cell \\(\S+) ", texts[name], re.MULTILINE) if kind in modules]
+    return "".join(texts[name] for name in sorted(texts))
+
+
+def _emitted_name(modules: Collection[str], name: str) -> str:
     """A module's name in RTLIL, where Amaranth appends a number to a name that it also needs elsewhere."""
-    found = re.search(rf"^module \\({re.escape(name)}(?:\$\d+)?)$", text, re.MULTILINE)
-    if found is None:
-        raise RuntimeError(f"The machine has no module {name!r}")
-    return found[1]
+    for emitted in modules:
+        if re.fullmatch(rf"{re.escape(name)}(\$\d+)?", emitted):
+            return emitted
+    raise RuntimeError(f"The machine has no module {name!r}")
+
+
+def _machine_modules(config: AcceleratorConfig) -> dict[str, str]:
+    """RTLIL of all modules of `hw.accelerator.Accelerator` by name."""
+    from hw.accelerator import Accelerator
+    from hw.row.row_stack import shared_modules
+    from hw.verilog import to_rtlil
+
+    machine = to_rtlil(Accelerator(config, shared=True, dsp48=True), "accelerator")
+    return {name: module for text in (machine, *shared_modules(config, dsp48=True)) for name, module in _modules(text).items()}
 
 
 def machine_parts(config: AcceleratorConfig) -> list[Part]:
     """The parts of `hw.accelerator.Accelerator`: PE pairs, the rest of a row, the weight side, the sequencer, and all else
     (registers, system port, parameter ring) as ``system``."""
-    from hw.accelerator import PRODUCTS_IN_TABLES, Accelerator
+    from hw.accelerator import PRODUCTS_IN_TABLES
     from hw.row.row_slice import pair_module_name
-    from hw.row.row_stack import ROW_MODULE, shared_modules
-    from hw.verilog import to_rtlil
+    from hw.row.row_stack import ROW_MODULE
 
-    machine = to_rtlil(Accelerator(config, shared=True, dsp48=True), "accelerator")
-    row, *pairs = shared_modules(config, dsp48=True)
-    counts = [(columns, count) for columns, count in ((1, config.cols % 2), (2, config.cols // 2)) if count]
-    names = [pair_module_name(columns) for columns, _ in counts]
-    parts = [Part(name, name, (text,), config.rows * count) for name, text, (_, count) in zip(names, pairs, counts, strict=True)]
-    parts.append(Part("row_slice", ROW_MODULE, (row, *pairs), config.rows, tuple(names)))
-    inner = {name: _emitted_name(machine, f"accelerator.{name}") for name in ("weights", "sequencer")}
-    texts = (machine, row, *pairs)
-    for name, unit, top, boxes in (
-        ("weight_side", "weights", inner["weights"], []),
-        ("sequencer", "sequencer", inner["sequencer"], []),
-        ("system", "system", "accelerator", list(inner.values())),
-    ):
-        parts.append(Part(name, top, texts, boxes=(ROW_MODULE, *boxes), dsp=unit not in PRODUCTS_IN_TABLES))
-    return parts
+    modules = _machine_modules(config)
+    inner = {name: _emitted_name(modules, f"accelerator.{name}") for name in ("weights", "sequencer", "rows")}
+    pairs = {pair_module_name(columns): count for columns, count in ((1, config.cols % 2), (2, config.cols // 2)) if count}
+    units: list[tuple[str, str, str, int, tuple[str, ...]]] = [
+        *((name, name, "rows", config.rows * count, ()) for name, count in pairs.items()),
+        ("row_slice", ROW_MODULE, "rows", config.rows, tuple(pairs)),
+        ("weight_side", inner["weights"], "weights", 1, ()),
+        ("sequencer", inner["sequencer"], "sequencer", 1, ()),
+        ("system", "accelerator", "system", 1, tuple(inner.values())),
+    ]
+    return [
+        Part(name, top, (_needed(modules, top, boxes),), count, boxes, unit not in PRODUCTS_IN_TABLES)
+        for name, top, unit, count, boxes in units
+    ]
+
+
+def whole_machine(config: AcceleratorConfig) -> Part:
+    """`hw.accelerator.Accelerator` as one part, to hold the sum of `machine_parts` against; minutes for a few rows."""
+    from hw.accelerator import PRODUCTS_IN_TABLES
+
+    modules = _machine_modules(config)
+    tables = tuple(f"accelerator.{unit}*" for unit in PRODUCTS_IN_TABLES)
+    return Part("machine", "accelerator", (_needed(modules, "accelerator", ()),), tables=tables)

@@ -3,10 +3,11 @@
 from math import gcd
 
 from amaranth.hdl import Array, Mux, Signal
+from amaranth.lib import data
 
 from hw.config import AcceleratorConfig
 from hw.formal.fifos import Follower
-from hw.formal.harness import Harness, drive_freely
+from hw.formal.harness import Harness, Opened, drive_freely
 from hw.formal.proof import Mutant, Proof
 from hw.formal.read_master import machine
 from hw.isa import Post
@@ -16,6 +17,15 @@ from hw.timing import Timing
 _MODULE = "hw.row.collector_stage"
 
 
+def _places(opened: Opened) -> int:
+    """Words that a stage's FIFO holds; one place is a register."""
+    try:
+        opened.signal("waiting")
+    except KeyError:
+        return len(opened.rows("fifo"))
+    return 1
+
+
 def _stage(config: AcceleratorConfig):
     """One stage that is never given a word while it is full."""
 
@@ -23,7 +33,7 @@ def _stage(config: AcceleratorConfig):
         stage = CollectorStage(config)
         opened = h.add(stage)
         drive_freely(h.m, stage)
-        m, places = h.m, config.key_words_per_tile + 1
+        m, places = h.m, config.key_slots_per_tile
         held = Signal(range(places + 2))
         pop = stage.below.valid & ~h.past(stage.above.valid)
         # A word leaves the FIFO one cycle before it is seen below.
@@ -43,11 +53,14 @@ def _stage(config: AcceleratorConfig):
         h.prove("any own word goes down once, unchanged and in order", ~left | (pop & (stage.below.as_value() == data)))
         h.invariant("the level is counted", (opened.signal("level") == held) & (held <= places))
         h.invariant("the element is among the words", ~follower.inside | ((follower.ahead < held) & follower.data[0]))
-        write, read = opened.signal("write_place"), opened.signal("read_place")
-        ahead = read + held
-        h.invariant("places are in range", (read < places) & (write == Mux(ahead >= places, ahead - places, ahead)))
-        where = read + follower.ahead
-        stored = Array(opened.rows("fifo"))[Mux(where >= places, where - places, where)]
+        if places == 1:
+            stored = opened.signal("waiting")
+        else:
+            write, read = opened.signal("write_place"), opened.signal("read_place")
+            ahead = read + held
+            h.invariant("places are in range", (read < places) & (write == Mux(ahead >= places, ahead - places, ahead)))
+            where = read + follower.ahead
+            stored = Array(opened.rows("fifo"))[Mux(where >= places, where - places, where)]
         h.invariant("the element is in its place", ~follower.inside | (stored == follower.data))
 
     return describe
@@ -62,47 +75,78 @@ def _chain(config: AcceleratorConfig):
         intervals = {post: timing.drain_interval(post, False) for post in (Post.KEY, Post.VALUE)}
         greatest = max(intervals.values())
         since = Signal(range(greatest + 1), init=greatest)
-        value, position = Signal(), Signal(range(max(depth, 2)))
+        value, position, bank = Signal(), Signal(range(max(depth, 2))), Signal(range(cols))
         starts = h.any_value(1, "starts")
         interval = Mux(value, intervals[Post.VALUE], intervals[Post.KEY])
         h.assume(~starts | (since + 1 >= interval))
         first = h.any_value(range(max(depth, 2)), "first_element")
         h.assume((first < depth) & Array([int(element % gcd(cols, depth) == 0) for element in range(1 << len(first))])[first])
+        first_bank = h.any_value(range(cols), "first_bank")
+        h.assume(first_bank < cols)
         with m.If(starts):
-            m.d.sync += [since.eq(0), value.eq(h.any_value(1, "post")), position.eq(first)]
+            m.d.sync += [since.eq(0), value.eq(h.any_value(1, "post")), position.eq(first), bank.eq(first_bank)]
         with m.Elif(since != greatest):
             m.d.sync += since.eq(since + 1)
-        full = Array([int(element % depth == depth - 1) for element in range(cols + depth)])
+        # Where a tile's channels are whole words of K, they leave together.
+        full = Array([int(cols % depth != 0 and element % depth == depth - 1) for element in range(cols + depth)])
         word = (since < cols) & ((since == cols - 1) | (~value & full[position + since]))
 
         stages = [CollectorStage(config) for _ in range(rows)]
         opened = [h.add(stage) for stage in stages]
-        above, late = stages[0], Signal()
+        above = stages[0]
         for row, stage in enumerate(stages):
-            scheduled = Signal(name=f"scheduled_{row}")
-            if row == 0:
-                m.d.comb += scheduled.eq(word)
-            else:
-                m.d.sync += scheduled.eq(late)
+            if row:
+                word, value, bank = h.past(word), h.past(value), h.past(Mux(bank == cols - 1, 0, bank + 1))
                 m.d.comb += stage.above.eq(above.below)
-            m.d.comb += stage.word.valid.eq(scheduled & h.any_value(1, f"exists_{row}"))
-            above, late = stage, scheduled
-            level, places = opened[row].signal("level"), len(opened[row].rows("fifo"))
+            m.d.comb += [
+                stage.word.valid.eq(word & h.any_value(1, f"exists_{row}")),
+                stage.word.value.eq(value),
+                stage.word.index.eq(bank),
+            ]
+            above = stage
+            level, places = opened[row].signal("level"), _places(opened[row])
             taken = (level != 0) & ~stage.above.valid
             h.prove("every word finds a place in its row's FIFO", ~stage.word.valid | (level < places) | taken)
+        earlier = slot = above.below
+        for _ in range(1, config.key_slot_words):
+            earlier = data.View(earlier.shape(), h.past(earlier))
+            meets = slot.valid & earlier.valid & ~earlier.value & (slot.value | (slot.index == earlier.index))
+            h.prove("no slot comes for a bank that a slot of several words still writes", ~meets)
 
     return describe
 
 
-_SHAPES = ((1, 1, 1, 12), (2, 3, 2, 40), (3, 4, 4, 40), (3, 2, 4, 40), (2, 4, 1, 40))
+_SHAPES = ((1, 1, 1, 12), (2, 3, 2, 40), (5, 2, 2, 40), (3, 4, 4, 40), (3, 2, 4, 40), (6, 4, 1, 40))
 """Rows, columns, depth; cycles."""
+_CHAIN_MUTANTS = {
+    (2, 3, 2): (
+        Mutant(
+            "a place too few",
+            _MODULE,
+            "places = self.config.key_slots_per_tile",
+            "places = self.config.key_slots_per_tile - 1",
+        ),
+        Mutant(
+            "tiles of several slots too close",
+            "hw.timing",
+            "config.rows * (slots - j) + column - step",
+            "config.rows * (slots - j - 1) + column - step",
+        ),
+    ),
+    (5, 2, 2): (
+        Mutant(
+            "tiles of one slot too close", "hw.timing", "            return config.rows\n", "            return config.rows - 1\n"
+        ),
+    ),
+    (6, 4, 1): (Mutant("no time for a slot's further words", "hw.timing", "+ config.key_slot_words - 1)", ")"),),
+}
 
 PROOFS = (
     *(
         Proof(
             f"collector-stage-{cols}x{depth}",
             "hw.row.collector_stage.CollectorStage",
-            f"cols {cols}, depth {depth}, kv_words 2",
+            f"cols {cols}, depth {depth}, kv_words 2, key_slots_per_tile {places}",
             _stage(machine(cols=cols, depth=depth, kv_words=2)),
             3,
             family="collector-stage",
@@ -115,10 +159,10 @@ PROOFS = (
                 ),
                 Mutant("the ring wraps late", _MODULE, "place == places - 1", "place == places"),
             )
-            if cols == 4
+            if places == 3
             else (),
         )
-        for cols, depth in ((1, 1), (4, 2))
+        for cols, depth, places in ((1, 1, 1), (4, 2, 1), (3, 2, 2), (7, 3, 3))
     ),
     *(
         Proof(
@@ -130,22 +174,7 @@ PROOFS = (
             bounded=True,
             family="collector",
             search=cycles,
-            mutants=(
-                Mutant(
-                    "two places too few",
-                    _MODULE,
-                    "places = self.config.key_words_per_tile + 1",
-                    "places = self.config.key_words_per_tile - 1",
-                ),
-                Mutant(
-                    "tiles too close",
-                    "hw.timing",
-                    "config.rows * (words - j) + column - step",
-                    "config.rows * (words - j - 1) + column - step",
-                ),
-            )
-            if (rows, cols) == (2, 3)
-            else (),
+            mutants=_CHAIN_MUTANTS.get((rows, cols, depth), ()),
         )
         for rows, cols, depth, cycles in _SHAPES
     ),

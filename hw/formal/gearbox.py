@@ -1,12 +1,15 @@
 """Gearbox and the drain sequencer's queue: no unit, no tile token lost on the way."""
 
 from amaranth.hdl import Array, Mux, Signal
+from amaranth.lib import data
 
+from hw import tokens
 from hw.config import AcceleratorConfig
 from hw.control.drain_sequencer import DrainSequencer
 from hw.formal.harness import Harness, drive_freely
 from hw.formal.proof import Mutant, Proof
 from hw.formal.read_master import machine
+from hw.isa import Post
 from hw.memory.gearbox import Gearbox
 
 _GEARBOX = "hw.memory.gearbox"
@@ -86,31 +89,49 @@ def _drain(config: AcceleratorConfig):
         drain = DrainSequencer(config)
         opened = h.add(drain)
         drive_freely(h.m, drain)
-        cols = config.cols
+        cols, pace, tile = config.cols, config.score_columns, drain.tile
+        arrivals, turn = opened.signal("arrivals"), opened.signal("r_en")
+        delay = len(arrivals)
+        # Of the tiles that entered in the last cycles, as `arrivals`: whether they are scores.
+        scores, newest = Signal(delay), Signal()
         since = Signal(range(cols + 1), init=cols)
-        h.m.d.sync += since.eq(Mux(drain.tile.valid, 1, Mux(since == cols, cols, since + 1)))
-        h.assume(~drain.tile.valid | (since == cols))
-        h.prove("a tile token finds a place in the queue", ~drain.tile.valid | opened.signal("waiting.w_rdy"))
-        h.prove("a tile's turn finds its token in the queue", ~opened.signal("r_en") | opened.signal("waiting.r_rdy"))
-        busy = opened.signal("running") & (opened.signal("column") != cols - 1)
-        h.prove("a tile's turn does not come before the columns of the one before", ~opened.signal("r_en") | ~busy)
-        arrivals = opened.signal("arrivals")
+        is_score = tile.valid & (tile.post == Post.SCORE)
+        h.m.d.sync += [
+            scores.eq((scores << 1) | is_score),
+            newest.eq(Mux(tile.valid, is_score, newest)),
+            since.eq(Mux(tile.valid, 1, Mux(since == cols, cols, since + 1))),
+        ]
+        h.assume(~tile.valid | (since >= Mux(newest, cols // pace, cols)))
+        h.prove("a tile token finds a place in the queue", ~tile.valid | opened.signal("waiting.w_rdy"))
+        h.prove("a tile's turn finds its token in the queue", ~turn | opened.signal("waiting.r_rdy"))
+        running, column, final = (opened.signal(name) for name in ("running", "column", "final"))
+        h.prove("a tile's turn does not come before the columns of the one before", ~(turn & running & ~final))
+
         h.invariant("ages exist", (since != 0) & (since <= cols))
         h.invariant("every token in the queue is on its way", opened.signal("waiting.level") == sum(arrivals))
+        h.invariant("scores are tiles", (scores & ~arrivals) == 0)
+        read, rows = opened.signal("waiting.consume"), opened.rows("waiting.storage")
+        write, level, places = opened.signal("waiting.produce"), opened.signal("waiting.level"), len(rows)
+        end = read + level
+        h.invariant("the queue is in order", (read < places) & (write == Mux(end >= places, end - places, end)))
+        for place in range(delay):
+            where = read + sum(arrivals[place + 1 :])
+            post = data.View(tokens.tile_token(config), Array(rows)[Mux(where >= places, where - places, where)]).post
+            h.invariant("the queue knows what each tile is", ~arrivals[place] | ((post == Post.SCORE) == scores[place]))
         for distance in range(1, cols):
-            apart = (arrivals & (arrivals >> distance)) == 0
-            h.invariant("tokens on their way are cols apart", apart)
-        for recent in range(1, cols):
-            h.invariant(
-                "the newest token's age is known", (since == recent) == arrivals[recent - 1] if recent <= len(arrivals) else 1
-            )
-        running, column = opened.signal("running"), opened.signal("column")
+            both = arrivals & (arrivals << distance)
+            h.invariant("tiles on their way are apart", (both & ~scores if distance >= cols // pace else both) == 0)
+            if distance <= delay:
+                known = arrivals[distance - 1] & (newest == scores[distance - 1])
+                h.invariant("the newest tile is known", Mux(since == distance, known, (since < distance) | ~arrivals[distance - 1]))
         h.invariant("columns exist", column < cols)
+        wide = (data.View(tokens.tile_token(config), opened.signal("tile")).post == Post.SCORE) & (pace == 2)
+        if pace == 2:
+            h.invariant("scores leave in pairs", ~(running & wide) | ~column[0])
         for age in range(1, cols):
-            coming = arrivals[len(arrivals) - age] if age <= len(arrivals) else 0
-            h.invariant(
-                "the next turn is not before the columns end", ~(running & (column <= cols - 1 - age) & coming) if cols > 1 else 1
-            )
+            coming = arrivals[delay - age] if age <= delay else 0
+            done = column + Mux(wide, pace, 1) * (age - 1) >= Mux(wide, cols - pace, cols - 1)
+            h.invariant("the next turn is not before the columns end", ~(running & coming) | done)
 
     return describe
 
@@ -152,7 +173,12 @@ PROOFS = (
             4,
             family="drain-sequencer",
             search=60,
-            mutants=(Mutant("half the places", _DRAIN, "ceil_div(delay, config.cols) + 1)", "ceil_div(delay, config.cols) // 2)"),)
+            mutants=(
+                Mutant(
+                    "places for plain tiles alone", _DRAIN, "ceil_div(delay, config.cols // pace)", "ceil_div(delay, config.cols)"
+                ),
+                Mutant("scores leave column by column", _DRAIN, "step = Mux(wide, 2, 1)", "step = 1"),
+            )
             if cols == 4
             else (),
         )
