@@ -10,7 +10,8 @@ import random
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +260,7 @@ def _tiled(rng: random.Random, config: AcceleratorConfig) -> dict[str, int]:
         "k_elements": k_elements, "channels": k_elements, "k_words": ceil_div(k_elements, config.depth),
         "words": ceil_div(k_elements, config.depth), "columns": columns, "column_tiles": ceil_div(columns, config.cols),
         "tokens": tokens, "row_tiles": ceil_div(tokens, config.rows), "element": rng.randrange(config.depth),
+        "resident": rng.randint(0, 4),
         "classes": rng.randint(1, config.classes), "shift": rng.randrange(64), "inverse_shift": rng.randrange(64),
         "post": rng.choice(list(Post)), "target": rng.choice(list(Target)), "operation": rng.choice(list(Operation)),
         "first_row": rng.randrange(config.rows), "first_row_tile": rng.randrange(config.row_tiles), "encoder": rng.randrange(32),
@@ -294,7 +296,7 @@ def _well_formed(rng: random.Random, program: Program) -> Changes:
 
 TILED = ("k_elements", "k_words", "columns", "column_tiles", "tokens", "row_tiles", "channels", "words")
 """Fields that depend on each other."""
-KNOWN_FLAGS = sum(value for name, value in vars(isa).items() if name.startswith("FLAG_"))
+KNOWN_FLAGS = reduce(or_, (value for name, value in vars(isa).items() if name.startswith("FLAG_")))
 
 SET_REGISTERS = (
     "descriptor_count",
