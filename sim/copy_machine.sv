@@ -24,7 +24,7 @@ module accelerator (
 );
     localparam int COPY_BEATS = 2, PROGRAM_BURST = 16;
     localparam int CONTROL = 2, STATUS = 3, PROGRAM_BASE = 5, PROGRAM_BYTES = 7, IMAGE_BASE = 9, IMAGE_STRIDE = 11;
-    localparam int IMAGE_COUNT = 12, RESULT_BASE = 13, RESULT_STRIDE = 15, IMAGES_DONE = 20, CYCLES = 21, WEIGHT_BYTES = 35;
+    localparam int IMAGE_COUNT = 12, RESULT_BASE = 13, RESULT_STRIDE = 15, IMAGES_DONE = 20, CYCLES = 21, WEIGHT_BYTES = 36;
     typedef enum {IDLE, READ, COPY, WRITE, DATA, ANSWER, PROGRAM} state_t;
     state_t state;
     logic [31:0] registers[64], image, offset;
