@@ -67,7 +67,8 @@ def _stage(config: AcceleratorConfig):
 
 
 def _chain(config: AcceleratorConfig):
-    """All rows, each with any subset of the words of row 0's tiles, one cycle later per row."""
+    """All rows, each with any subset of the words of row 0's tiles, one cycle later per row; where a slot holds several words,
+    which rows that share a bank must not write at once, with those of the first rows."""
 
     def describe(h: Harness) -> None:
         m, timing = h.m, Timing(config)
@@ -98,8 +99,11 @@ def _chain(config: AcceleratorConfig):
             if row:
                 word, value, bank = h.past(word), h.past(value), h.past(Mux(bank == cols - 1, 0, bank + 1))
                 m.d.comb += stage.above.eq(above.below)
+            valid = word & h.any_value(1, f"exists_{row}")
+            if config.key_slot_words > 1:
+                word = valid  # rows without a token are the last ones
             m.d.comb += [
-                stage.word.valid.eq(word & h.any_value(1, f"exists_{row}")),
+                stage.word.valid.eq(valid),
                 stage.word.value.eq(value),
                 stage.word.index.eq(bank),
             ]

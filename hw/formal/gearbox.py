@@ -1,9 +1,7 @@
 """Gearbox and the drain sequencer's queue: no unit, no tile token lost on the way."""
 
 from amaranth.hdl import Array, Mux, Signal
-from amaranth.lib import data
 
-from hw import tokens
 from hw.config import AcceleratorConfig
 from hw.control.drain_sequencer import DrainSequencer
 from hw.formal.harness import Harness, drive_freely
@@ -84,54 +82,34 @@ def _gearbox(unit_width: int, beat_units: int, word_units: tuple[int, ...]):
     return describe
 
 
-def _drain(config: AcceleratorConfig):
+def _drain(config: AcceleratorConfig, *, columns: bool):
+    """Tiles as close as the interface allows; with ``columns`` their columns too, of scores two a cycle."""
+
     def describe(h: Harness) -> None:
         drain = DrainSequencer(config)
         opened = h.add(drain)
         drive_freely(h.m, drain)
-        cols, pace, tile = config.cols, config.score_columns, drain.tile
+        cols, tile = config.cols, drain.tile
+        closest = cols // config.score_columns
         arrivals, turn = opened.signal("arrivals"), opened.signal("r_en")
-        delay = len(arrivals)
-        # Of the tiles that entered in the last cycles, as `arrivals`: whether they are scores.
-        scores, newest = Signal(delay), Signal()
-        since = Signal(range(cols + 1), init=cols)
-        is_score = tile.valid & (tile.post == Post.SCORE)
+        newest, since = Signal(), Signal(range(cols + 1), init=cols)
         h.m.d.sync += [
-            scores.eq((scores << 1) | is_score),
-            newest.eq(Mux(tile.valid, is_score, newest)),
+            newest.eq(Mux(tile.valid, tile.post == Post.SCORE, newest)),
             since.eq(Mux(tile.valid, 1, Mux(since == cols, cols, since + 1))),
         ]
-        h.assume(~tile.valid | (since >= Mux(newest, cols // pace, cols)))
+        h.assume(~tile.valid | (since >= Mux(newest, closest, cols)))
         h.prove("a tile token finds a place in the queue", ~tile.valid | opened.signal("waiting.w_rdy"))
         h.prove("a tile's turn finds its token in the queue", ~turn | opened.signal("waiting.r_rdy"))
-        running, column, final = (opened.signal(name) for name in ("running", "column", "final"))
-        h.prove("a tile's turn does not come before the columns of the one before", ~(turn & running & ~final))
-
+        if columns:
+            busy = opened.signal("running") & ~opened.signal("final")
+            h.prove("a tile's turn does not come before the columns of the one before", ~turn | ~busy)
         h.invariant("ages exist", (since != 0) & (since <= cols))
         h.invariant("every token in the queue is on its way", opened.signal("waiting.level") == sum(arrivals))
-        h.invariant("scores are tiles", (scores & ~arrivals) == 0)
-        read, rows = opened.signal("waiting.consume"), opened.rows("waiting.storage")
-        write, level, places = opened.signal("waiting.produce"), opened.signal("waiting.level"), len(rows)
-        end = read + level
-        h.invariant("the queue is in order", (read < places) & (write == Mux(end >= places, end - places, end)))
-        for place in range(delay):
-            where = read + sum(arrivals[place + 1 :])
-            post = data.View(tokens.tile_token(config), Array(rows)[Mux(where >= places, where - places, where)]).post
-            h.invariant("the queue knows what each tile is", ~arrivals[place] | ((post == Post.SCORE) == scores[place]))
-        for distance in range(1, cols):
-            both = arrivals & (arrivals << distance)
-            h.invariant("tiles on their way are apart", (both & ~scores if distance >= cols // pace else both) == 0)
-            if distance <= delay:
-                known = arrivals[distance - 1] & (newest == scores[distance - 1])
-                h.invariant("the newest tile is known", Mux(since == distance, known, (since < distance) | ~arrivals[distance - 1]))
-        h.invariant("columns exist", column < cols)
-        wide = (data.View(tokens.tile_token(config), opened.signal("tile")).post == Post.SCORE) & (pace == 2)
-        if pace == 2:
-            h.invariant("scores leave in pairs", ~(running & wide) | ~column[0])
-        for age in range(1, cols):
-            coming = arrivals[delay - age] if age <= delay else 0
-            done = column + Mux(wide, pace, 1) * (age - 1) >= Mux(wide, cols - pace, cols - 1)
-            h.invariant("the next turn is not before the columns end", ~(running & coming) | done)
+        for distance in range(1, closest):
+            h.invariant("tokens on their way are apart", (arrivals & (arrivals >> distance)) == 0)
+        for recent in range(1, min(closest, len(arrivals) + 1)):
+            known = arrivals[recent - 1]
+            h.invariant("the newest token's age is known", Mux(since == recent, known, (since < recent) | ~known))
 
     return describe
 
@@ -168,8 +146,8 @@ PROOFS = (
         Proof(
             f"drain-sequencer-{cols}x{depth}",
             "hw.control.drain_sequencer.DrainSequencer",
-            f"cols {cols}, depth {depth}",
-            _drain(machine(cols=cols, depth=depth)),
+            f"cols {cols}, depth {depth}; any tiles",
+            _drain(machine(cols=cols, depth=depth), columns=False),
             4,
             family="drain-sequencer",
             search=60,
@@ -177,11 +155,24 @@ PROOFS = (
                 Mutant(
                     "places for plain tiles alone", _DRAIN, "ceil_div(delay, config.cols // pace)", "ceil_div(delay, config.cols)"
                 ),
-                Mutant("scores leave column by column", _DRAIN, "step = Mux(wide, 2, 1)", "step = 1"),
             )
             if cols == 4
             else (),
         )
         for cols, depth in ((1, 1), (4, 4), (16, 8))
+    ),
+    *(
+        Proof(
+            f"drain-columns-{cols}x{depth}",
+            "hw.control.drain_sequencer.DrainSequencer",
+            f"cols {cols}, depth {depth}; scores and other tiles in any order",
+            _drain(machine(cols=cols, depth=depth), columns=True),
+            30,
+            bounded=True,
+            family="drain-columns",
+            search=30,
+            mutants=(Mutant("scores leave column by column", _DRAIN, "step = Mux(wide, 2, 1)", "step = 1"),) if cols == 4 else (),
+        )
+        for cols, depth in ((3, 2), (4, 4))
     ),
 )

@@ -57,14 +57,28 @@ PROOFS = (
     Proof(
         "gemm-issue-credits",
         "hw.control.gemm_issue.GemmIssue",
-        "rows 2, cols 2, depth 2; GEMMs of at most 2 words, 2 row tiles and 2 column tiles, in any order",
+        "rows 2, cols 2, depth 2; GEMMs of at most 2 words, 2 row tiles and 2 column tiles, any number of them resident, in any "
+        "order; NORMs at any time",
         _issue(machine(rows=2, cols=2, depth=2)),
         14,
         bounded=True,
         search=14,
+        slow=True,
         mutants=(
             Mutant("takes weights that are not there", _MODULE, 'needs & ~flag["KV"] & ~self.weight_available', "needs & 0"),
             Mutant("uses parameters that are not there", _MODULE, 'flag["PER_COLUMN"] & (parameter_credit == 0)', "0"),
+            Mutant(
+                "keeps the weights of a token_major GEMM",
+                "hw.control.gemm_loops",
+                "self.last_use.eq(token_major | self.last_row_tile)",
+                "self.last_use.eq(self.last_row_tile)",
+            ),
+            Mutant(
+                "takes the weights of a token_major GEMM once",
+                "hw.control.gemm_loops",
+                "self.first_use.eq(token_major | (self.row_tile == 0))",
+                "self.first_use.eq(self.row_tile == 0)",
+            ),
             Mutant("uses a table that is not there", _MODULE, '(flag["EXP"] & ~exp_tables.available)', "0"),
         ),
     ),
