@@ -59,7 +59,8 @@ def build_report(board: "Board", preset: str, config: "AcceleratorConfig", field
 
     Returns:
         The fields, and: ``board``, ``preset``, ``config``, ``cells`` (the device's names), ``capacity`` and ``utilization``
-        (fractions of 1) by the names of ``resources``, ``macs_per_cycle``, ``clock_mhz`` where the board does not say another.
+        (fractions of 1) by the names of ``resources``, ``macs_per_cycle``, ``peak_macs_per_dsp_per_cycle`` of all DSP blocks,
+        ``clock_mhz`` where the board does not say another.
 
     Raises:
         InputError: when the machine does not fit the board.
@@ -79,6 +80,7 @@ def build_report(board: "Board", preset: str, config: "AcceleratorConfig", field
         "capacity": board.capacity,
         "utilization": {name: round(resources[name] / limit, 4) for name, limit in board.capacity.items()},
         "macs_per_cycle": config.macs_per_cycle,
+        "peak_macs_per_dsp_per_cycle": round(config.macs_per_cycle / resources["dsp"], 3),
         "clock_mhz": config.clock_mhz,
         **fields,
     }

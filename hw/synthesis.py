@@ -256,7 +256,7 @@ def machine_parts(config: AcceleratorConfig) -> list[Part]:
     from hw.row.row_stack import ROW_MODULE
 
     modules = _machine_modules(config)
-    inner = {name: _emitted_name(modules, f"accelerator.{name}") for name in ("weights", "sequencer", "rows")}
+    inner = {name: _emitted_name(modules, f"accelerator.{name}") for name in ("rows", "sequencer", "weights")}
     pairs = {pair_module_name(columns): count for columns, count in ((1, config.cols % 2), (2, config.cols // 2)) if count}
     units: list[tuple[str, str, str, int, tuple[str, ...]]] = [
         *((name, name, "rows", config.rows * count, ()) for name, count in pairs.items()),

@@ -175,6 +175,7 @@ def test_a_tiny_machine_from_end_to_end(tmp_path: Path, monkeypatch: pytest.Monk
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report == json.loads((tmp_path / "r.json").read_text())
     assert report["macs_per_cycle"] == 12
+    assert report["peak_macs_per_dsp_per_cycle"] == round(12 / report["resources"]["dsp"], 3)
     assert report["clock_mhz"] == 200
     assert report["logic_levels"] > 0
     assert report["components"]["processing_pair"]["instances"] == 2
@@ -199,4 +200,5 @@ def test_the_flagship_fits(tmp_path: Path):
     assert time.monotonic() - start < 600
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["macs_per_cycle"] == 4224
+    assert report["peak_macs_per_dsp_per_cycle"] > 1.8
     assert all(share <= 1 for share in report["utilization"].values())

@@ -14,7 +14,7 @@ from hw.presets import find_preset
 from hw.resources import Resources, check_capacity, composed
 from hw.row.processing_pair import ProcessingPair
 from hw.row.requantizer import Requantizer
-from hw.synthesis import Part, Synthesis, synthesize, synthesize_parts
+from hw.synthesis import Part, Synthesis, machine_parts, synthesize, synthesize_parts, whole_machine
 from hw.verilog import to_rtlil
 
 
@@ -153,6 +153,35 @@ def test_a_part_that_yosys_rejects_is_named(cache: Path):
     with pytest.raises(RuntimeError, match="Yosys died in one of bad"):
         synthesize_parts([Part("bad", "top", ("module \\top\n  nonsense\nend\n",))])
     assert not list(cache.glob("*.json"))
+
+
+TINY = replace(find_preset("nano"), rows=3, cols=2, depth=2, weight_words=64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "synthesized"),
+    [
+        ({"activation_words": 2048, "residual_words": 2048, "kv_words": 2048}, {"row_slice", "weight_side", "sequencer", "system"}),
+        ({"rows": 4}, {"sequencer", "system"}),
+        ({"rows": 5}, {"row_slice", "sequencer", "system"}),  # a row count takes another bit
+        ({"cols": 4}, {"row_slice", "weight_side", "sequencer", "system"}),
+        ({"weight_words": 32}, {"weight_side", "sequencer", "system"}),
+        ({"clock_mhz": 100}, set()),
+    ],
+)
+def test_a_change_of_the_machine_leaves_other_parts_in_the_cache(changes: dict[str, int], synthesized: set[str]):
+    before = {part.name: part.digest for part in machine_parts(TINY)}
+    after = {part.name: part.digest for part in machine_parts(replace(TINY, **changes))}
+    assert {name for name in after if after[name] != before[name]} == synthesized
+
+
+def test_parts_add_up_to_a_little_more_than_the_whole(cache: Path):
+    parts = machine_parts(TINY)
+    total = composed(parts, synthesize_parts(parts))
+    whole = Resources.of_cells(synthesize(whole_machine(TINY)).cells)
+    assert (total.dsp, total.bram36) == (whole.dsp, whole.bram36)
+    assert whole.lut <= total.lut <= 1.15 * whole.lut
+    assert whole.ff <= total.ff <= 1.15 * whole.ff
 
 
 def cell(kind: str, **ports: int) -> dict[str, object]:

@@ -1,0 +1,89 @@
+"""Resources by composition of parts against one flat synthesis of the same machine, and what a second machine costs then.
+
+    python benchmarks/resource_composition.py [--set rows=8,cols=8,...] [--workers N]
+
+Composition starts with an empty cache; the flat synthesis, of minutes, is kept in the user's. The result goes to
+resource_composition.json.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from hw.config import AcceleratorConfig
+from hw.presets import find_preset
+from hw.resources import Resources, composed
+from hw.synthesis import machine_parts, synthesize_parts, whole_machine
+
+RESULT = Path(__file__).with_suffix(".json")
+MACHINE = (
+    "rows=8,cols=8,depth=8,activation_words=1024,residual_words=256,normalized_words=256,weight_words=512,kv_words=256,"
+    "parameter_tiles=64,row_tiles=8,classes=16,weight_ports=2"
+)
+CHANGES = ("rows=7", "rows=12", "cols=10", "weight_words=1024")
+"""Fields that a second machine changes, one at a time: `rows` within the bits of a row count, and across them."""
+
+
+def compose(config: AcceleratorConfig, workers: int | None) -> tuple[Resources, dict]:
+    """Resources, and what they took: seconds to emit the parts, to synthesize them, and which were not in the cache."""
+    start = time.monotonic()
+    parts = machine_parts(config)
+    emitted = time.monotonic()
+    new = []
+    results = synthesize_parts(parts, workers=workers, progress=lambda name, state: new.append(name) if state == "done" else None)
+    seconds = {"emission_s": round(emitted - start, 1), "synthesis_s": round(time.monotonic() - emitted, 1)}
+    return composed(parts, results), {**seconds, "synthesized": sorted(new)}
+
+
+def main() -> None:
+    """Measure, write the result and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--set", dest="overrides", default=MACHINE, metavar="FIELD=N,...", help="zcu102 but for these (default: %(default)s)"
+    )
+    parser.add_argument("--workers", type=int, help="processes at a time (default: the machine's cores)")
+    options = parser.parse_args()
+    config = find_preset("zcu102").with_fields(options.overrides)
+    part = whole_machine(config)
+    flat_synthesis = synthesize_parts([part])[part.name]
+    flat, flat_seconds = Resources.of_cells(flat_synthesis.cells), flat_synthesis.seconds
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["PIVOT_CACHE"] = cache
+        total, took = compose(config, options.workers)
+        second = {change: compose(config.with_fields(change), options.workers)[1] for change in CHANGES}
+    rows = {
+        name: {"composed": value, "flat": asdict(flat)[name], "error": round(value / asdict(flat)[name] - 1, 4)}
+        for name, value in asdict(total).items()
+    }
+    result = {
+        "command": "python benchmarks/resource_composition.py",
+        "config": asdict(config),
+        "workers": options.workers or os.cpu_count(),
+        "resources": rows,
+        "composed": took,
+        "flat_synthesis_s": flat_seconds,
+        "second_machine": second,
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    console = Console(width=130)
+    table = Table(
+        "", "composed", "flat", "error", title=f"{config.rows} x {config.cols} x {config.depth}, {flat_seconds:.0f} s flat"
+    )
+    for name, row in rows.items():
+        table.add_row(name, f"{row['composed']:,}", f"{row['flat']:,}", f"{row['error']:+.1%}")
+    console.print(table)
+    times = Table("machine", "emission, s", "synthesis, s", "synthesized")
+    for name, row in {"first": took, **second}.items():
+        times.add_row(name, f"{row['emission_s']:.1f}", f"{row['synthesis_s']:.1f}", " ".join(row["synthesized"]) or "nothing")
+    console.print(times)
+
+
+if __name__ == "__main__":
+    main()
