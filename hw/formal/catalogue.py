@@ -10,6 +10,7 @@ SUBJECTS = {
     "read_master": "AXI4 read masters",
     "write_master": "AXI4 write master",
     "issue_credits": "Credits of the issue",
+    "norm_issue": "NORM beside GEMMs",
     "credits": "Credits of tables and parameters",
     "weights": "Weight ring",
     "collector": "Collector",

@@ -178,6 +178,7 @@ PROOFS = (
             bounded=True,
             family="collector",
             search=cycles,
+            slow=rows == 6,
             mutants=_CHAIN_MUTANTS.get((rows, cols, depth), ()),
         )
         for rows, cols, depth, cycles in _SHAPES

@@ -171,6 +171,7 @@ PROOFS = (
             bounded=True,
             family="drain-columns",
             search=30,
+            slow=cols == 4,
             mutants=(Mutant("scores leave column by column", _DRAIN, "step = Mux(wide, 2, 1)", "step = 1"),) if cols == 4 else (),
         )
         for cols, depth in ((3, 2), (4, 4))
