@@ -76,9 +76,7 @@ def _skip(network, program: Program, images: np.ndarray, seed: int, device: RtlD
         [Job(program=program, images=images, path_masks=(mask, mask)), Job(program=recompiled, images=images)]
     )
     entry, other = _entry(program, images, by_register, (mask, mask)), _entry(recompiled, images, own, (mask, mask))
-    skipped = [
-        d for d in program.descriptors() if d.opcode == Opcode.GEMM and d.flags & FLAG_ATTENTION and d.encoder not in kept
-    ]
+    skipped = [d for d in program.descriptors() if d.opcode == Opcode.GEMM and d.flags & FLAG_ATTENTION and d.encoder not in kept]
     words = sum(d.row_tiles * d.column_tiles * d.k_words for d in skipped)
     return {
         "kept": sorted(kept),
