@@ -8,6 +8,7 @@ shape. The fastest that fit by DSP are synthesized until N of them fit by everyt
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,8 @@ def measure(network: Any, shape: tuple[int, int, int], limit: float) -> dict[str
     }
 
 
-def choose(rows: list[dict[str, Any]], count: int, workers: int | None) -> None:
-    """Synthesize the fastest shapes until ``count`` fit, and mark the first of these as chosen."""
+def choose(rows: list[dict[str, Any]], count: int, workers: int | None) -> Iterator[dict[str, Any]]:
+    """Synthesize the fastest shapes until ``count`` fit, mark the first of these as chosen, and yield each when it is known."""
     capacity = find_board(BOARD).capacity
     for row in sorted((row for row in rows if row["fits_dsp"] and "cycles" in row), key=lambda row: row["cycles"]):
         parts = machine_parts(AcceleratorConfig(**row["config"]))
@@ -114,6 +115,7 @@ def choose(rows: list[dict[str, Any]], count: int, workers: int | None) -> None:
             raise RuntimeError(f"DSP blocks must be {row['dsp']} by the formula, not {resources['dsp']} as synthesized")
         fits = all(resources[name] <= share * capacity[name] for name, share in LIMITS.items())
         row |= {"resources": resources, "fits": fits, "chosen": fits and not any(other.get("chosen") for other in rows)}
+        yield row
         if sum(other.get("fits", False) for other in rows) >= count:
             break
 
@@ -151,7 +153,6 @@ def main() -> None:
     rows = [measure(network, shape, LIMITS["dsp"] * capacity["dsp"]) for shape in track(SHAPES, description="shapes")]
     rows.sort(key=lambda row: row.get("cycles", float("inf")))
     show(rows)
-    choose(rows, options.compose, options.workers)
     result = {
         "command": "python benchmarks/array_shapes.py",
         "network": MEASURED,
@@ -164,7 +165,8 @@ def main() -> None:
         "rule": "fewest cycles of the shapes that stay within the limits; resources where synthesized, else DSP blocks alone",
         "shapes": rows,
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    for _ in choose(rows, options.compose, options.workers):
+        RESULT.write_text(json.dumps(result, indent=1) + "\n")
     show(rows)
 
 
