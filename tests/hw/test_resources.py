@@ -1,6 +1,7 @@
 """Counting, composing and caching of synthesis results, on parts of known size."""
 
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from amaranth import Module, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.config import AcceleratorConfig
 from hw.errors import InputError
 from hw.logic_levels import longest_path
 from hw.presets import find_preset
@@ -155,6 +157,11 @@ def test_a_part_that_yosys_rejects_is_named(cache: Path):
     assert not list(cache.glob("*.json"))
 
 
+@lru_cache
+def digests(config: AcceleratorConfig) -> dict[str, str]:
+    return {part.name: part.digest for part in machine_parts(config)}
+
+
 TINY = replace(find_preset("nano"), rows=3, cols=2, depth=2, weight_words=64)
 
 
@@ -170,11 +177,11 @@ TINY = replace(find_preset("nano"), rows=3, cols=2, depth=2, weight_words=64)
     ],
 )
 def test_a_change_of_the_machine_leaves_other_parts_in_the_cache(changes: dict[str, int], synthesized: set[str]):
-    before = {part.name: part.digest for part in machine_parts(TINY)}
-    after = {part.name: part.digest for part in machine_parts(replace(TINY, **changes))}
+    before, after = digests(TINY), digests(replace(TINY, **changes))
     assert {name for name in after if after[name] != before[name]} == synthesized
 
 
+@pytest.mark.slow
 def test_parts_add_up_to_a_little_more_than_the_whole(cache: Path):
     parts = machine_parts(TINY)
     total = composed(parts, synthesize_parts(parts))
