@@ -56,5 +56,5 @@ def test_values_that_cannot_work_are_refused_with_the_reason(assignments, messag
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match=r"preset must be one of nano, zcu102.*, not 'mega'"):
+    with pytest.raises(InputError, match=r"preset must be one of nano, edge, zcu102, not 'mega'"):
         find_preset("mega")
