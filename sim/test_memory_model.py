@@ -9,7 +9,7 @@ from sim import bench_memory_model as bench
 from sim.bench_runner import run_bench
 from sim.fast_top import MEMORY_MODEL
 from sim.memory_timing import MemorySchedule, MemoryTiming
-from sim.verilate import lint, verilate
+from sim.verilate import BuildError, lint, verilate
 
 PARAMETERS = {
     "PORTS": bench.PORTS, "BEAT_BYTES": bench.BEAT_BYTES, "ADDRESS_WIDTH": 16, "CAPACITY_BYTES": bench.MEMORY_BYTES,
@@ -40,8 +40,13 @@ def test_every_beat_comes_in_the_cycle_of_the_recurrence(memory, idle, seed, tmp
     )
 
 
-def test_source_has_no_lint_warnings():
+def test_source_has_no_lint_warnings(tmp_path):
+    """And a warning would be seen: a signal that nobody reads is one."""
     lint([MEMORY_MODEL], "memory_model")
+    unclean = tmp_path / "memory_model.sv"
+    unclean.write_text(MEMORY_MODEL.read_text().replace("endmodule", "    logic nobody;\nendmodule"))
+    with pytest.raises(BuildError, match="nobody"):
+        lint([unclean], "memory_model")
 
 
 def test_missing_memory_file_ends_the_simulation(tmp_path):

@@ -54,5 +54,6 @@ def test_divisor_zero_ends():
         await ctx.tick()
         ctx.set(divider.start, 0)
         await ctx.tick().until(divider.done)
+        assert ctx.get(divider.exponent) == 0
 
     simulate(divider, bench, cycles=2 * DIVIDE_LATENCY)
