@@ -17,7 +17,7 @@ from cocotb.utils import get_sim_time
 
 from hw.isa import COUNTERS
 from sim.axi_lite import RegisterHost
-from sim.bench_program import CONTROL_CLEAR, CONTROL_RESET, CONTROL_START, STATUS_BUSY, hard_reset, write_registers
+from sim.bench_program import CONTROL_CLEAR, CONTROL_RESET, CONTROL_START, STATUS_BUSY, begin, hard_reset, write_registers
 from sim.fast_top import CLOCK_PERIOD_NS
 
 
@@ -65,10 +65,7 @@ async def run_case(dut, host: RegisterHost, run: dict) -> dict:
 @cocotb.test()
 async def run_corrupted(dut) -> None:
     """Do every run of the job in order."""
-    job = json.loads(Path(os.environ["PIVOT_JOB"]).read_text())
-    dut.dump.value = dut.guard_clear.value = dut.guard_read_fault.value = dut.guard_write_fault.value = 0
-    host = RegisterHost(dut)
-    await hard_reset(dut)
+    job, host = await begin(dut)
     await host.write("interrupt_enable", 1)
     results = []
     for number, run in enumerate(job["runs"]):

@@ -78,13 +78,18 @@ async def run_batch(dut, host: RegisterHost, registers: dict[str, int], max_cycl
     return result
 
 
-@cocotb.test()
-async def run_programs(dut) -> None:
-    """Do every run of the job in order, on one machine without a hard reset in between."""
-    job = json.loads(Path(os.environ["PIVOT_JOB"]).read_text())
+async def begin(dut) -> tuple[dict, RegisterHost]:
+    """The job, and the host of the machine after a hard reset."""
     dut.dump.value = dut.guard_clear.value = dut.guard_read_fault.value = dut.guard_write_fault.value = 0
     host = RegisterHost(dut)
     await hard_reset(dut)
+    return json.loads(Path(os.environ["PIVOT_JOB"]).read_text()), host
+
+
+@cocotb.test()
+async def run_programs(dut) -> None:
+    """Do every run of the job in order, on one machine without a hard reset in between."""
+    job, host = await begin(dut)
     results = [await run_batch(dut, host, registers, job["max_cycles"]) for registers in job["runs"]]
     dut.dump.value = 1
     await FallingEdge(dut.clk)
