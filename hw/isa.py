@@ -236,7 +236,7 @@ class Error(IntEnum):
     AXI = 6
     """A memory port answered SLVERR or DECERR."""
     DEADLINE = 7
-    """The image took more cycles than the deadline register allows."""
+    """The image had not ended as many cycles after its start as the deadline register says."""
     START = 8
     """Start with an image count of 0, a Program size of 0, or a size that is no multiple of 64 for the descriptors."""
 
@@ -247,7 +247,7 @@ REGISTERS: tuple[tuple[str, str, str], ...] = (
     ("version", "ro", "interface version, 1"),
     ("control", "wo", "bit 0 start; bit 1 soft reset; bit 2 clear interrupt"),
     ("status", "ro", "bit 0 busy; bit 1 done; bit 2 error; bits 15:8 `Error`; bits 31:16 descriptor index of the error"),
-    ("interrupt_enable", "rw", "bit 0: raise the interrupt on done or error"),
+    ("interrupt_enable", "rw", "bit 0: raise the interrupt on done or error; after an error busy ends once the memory answered"),
     ("program_base_low", "rw", "Program address, bytes, 64-byte aligned"),
     ("program_base_high", "rw", "upper half"),
     ("program_bytes", "rw", "size of the Program, descriptors and data"),
@@ -262,7 +262,7 @@ REGISTERS: tuple[tuple[str, str, str], ...] = (
     ("path_mask_low", "rw", "bit i: the low-effort network keeps encoder i's attention"),
     ("path_mask_high", "rw", "bit i: the high-effort network keeps encoder i's attention"),
     ("threshold", "rw", "gate threshold, entropy in 2^-12 nat"),
-    ("deadline", "rw", "most cycles of an image; 0: none"),
+    ("deadline", "rw", "cycles from an image's start after which it is an error unless all of it has ended; 0: none"),
     ("images_done", "ro", "result records written"),
 )
 

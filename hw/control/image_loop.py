@@ -13,8 +13,6 @@ from hw.memory.result_writer import record_layout
 from hw.timing import NORM_LATENCY, STATISTICS_LATENCY, Timing
 from hw.tokens import index_width
 
-FLUSH_LIMIT = 4096
-"""Cycles after which an error is reported although a memory has not answered; the loop stays busy until it has."""
 NO_GATE = 0xFFFFFFFF
 """``gate_entropy`` of an image that no gate saw."""
 
@@ -29,10 +27,10 @@ class ImageLoop(wiring.Component):
     """Starts every image with idle units, ends it with a record, reports the batch's end or its error.
 
     From one image's record to the next image's start: 4 cycles, or more where descriptors that were read ahead arrive late.
-    An error or a soft reset stops the issue and the DMAs, waits until all that was issued and asked for has come to its
-    end (`flush_cycles` at least), resets the units and only then ends `busy`. The error is reported at that moment, or
-    FLUSH_LIMIT cycles after it happened if a memory does not answer. A record that is longer than ``result_stride`` is not
-    written: an address error of its descriptor.
+    An error is reported in the cycle after it happens. It, or a soft reset, stops the issue and the DMAs; `busy` ends when all
+    that was issued and asked for has come to its end (`flush_cycles` at least) and the units are reset. An image that is not
+    at its end, memory accesses included, ``deadline`` cycles after its start is an error reported in that very cycle, whatever
+    a memory does. A record that is longer than ``result_stride`` is not written: an address error of its descriptor.
 
     Members:
         start, soft_reset, clear_interrupt, settings: from the registers; a start while busy is ignored.
@@ -89,22 +87,20 @@ class ImageLoop(wiring.Component):
         m = Module()
         found, code, index = Signal(), Signal(8), Signal(16)  # an error of this cycle
         too_long = Signal()  # the record would reach beyond its stride
-        held = Signal(error_report())  # an error that is not reported yet
         resetting, working = Signal(), Signal()
-        waited = Signal(range(FLUSH_LIMIT + 1))
-        flushed = Signal()
-        self._errors(m, working, too_long, found, code, index)
+        stopped = resetting | (self.error.code != 0)  # before the image's end
+        least = flush_cycles(self._config)
+        waited = Signal(range(least + 1))
+        flushed, ending = Signal(), Signal()
+        self._errors(m, working, ending, too_long, found, code, index)
         self._images(m)
-        m.d.comb += [
-            self.busy.eq(1),
-            flushed.eq(self.idle & (waited >= Mux(resetting | (held.code != 0), flush_cycles(self._config), 2))),
-        ]
+        m.d.comb += [self.busy.eq(1), flushed.eq(self.idle & (waited >= Mux(stopped, least, 2)))]
         m.d.sync += waited.eq(0)
 
         def leave() -> None:
             """Into FLUSH with the first error or for a soft reset; the last word of every state that works."""
             with m.If(found):
-                m.d.sync += held.eq(Cat(code, index))
+                self._report(m, code, index)
                 m.next = "FLUSH"
             with m.If(self.soft_reset):
                 m.d.sync += resetting.eq(1)
@@ -154,21 +150,15 @@ class ImageLoop(wiring.Component):
                     m.next = "FLUSH"
                 leave()
             with m.State("FLUSH"):
-                m.d.comb += self.flush.eq(1)
-                m.d.sync += waited.eq(Mux(waited == FLUSH_LIMIT, waited, waited + 1))
-                with m.If((waited == FLUSH_LIMIT) & (held.code != 0)):
-                    self._report(m, held.code, held.index)
+                m.d.comb += [self.flush.eq(1), ending.eq(~flushed & ~stopped)]
+                m.d.sync += waited.eq(Mux(waited == least, waited, waited + 1))
                 with m.If(flushed):
                     m.d.comb += self.unit_reset.eq(1)
+                    m.d.sync += resetting.eq(0)
                     m.next = "IDLE"
-                    with m.If(resetting):
-                        m.d.sync += [held.eq(0), resetting.eq(0)]
-                    with m.Elif(held.code != 0):
-                        self._report(m, held.code, held.index)
-                        m.d.sync += held.eq(0)
-                    with m.Elif(self.images_done == self.settings.image_count):
+                    with m.If(~stopped & (self.images_done == self.settings.image_count)):
                         m.d.sync += [self.done.eq(1), self.pending.eq(1)]
-                    with m.Else():
+                    with m.Elif(~stopped):
                         m.next = "START"
                 leave()
         with m.If(self.soft_reset | (self.start & ~self.busy)):
@@ -192,13 +182,15 @@ class ImageLoop(wiring.Component):
             *(batch[name][:beat] != 0 for name in ("image_base", "result_base", "result_stride")),
         ).any()
 
-    def _errors(self, m: Module, working: Signal, too_long: Signal, found: Signal, code: Signal, index: Signal) -> None:
-        """The error of this cycle, while an image is at work."""
-        late = (self.settings.deadline != 0) & (self.record.cycles > self.settings.deadline)
+    def _errors(
+        self, m: Module, working: Signal, ending: Signal, too_long: Signal, found: Signal, code: Signal, index: Signal
+    ) -> None:
+        """The error of this cycle; while an image is only `ending`, the deadline's alone."""
+        late = (self.settings.deadline != 0) & (self.record.cycles + 1 >= self.settings.deadline)
         m.d.comb += [
             code.eq(Mux(late, Error.DEADLINE, Error.NONE)),
             index.eq(self.index),
-            found.eq(working & (code != 0)),
+            found.eq(Mux(ending, late, working & (code != 0))),
         ]
         with m.If(too_long):
             m.d.comb += code.eq(Error.ADDRESS)

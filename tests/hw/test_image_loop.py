@@ -2,7 +2,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from hw.config import AcceleratorConfig
-from hw.control.image_loop import FLUSH_LIMIT, NO_GATE, ImageLoop, flush_cycles
+from hw.control.image_loop import NO_GATE, ImageLoop, flush_cycles
 from hw.isa import Error
 
 CONFIG = AcceleratorConfig(
@@ -105,14 +105,14 @@ def test_bad_registers_are_refused(bad):
         ({"axi_error": 1, "index": 9}, (Error.AXI, 9)),
     ],
 )
-def test_errors_stop_and_are_reported_when_all_is_quiet(stimulus, expected):
+def test_errors_are_reported_at_once_and_end_busy_when_all_is_quiet(stimulus, expected):
     quiet = {now: {"idle": 0} for now in range(19, 200)}
     quiet[15] = stimulus
     bench = Bench([[(300, 1)]] * 3, stimuli=quiet)
     assert bench.error == expected
     assert not bench.records and not bench.done and bench.images_done == 0
     assert bench.events["flush"] == list(range(16, 201))
-    assert bench.events["pending"][0] == 201 and bench.busy_until == 200
+    assert bench.events["pending"][0] == 16 and bench.busy_until == 200
     assert bench.events["unit_reset"][-1] == 200
 
 
@@ -121,11 +121,12 @@ def test_an_error_waits_for_the_tokens_under_way():
     assert bench.busy_until - 15 >= flush_cycles(CONFIG)
 
 
-def test_a_memory_that_never_answers_is_reported_but_keeps_the_loop_busy():
-    bench = Bench([[]], cycles=FLUSH_LIMIT + 200, always={"idle": 0}, deadline=50)
-    assert bench.error == (Error.DEADLINE, 0)
-    assert bench.events["pending"][0] < FLUSH_LIMIT + 100
-    assert bench.busy_until == FLUSH_LIMIT + 199
+@pytest.mark.parametrize("plan", [[[]], [[(300, 1)]]], ids=["at work", "after the record"])
+def test_a_memory_that_never_answers_is_late_to_the_cycle_and_keeps_the_loop_busy(plan):
+    bench = Bench(plan, always={"idle": 0}, deadline=50)
+    assert bench.error == (Error.DEADLINE, 0) and bench.images_done == len(bench.records) == len(plan[0])
+    assert bench.events["pending"][0] == bench.starts[0][0] + 1 + 50
+    assert bench.busy_until == 599 and not bench.done
 
 
 def test_a_record_longer_than_its_stride_is_not_written():
@@ -137,6 +138,9 @@ def test_a_record_longer_than_its_stride_is_not_written():
 
 def test_deadline_is_per_image():
     assert Bench([[(300, 1)]] * 3, deadline=35).done
+    least = next(deadline for deadline in range(25, 40) if Bench([[(300, 1)]] * 3, deadline=deadline).done)
+    whole = Bench([[(300, 1)]] * 3)
+    assert whole.starts[1][0] - whole.starts[0][0] == least + 1
     bench = Bench([[(300, 1)], [(101, 0), (300, 1)], []], deadline=35, stimuli={now: {"index": 6} for now in range(600)})
     assert bench.error == (Error.DEADLINE, 6)
     assert bench.images_done == 1
