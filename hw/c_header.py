@@ -86,13 +86,17 @@ def _descriptors() -> list[str]:
     return lines
 
 
-def generate_header(config: AcceleratorConfig) -> str:
-    """``pivot.h`` for a machine: parameters, registers, enumerations, descriptor structs and the record's head.
+def generate_header(config: AcceleratorConfig | None) -> str:
+    """``pivot.h``: a machine's parameters, and what all machines share: registers, enumerations, descriptor structs and the
+    record's head.
 
     The structs are packed and their layout is asserted, so a compiler that lays them out otherwise rejects the header.
+
+    Arguments:
+        config: the machine; None leaves its parameters out.
     """
     record = [(name, 4, meaning) for name, meaning in isa.RECORD_FIELDS]
-    lines = [*_HEAD.splitlines(), "", *_parameters(config), *_registers()]
+    lines = [*_HEAD.splitlines(), "", *(_parameters(config) if config else []), *_registers()]
     for enumeration in (isa.Opcode, isa.Post, isa.Operation, isa.Target, isa.Error):
         lines += _enumeration(enumeration)
     lines += _descriptors()

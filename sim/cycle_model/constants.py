@@ -1,0 +1,92 @@
+"""What the cycle model must know of a machine and its memory: every number comes from `hw`, none is told twice."""
+
+import ctypes
+from functools import cache
+
+from hw.config import PARAMETER_BYTES, TABLE_ENTRIES, AcceleratorConfig
+from hw.control.descriptor_check import CHECK_CYCLES
+from hw.control.gate import EVALUATE_CYCLES
+from hw.isa import Opcode, Post
+from hw.memory.axi import BOUNDARY
+from hw.memory.jobs import JobKind
+from hw.memory.word_placer import ROWS_MARGIN, TABLE_SLOTS
+from hw.timing import FEED_LATENCY, NORM_LATENCY, STATISTICS_LATENCY, Timing
+from sim.memory_timing import MemoryTiming
+
+IMAGE_START = 2
+"""Cycle of the image's start; the batch's first busy cycle is 0."""
+FLUSH_CYCLES = 2
+"""Cycles from the first one of a flush to its end, if everything is idle."""
+PLACEMENTS = 4
+"""Jobs of the side loader whose words may be under way."""
+
+_OPCODES, _POSTS = max(Opcode) + 1, max(Post) + 1
+
+FIELDS: tuple[tuple[str, int], ...] = (
+    *((name, 1) for name in (
+        "rows", "cols", "depth", "weight_words", "parameter_tiles", "groups_per_port", "weight_ports", "axi_bytes",
+        "burst_beats", "outstanding", "queue_depth",
+    )),
+    ("weight_write_bytes", 1), ("parameter_bytes", 1), ("table_entries", 1), ("burst_boundary", 1), ("placements", 1),
+    ("table_slots", 1), ("rows_margin", 1), ("job_parameters", 1), ("job_table", 1), ("job_rows", 1), ("image_start", 1),
+    ("flush_cycles", 1), ("evaluate_cycles", 1), ("check_cycles", _OPCODES), ("settle", _POSTS), ("intervals", 2 * _POSTS),
+    ("weight_release", 1), ("parameter_release", 1), ("residual_settle", 1), ("norm_steps", 1), ("norm_latency", 1),
+    ("statistics_latency", 1), ("table_delays", 2), ("look_back", 1), ("memory_latency", 1), ("bytes_per_cycle", 1),
+    ("memory_outstanding", 1),
+)  # fmt: skip
+"""Members of the C++ struct `Constants`: name and count of 64-bit integers."""
+
+
+class Constants(ctypes.Structure):
+    """The struct as the library takes it."""
+
+    _fields_ = [(name, ctypes.c_int64 * count if count > 1 else ctypes.c_int64) for name, count in FIELDS]
+
+
+def constants_header() -> str:
+    """``constants.hpp``: the struct's definition in C++."""
+    members = [f"    std::int64_t {name}{f'[{count}]' if count > 1 else ''};" for name, count in FIELDS]
+    return "\n".join(["#pragma once", "#include <cstdint>", "", "struct Constants {", *members, "};", ""])
+
+
+@cache
+def machine_constants(config: AcceleratorConfig, memory: MemoryTiming) -> Constants:
+    """The numbers of a machine and its memory."""
+    timing = Timing(config)
+    intervals = [timing.drain_interval(Post(post), reciprocal) for post in range(_POSTS) for reciprocal in (False, True)]
+    values: dict[str, int | list[int]] = {
+        name: getattr(config, name) for name, _ in FIELDS if hasattr(config, name)
+    } | {
+        "weight_write_bytes": config.columns_per_beat * config.depth,
+        "parameter_bytes": PARAMETER_BYTES,
+        "table_entries": TABLE_ENTRIES,
+        "burst_boundary": BOUNDARY,
+        "placements": PLACEMENTS,
+        "table_slots": TABLE_SLOTS,
+        "rows_margin": ROWS_MARGIN,
+        "job_parameters": JobKind.PARAMETERS,
+        "job_table": JobKind.TABLE,
+        "job_rows": JobKind.ROWS,
+        "image_start": IMAGE_START,
+        "flush_cycles": FLUSH_CYCLES,
+        "evaluate_cycles": EVALUATE_CYCLES,
+        "check_cycles": [CHECK_CYCLES.get(number, 0) for number in range(_OPCODES)],
+        "settle": [timing.settle(Post(post)) for post in range(_POSTS)],
+        "intervals": intervals,
+        "weight_release": FEED_LATENCY + config.pairs + 3,
+        "parameter_release": timing.drain_latency - 4 + 3 + config.cols,
+        "residual_settle": timing.residual_settle,
+        "norm_steps": config.depth // config.norm_elements,
+        "norm_latency": NORM_LATENCY,
+        "statistics_latency": STATISTICS_LATENCY,
+        "table_delays": [timing.settle(Post.GELU), FEED_LATENCY + config.rows],
+        "look_back": max(intervals) + 64,
+        "memory_latency": memory.latency,
+        "bytes_per_cycle": memory.bytes_per_cycle,
+        "memory_outstanding": memory.outstanding,
+    }  # fmt: skip
+    result = Constants()
+    for name, count in FIELDS:
+        value = values[name]
+        setattr(result, name, (ctypes.c_int64 * count)(*value) if isinstance(value, list) else value)
+    return result

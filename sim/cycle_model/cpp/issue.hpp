@@ -1,0 +1,382 @@
+// The issue: the only place where the machine waits (hw/control/issue.py, gemm_issue.py, norm_issue.py, table_credits.py).
+#pragma once
+
+#include <array>
+#include <stdexcept>
+
+#include "fetch.hpp"
+
+constexpr int COUNTERS = PIVOT_COUNTER_OPERATION_GATE / 4 - PIVOT_COUNTER_CYCLES / 4 + 1;
+using Counters = std::array<std::int64_t, COUNTERS>;
+
+// Place of a counter, from its byte offset in pivot.h.
+constexpr int counter(int offset) { return (offset - PIVOT_COUNTER_CYCLES) / 4; }
+
+// When the slots of one kind of table are free again: `delay` cycles after a use that no other follows.
+struct TableReleases {
+    Cycle due = NEVER; // of the next release, unless a further use comes before it
+    Count owed = 0;
+
+    void end(Cycle cycle, Cycle delay, Times& room) {
+        while (due <= cycle) release(room);
+        ++owed;
+        due = cycle + 1 + delay;
+    }
+    void release(Times& room) {
+        room.put(due + 1);
+        due = --owed ? due + 1 : NEVER;
+    }
+};
+
+class Issue {
+public:
+    Counters counters{};
+    TableReleases tables[2];
+    // Of every GATE and the END: the cycle in which the gate has evaluated, and the descriptor.
+    struct Evaluation {
+        Cycle cycle;
+        Count descriptor;
+    };
+    Sequence<Evaluation> gate_done;
+
+    explicit Issue(bool exits_low) : exits_low(exits_low) {}
+
+    Count tiles() const { return tiles_taken; }
+    Count released() const { return words_released; }
+
+    bool advance(const Constants& k, const Program& program, Fetch& fetch, WeightSide& weights, SideLoader& side) {
+        bool moved = false;
+        while (take(program, fetch) || execute(k, program, fetch, weights, side)) moved = true;
+        return moved;
+    }
+
+    void forget(SideLoader& side) {
+        taken.forget(executed);
+        begun.forget(begun.size() - 1);
+        free.forget(free.size() - 1);
+        gate_done.forget(gate_done.size() - 1);
+        side.parameter_credits.forget(parameter_tiles);
+        for (int kind : {0, 1}) side.table_credits[kind].forget(tables_used[kind]);
+    }
+
+    void describe(Fingerprint& f, const SideLoader& side) const;
+
+private:
+    struct Taken {
+        Cycle cycle;
+        Count descriptor;
+        Cycle available; // first cycle in which only a NORM at work was waited for
+    };
+    // What a NORM does beside the issue: cycle from which each row tile may be fed, first cycle in which it is no longer at work.
+    struct Norm {
+        std::vector<Cycle> ready;
+        Cycle idle = 0;
+    };
+    enum Stage { NEXT, GEMM, LOAD, END };
+    enum Operand { WEIGHTS, PARAMETERS, GELU_TABLE, EXP_TABLE, READY };
+
+    static bool ends(const Descriptor& d, bool exits_low) {
+        return d.opcode() == PIVOT_OPCODE_END || (d.opcode() == PIVOT_OPCODE_GATE && exits_low);
+    }
+    std::int64_t& count(int offset) { return counters[counter(offset)]; }
+    std::int64_t& operation(const Descriptor& d) { return counters[counter(PIVOT_COUNTER_OPERATION_OTHER) + d.operation()]; }
+
+    // Take a descriptor from the queue: in order, a NORM beside the GEMM before it.
+    bool take(const Program& program, Fetch& fetch) {
+        EntryQueue& entries = fetch.entries;
+        if (done_taking || entries.pushes.size() <= entries.pops.size()) return false;
+        const Count number = entries.pops.size(), index = entries.descriptors[number];
+        const Descriptor d = program[index];
+        const bool norm = d.opcode() == PIVOT_OPCODE_NORM;
+        Cycle cycle = std::max(entries.moves(number), last_taken) + 1;
+        if (norm && early) {
+            if (begun.size() < gemms) return false;
+            cycle = std::max(cycle, begun[gemms - 1]);
+        } else if (others) {
+            if (free.size() < others) return false;
+            cycle = std::max(cycle, free[others - 1]);
+        }
+        const Cycle available = cycle;
+        if (norm) {
+            if (norms_done < norms) return false;
+            cycle = std::max(cycle, last_norm.idle);
+            ++norms;
+        } else {
+            ++others;
+            gemms += d.opcode() == PIVOT_OPCODE_GEMM;
+            early = d.opcode() == PIVOT_OPCODE_GEMM && d.gemm().post == PIVOT_POST_RESIDUAL && !(d.flags() & PIVOT_FLAG_NORMALIZED);
+        }
+        entries.pops.put(cycle);
+        taken.put({cycle, index, available});
+        last_taken = cycle;
+        done_taking = ends(d, exits_low);
+        return true;
+    }
+
+    bool execute(const Constants& k, const Program& program, Fetch& fetch, WeightSide& weights, SideLoader& side) {
+        if (stage == GEMM) return step_gemm(k, program[at_hand.descriptor], weights, side);
+        if (stage == LOAD) return end_load(program[at_hand.descriptor], side);
+        if (stage == END || taken.size() <= executed) return false;
+        at_hand = taken[executed++];
+        const Descriptor d = program[at_hand.descriptor];
+        const Cycle cycle = at_hand.cycle;
+        if (cycle > last) {
+            const Cycle waits = std::max<Cycle>(0, cycle - std::max(at_hand.available, last + 1));
+            count(PIVOT_COUNTER_STALL_NORM) += waits, count(PIVOT_COUNTER_OPERATION_NORM) += waits;
+            count(PIVOT_COUNTER_STALL_FETCH) += cycle - last - waits, count(PIVOT_COUNTER_OPERATION_OTHER) += cycle - last - waits;
+            last = cycle;
+        }
+        if (d.opcode() == PIVOT_OPCODE_NORM) {
+            normalize(k, d);
+        } else if (d.opcode() == PIVOT_OPCODE_GEMM) {
+            begin_gemm(d);
+        } else {
+            begin_other(k, d, fetch, side);
+        }
+        return true;
+    }
+
+    // `NormIssue`: statistics of one row tile beside the pass of the one before.
+    void normalize(const Constants& k, const Descriptor& d) {
+        const Count words = d.norm().words, row_tiles = d.norm().row_tiles;
+        if (has_residual && row_tiles > Count(residual.size())) throw std::invalid_argument("NORM has more row tiles than its GEMM");
+        const Cycle length = words * k.norm_steps, ready = length - words + k.norm_latency;
+        Cycle begin = at_hand.cycle + 1, passed = begin; // earliest next statistics; end of the pass before
+        last_norm.ready.clear();
+        for (Count row_tile = 0; row_tile < row_tiles; ++row_tile) {
+            const Cycle at = has_residual ? std::max(begin, residual[row_tile]) : begin;
+            begin = std::max(at + k.statistics_latency, passed); // the pass, and the next statistics
+            passed = begin + length;
+            last_norm.ready.push_back(begin + ready);
+        }
+        count(PIVOT_COUNTER_NORM_CYCLES) += row_tiles * length;
+        last_norm.idle = passed - 1 + k.norm_latency;
+        ++norms_done;
+    }
+
+    void begin_other(const Constants& k, const Descriptor& d, Fetch& fetch, SideLoader& side) {
+        const Cycle quiet = std::max(at_hand.cycle + 1, settled);
+        norm_waits = norms_done ? std::max<Cycle>(0, last_norm.idle - quiet) : 0;
+        const Cycle begin = quiet + norm_waits;
+        count(PIVOT_COUNTER_STALL_NORM) += norm_waits;
+        count(PIVOT_COUNTER_STALL_DRAIN) += quiet - at_hand.cycle;
+        if (d.opcode() == PIVOT_OPCODE_LOAD) {
+            side.rows_go.put(begin);
+            load_begin = begin;
+            stage = LOAD;
+            return;
+        }
+        last = begin + d.classes() + k.evaluate_cycles;
+        count(PIVOT_COUNTER_GATE_CYCLES) += last - begin;
+        gate_done.put({last, at_hand.descriptor});
+        account(d);
+        free.put(last + 1);
+        stage = ends(d, exits_low) ? END : NEXT;
+        if (stage == NEXT) fetch.proceed.put(last);
+    }
+
+    bool end_load(const Descriptor& d, SideLoader& side) {
+        if (side.rows_done.size() < side.rows_go.size()) return false;
+        last = side.rows_done.back();
+        count(PIVOT_COUNTER_STALL_LOAD) += last - load_begin;
+        account(d);
+        free.put(last + 1);
+        stage = NEXT;
+        return true;
+    }
+
+    // Cycles since the descriptor at hand was taken, to its operation; its waits for a NORM to that one.
+    void account(const Descriptor& d) {
+        count(PIVOT_COUNTER_OPERATION_NORM) += norm_waits;
+        operation(d) += last - at_hand.cycle - norm_waits;
+    }
+
+    static Count group_size(const pivot_descriptor_gemm& g) {
+        const Count group = std::min(g.resident, g.column_tiles);
+        return group ? group : g.column_tiles;
+    }
+    static Cycle interval_of(const Constants& k, const Descriptor& d, Count tile) {
+        return k.intervals[2 * d.gemm().post + (d.flags() & PIVOT_FLAG_EXP && tile == 0)];
+    }
+
+    void begin_gemm(const Descriptor& d) {
+        group = row_tile = 0;
+        next_cycle = at_hand.cycle + 1;
+        norm_waits = 0;
+        if (d.gemm().post == PIVOT_POST_RESIDUAL) residual.clear(), has_residual = true;
+        tile = -1;
+        stage = GEMM;
+    }
+
+    // One row tile of a group of column tiles; those that wait for operands tile by tile.
+    bool step_gemm(const Constants& k, const Descriptor& d, WeightSide& weights, SideLoader& side) {
+        const auto& g = d.gemm();
+        const Count k_words = g.k_words, tiles = std::min(group_size(g), g.column_tiles - group);
+        const bool streams = !(d.flags() & PIVOT_FLAG_KV), per_column = d.flags() & PIVOT_FLAG_PER_COLUMN;
+        const bool release = row_tile == g.row_tiles - 1 || !g.resident; // the column tiles' last use
+        if (tile < 0) begin_row_tile(d, k_words);
+        if (row_tile == 0 || !g.resident) {
+            bool moved = false;
+            for (; tile < tiles; ++tile, operand = WEIGHTS, moved = true) {
+                const bool first = group == 0 && row_tile == 0 && tile == 0;
+                if (tile && operand == WEIGHTS && !gapped) {
+                    const Cycle begin = std::max(tile_end + 1, tile_end + interval - k_words + 1);
+                    count(PIVOT_COUNTER_STALL_DRAIN) += begin - tile_end - 1;
+                    tile_begin = begin;
+                    gapped = true;
+                }
+                if (!operands(d, first, streams, per_column, weights, side)) return moved;
+                if (first) begun.put(tile_begin + 1);
+                end_tile(k, d, tile_begin + k_words - 1, group + tile);
+                gapped = false;
+                if (release) give_back(k, k_words, streams, per_column, weights, side);
+            }
+        } else {
+            const Cycle begin = tile_begin;
+            for (tile = 0; tile < tiles; ++tile) {
+                const Cycle start = tile ? std::max(tile_end + 1, tile_end + interval - k_words + 1) : begin;
+                if (tile) count(PIVOT_COUNTER_STALL_DRAIN) += start - tile_end - 1;
+                end_tile(k, d, start + k_words - 1, group + tile);
+                if (release) give_back(k, k_words, streams, per_column, weights, side);
+            }
+        }
+        next_cycle = tile_end + 1;
+        if (g.post == PIVOT_POST_RESIDUAL && group + tiles == g.column_tiles) residual.push_back(tile_end + k.residual_settle);
+        tile = -1;
+        if (++row_tile == g.row_tiles) {
+            row_tile = 0;
+            group += tiles;
+            if (group == g.column_tiles) end_gemm(k, d, side);
+        }
+        return true;
+    }
+
+    // First cycle in which the row tile at hand could be fed.
+    void begin_row_tile(const Descriptor& d, Count k_words) {
+        const auto& g = d.gemm();
+        const bool first = group == 0 && row_tile == 0;
+        Cycle begin = std::max(next_cycle, tile_end + interval - k_words + 1);
+        if (first && d.flags() & PIVOT_FLAG_WAIT) begin = std::max(begin, settled);
+        count(PIVOT_COUNTER_STALL_DRAIN) += begin - next_cycle;
+        Cycle at = begin;
+        if (norms_done && d.flags() & PIVOT_FLAG_NORMALIZED && g.post != PIVOT_POST_RESIDUAL) {
+            if (row_tile >= Count(last_norm.ready.size())) throw std::invalid_argument("GEMM has more row tiles than its NORM");
+            at = std::max(begin, last_norm.ready[row_tile]);
+        } else if (norms_done && first) {
+            at = std::max(begin, last_norm.idle);
+        }
+        count(PIVOT_COUNTER_STALL_NORM) += at - begin;
+        norm_waits += at - begin;
+        tile_begin = at;
+        tile = 0;
+        operand = WEIGHTS;
+        gapped = true;
+    }
+
+    void end_tile(const Constants& k, const Descriptor& d, Cycle end, Count column_tile) {
+        tile_end = end;
+        interval = interval_of(k, d, column_tile);
+    }
+
+    // Let `tile_begin` wait for the tile's weights and parameters, a GEMM's first tile for its tables, too; false if one is unknown.
+    bool operands(const Descriptor& d, bool first, bool streams, bool per_column, WeightSide& weights, SideLoader& side) {
+        const auto wait = [&](Cycle at, int stall) {
+            if (at == UNKNOWN) return false;
+            if (at > tile_begin) count(stall) += at - tile_begin, tile_begin = at;
+            return true;
+        };
+        const auto credit = [](const Times& credits, Count number) { return credits.size() > number ? credits[number] : UNKNOWN; };
+        if (operand == WEIGHTS) {
+            if (streams && !wait(weights.tile(tiles_taken), PIVOT_COUNTER_STALL_WEIGHTS)) return false;
+            tiles_taken += streams;
+            operand = PARAMETERS;
+        }
+        if (operand == PARAMETERS) {
+            if (per_column && !wait(credit(side.parameter_credits, parameter_tiles), PIVOT_COUNTER_STALL_PARAMETERS)) return false;
+            parameter_tiles += per_column;
+            operand = first ? GELU_TABLE : READY;
+        }
+        for (int kind = operand - GELU_TABLE; operand != READY; ++kind) {
+            const bool used = kind ? d.flags() & PIVOT_FLAG_EXP : d.gemm().post == PIVOT_POST_GELU;
+            if (used && !wait(credit(side.table_credits[kind], tables_used[kind]), PIVOT_COUNTER_STALL_TABLE)) return false;
+            tables_used[kind] += used;
+            operand = Operand(operand + 1);
+        }
+        return true;
+    }
+
+    // Give a column tile back whose last tile has just ended.
+    void give_back(const Constants& k, Count k_words, bool streams, bool per_column, WeightSide& weights, SideLoader& side) {
+        if (streams) weights.room.put({tile_end + k.weight_release, words_released += k_words});
+        if (per_column) side.parameter_room.put(tile_end + k.parameter_release);
+    }
+
+    void end_gemm(const Constants& k, const Descriptor& d, SideLoader& side) {
+        const auto& g = d.gemm();
+        settled = std::max(settled, tile_end + k.settle[g.post]);
+        const Count tiles = Count(g.column_tiles) * g.row_tiles, words = tiles * g.k_words;
+        count(PIVOT_COUNTER_ARRAY_CYCLES) += words;
+        if (d.flags() & PIVOT_FLAG_ATTENTION) count(PIVOT_COUNTER_ATTENTION_ARRAY_CYCLES) += words;
+        count(PIVOT_COUNTER_TILES) += tiles;
+        if (g.post == PIVOT_POST_GELU) tables[0].end(tile_end, k.table_delays[0], side.table_room[0]);
+        if (d.flags() & PIVOT_FLAG_EXP) tables[1].end(tile_end, k.table_delays[1], side.table_room[1]);
+        last = tile_end;
+        account(d);
+        free.put(last);
+        stage = NEXT;
+    }
+
+    friend Fingerprint& operator<<(Fingerprint& f, const Taken& t) { return f.exact(t.cycle), f.number(t.descriptor), f.exact(t.available), f; }
+    friend Fingerprint& operator<<(Fingerprint& f, const Evaluation& e) { return f.cycle(e.cycle), f.number(e.descriptor), f; }
+
+    bool exits_low;
+    // Taking
+    bool done_taking = false, early = false; // `early`: a NORM may be taken beside the GEMM before it
+    Cycle last_taken = -1;
+    Count others = 0, gemms = 0, norms = 0; // taken
+    Sequence<Taken> taken;
+    Times begun; // of each GEMM: cycle from which a NORM may be taken beside it
+    Times free;  // of each descriptor but NORMs: cycle from which the next one may be taken
+    // Executing
+    Stage stage = NEXT;
+    Count executed = 0, norms_done = 0;
+    Taken at_hand{};
+    Cycle last = -1; // last cycle that is accounted for
+    Norm last_norm;
+    bool has_residual = false;
+    std::vector<Cycle> residual; // of the last RESIDUAL GEMM: cycle from which each row tile's sums are complete
+    Cycle load_begin = 0, norm_waits = 0;
+    // The GEMM at hand
+    Count group = 0, row_tile = 0, tile = -1; // first column tile of the group; row tile; column tile of the group, negative: not begun
+    Operand operand = WEIGHTS;
+    bool gapped = false;                      // `tile_begin` respects the tile before
+    Cycle next_cycle = 0, tile_begin = 0;
+    // Last decision of a tile, its interval, and when all has settled
+    Cycle tile_end = -1, interval = 0, settled = 0;
+    Count tiles_taken = 0, parameter_tiles = 0, words_released = 0, tables_used[2] = {0, 0};
+};
+
+inline void Issue::describe(Fingerprint& f, const SideLoader& side) const {
+    f.number(stage), f.number(done_taking), f.number(early), f.cycle(last_taken);
+    f.number(others - free.size()), f.number(gemms - begun.size()), f.number(norms - norms_done);
+    f.sequence(taken), f.sequence(begun), f.sequence(free), f.sequence(gate_done);
+    f.number(taken.size() - executed), f.exact(last), f.cycle(tile_end), f.number(interval), f.cycle(settled);
+    f.number(norms_done > 0), f.cycle(last_norm.idle), f.number(has_residual);
+    for (const auto* cycles : {&last_norm.ready, &residual}) {
+        f.number(cycles->size());
+        for (Cycle cycle : *cycles) f.cycle(cycle);
+    }
+    f.number(side.parameter_credits.size() - parameter_tiles);
+    for (int kind : {0, 1}) {
+        f.number(side.table_credits[kind].size() - tables_used[kind]), f.number(tables[kind].owed);
+        f.number(tables[kind].due == NEVER);
+        if (tables[kind].due != NEVER) f.cycle(tables[kind].due);
+    }
+    if (stage == NEXT) return;
+    f << at_hand, f.number(norm_waits);
+    if (stage == LOAD) f.exact(load_begin);
+    if (stage != GEMM) return;
+    f.number(group), f.number(row_tile), f.number(tile);
+    if (tile < 0) f.exact(next_cycle);
+    if (tile >= 0) f.number(operand), f.number(gapped), f.exact(tile_begin);
+}
