@@ -226,7 +226,8 @@ private:
                     gapped = true;
                 }
                 if (!operands(d, first, streams, per_column, weights, side)) return moved;
-                if (first) begun.put(tile_begin + 1);
+                // In the next cycle, but a GEMM of one word is over by then.
+                if (first) begun.put(tile_begin + (k_words * g.column_tiles * g.row_tiles > 1));
                 end_tile(k, d, tile_begin + k_words - 1, group + tile);
                 gapped = false;
                 if (release) give_back(k, k_words, streams, per_column, weights, side);
