@@ -80,11 +80,16 @@ def _control_connections() -> list[str]:
     return [f"        .s_axi_{name}(s_axi_{name})" for name, _, _ in CONTROL_PORT]
 
 
-def fast_top(config: AcceleratorConfig, capacity_bytes: int = 1 << 24) -> str:
+def fast_top(config: AcceleratorConfig, capacity_bytes: int = 1 << 24, probe: str = "") -> str:
     """SystemVerilog of ``fast_top``: clock, machine and a memory of at most ``capacity_bytes``.
 
     Ports: ``clk`` (out), ``rst``, ``dump`` (a rising edge writes the results' file), ``interrupt`` (out), ``s_axi_*``, and
     ``guard_*`` for `guard_ports`.
+
+    Args:
+        config: The machine.
+        capacity_bytes: Most bytes of its memory.
+        probe: Further SystemVerilog inside the module, which sees all signals and changes none.
     """
     ports = 1 + config.weight_ports
     wires, machine, memory = [], [], []
@@ -133,7 +138,7 @@ def fast_top(config: AcceleratorConfig, capacity_bytes: int = 1 << 24) -> str:
     memory_guard #(.PORTS({ports}), .BEAT_BYTES(BEAT_BYTES), .ADDRESS_WIDTH(ADDRESS_WIDTH)) guard (
         .clk(clk),
 {("," + chr(10)).join(guard)}
-    );
+    );{probe}
 endmodule
 """
 

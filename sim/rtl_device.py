@@ -132,6 +132,7 @@ def build_simulation(
     machine: Callable[[AcceleratorConfig], Path] = accelerator_verilog,
     capacity_bytes: int = LEAST_CAPACITY,
     quick_build: bool = False,
+    timeline: bool = False,
 ) -> tuple[Path, float]:
     """Build the fast simulation of a configuration, or find it in the cache.
 
@@ -140,6 +141,7 @@ def build_simulation(
         machine: Gives the file with the module ``accelerator``.
         capacity_bytes: Most bytes of its memory.
         quick_build: As for `RtlDevice`.
+        timeline: As for `RtlDevice`.
 
     Returns:
         The executable, and the seconds it took to build or find it.
@@ -150,9 +152,14 @@ def build_simulation(
     started = time.perf_counter()
     source = machine(config)
     lanes = config.rows >= LEAST_LANES
+    probe = ""
+    if timeline:
+        from sim.timeline import timeline_probe
+
+        probe = timeline_probe(config)
     with tempfile.TemporaryDirectory(prefix="pivot-top-") as directory:
         top = Path(directory) / "fast_top.sv"
-        top.write_text(fast_top(config, capacity_bytes))
+        top.write_text(fast_top(config, capacity_bytes, probe))
         executable = verilate(
             [top, MEMORY_MODEL, MEMORY_GUARD, source],
             "fast_top",
@@ -217,6 +224,10 @@ class RtlDevice:
         timeout_s: Wall-clock seconds after which a simulation is killed.
         quick_build: Compile without optimization: a fourth of the build time and a tenth of the speed, for runs of few cycles.
         machine: Gives the file with the module ``accelerator``; the generated one by default.
+        timeline: Record what every unit does (`sim.timeline`); slower.
+
+    Attributes:
+        timeline_text: With ``timeline``: what the last run's units did, a span a line.
     """
 
     def __init__(
@@ -226,11 +237,14 @@ class RtlDevice:
         timeout_s: float = 3600.0,
         quick_build: bool = False,
         machine: Callable[[AcceleratorConfig], Path] = accelerator_verilog,
+        timeline: bool = False,
     ) -> None:
         self.config = config
         self.timeout_s = timeout_s
         self.quick_build = quick_build
         self.machine = machine
+        self.timeline = timeline
+        self.timeline_text = ""
 
     def run(
         self,
@@ -293,11 +307,14 @@ class RtlDevice:
         """
         # Powers of two, so that few builds serve all Programs.
         capacity = max(LEAST_CAPACITY, 1 << (size - 1).bit_length())
-        executable, build_wall_s = build_simulation(self.config, self.machine, capacity, self.quick_build)
+        executable, build_wall_s = build_simulation(self.config, self.machine, capacity, self.quick_build, self.timeline)
         plusargs = [f"+memory={directory / 'memory.bin'}", f"+dump={directory / 'dump.bin'}"]
         plusargs += ["+dump_offset=0", f"+dump_bytes={size}", *timing.plusargs]
+        plusargs += [f"+timeline={directory / 'timeline.txt'}"] if self.timeline else []
         run_bench(
             executable, "fast_top", bench, plusargs=plusargs, env=job_files(directory), cwd=directory,
             timeout_s=self.timeout_s,
         )  # fmt: skip
+        if self.timeline:
+            self.timeline_text = (directory / "timeline.txt").read_text()
         return build_wall_s

@@ -30,7 +30,7 @@ FIELDS: tuple[tuple[str, int], ...] = (
     ("weight_write_bytes", 1), ("parameter_bytes", 1), ("table_entries", 1), ("burst_boundary", 1), ("placements", 1),
     ("table_slots", 1), ("rows_margin", 1), ("job_parameters", 1), ("job_table", 1), ("job_rows", 1), ("image_start", 1),
     ("flush_cycles", 1), ("evaluate_cycles", 1), ("check_cycles", _OPCODES), ("settle", _POSTS), ("intervals", 2 * _POSTS),
-    ("weight_release", 1), ("parameter_release", 1), ("residual_settle", 1), ("norm_steps", 1), ("norm_latency", 1),
+    ("drain_latency", 1), ("score_columns", 1), ("weight_release", 1), ("parameter_release", 1), ("residual_settle", 1), ("norm_steps", 1), ("norm_latency", 1),
     ("statistics_latency", 1), ("table_delays", 2), ("look_back", 1), ("memory_latency", 1), ("bytes_per_cycle", 1),
     ("memory_outstanding", 1),
 )  # fmt: skip
@@ -73,6 +73,7 @@ def machine_constants(config: AcceleratorConfig, memory: MemoryTiming) -> Consta
         "check_cycles": [CHECK_CYCLES.get(number, 0) for number in range(_OPCODES)],
         "settle": [timing.settle(Post(post)) for post in range(_POSTS)],
         "intervals": intervals,
+        "drain_latency": timing.drain_latency,
         "weight_release": FEED_LATENCY + config.pairs + 3,
         "parameter_release": timing.drain_latency - 4 + 3 + config.cols,
         "residual_settle": timing.residual_settle,

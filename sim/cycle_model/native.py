@@ -69,6 +69,28 @@ def walk(constants: Constants, memory: bytes, descriptors: int, masks: tuple[int
     return counters
 
 
+class _Span(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int64) for name in ("track", "name", "descriptor", "begin", "end")]
+
+
+def trace(constants: Constants, memory: bytes, descriptors: int, masks: tuple[int, int], exits_low: bool) -> NDArray[np.int64]:
+    """What happens in one image: int64 [spans, (track, name, descriptor, begin, end)], see `sim.timeline`; arguments as `walk`.
+
+    Raises:
+        As `walk`.
+    """
+    spans, count = ctypes.POINTER(_Span)(), ctypes.c_int64()
+    _call(
+        "pivot_trace", ctypes.byref(constants), memory, ctypes.c_int64(descriptors), *map(ctypes.c_int64, masks),
+        ctypes.c_int(exits_low), ctypes.byref(spans), ctypes.byref(count),
+    )  # fmt: skip
+    try:
+        fields = ctypes.cast(spans, ctypes.POINTER(ctypes.c_int64))
+        return np.ctypeslib.as_array(fields, (count.value, len(_Span._fields_))).copy()
+    finally:
+        _library().pivot_forget_trace(spans)
+
+
 def every_mask(constants: Constants, memory: bytes, descriptors: int, seams: list[int]) -> tuple[NDArray[np.int64], int]:
     """Counters int64 [2^encoders, counters] of one image for every mask, and the number of states that were told apart.
 

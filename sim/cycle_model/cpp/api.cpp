@@ -85,6 +85,22 @@ int pivot_walk(const Constants* k, const std::uint8_t* memory, Count descriptors
     });
 }
 
+// What happens in one image: `count` spans, to be given back to `pivot_forget_trace`.
+int pivot_trace(const Constants* k, const std::uint8_t* memory, Count descriptors, Count low_mask, Count high_mask, int exits_low,
+                Span** spans, Count* count, char* message, std::size_t message_size) {
+    return guarded(message, message_size, [&] {
+        std::vector<Span> kept;
+        Machine machine(*k, Program{memory, descriptors}, low_mask, high_mask, exits_low);
+        machine.watch(kept);
+        machine.run();
+        *count = kept.size();
+        *spans = new Span[kept.size()];
+        std::copy(kept.begin(), kept.end(), *spans);
+    });
+}
+
+void pivot_forget_trace(Span* spans) { delete[] spans; }
+
 // Counters of one image for every mask of a Program of one network: int64 [2^encoders][counters]; `states` that were told apart.
 int pivot_every_mask(const Constants* k, const std::uint8_t* memory, Count descriptors, Count encoders, const Count* seams,
                      std::int64_t* counters, Count* states, char* message, std::size_t message_size) {

@@ -39,6 +39,7 @@ public:
     Times proceed; // of each gate: leave to go on
     Count executed = 0, skipped = 0;
     Count masks[2] = {0, 0};
+    Trace trace;
     Count hold; // descriptor before whose fate the fetch waits; none: negative
 
     Fetch(const Constants& k, const Program& program, Count low, Count high) : hold(-1), free(k.image_start + 2) {
@@ -90,6 +91,7 @@ private:
             if (held()) return false;
             const Descriptor d = program[index];
             if (d.flags() & PIVOT_FLAG_ATTENTION && !(masks[bool(d.flags() & PIVOT_FLAG_HIGH)] >> d.encoder() & 1)) {
+                trace.add(TRACK_FETCH, free, free + 1, index, 1);
                 ++skipped, ++free, ++index;
                 stage = READ;
             } else {
@@ -98,6 +100,7 @@ private:
         } else if (stage == DISPATCH) {
             if (!dispatch(k, weights, side)) return false;
             free = std::max({entry_cycle, weight_cycle, side_cycle}) + 2;
+            trace.add(TRACK_FETCH, free - 1, free, index);
             ++executed;
             const int opcode = program[index++].opcode();
             stage = opcode == PIVOT_OPCODE_END ? END : opcode == PIVOT_OPCODE_GATE ? GATE : READ;

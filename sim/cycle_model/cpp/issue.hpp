@@ -32,12 +32,14 @@ class Issue {
 public:
     Counters counters{};
     TableReleases tables[2];
-    // Of every GATE and the END: the cycle in which the gate has evaluated, and the descriptor.
+    // Of every GATE and the END: the cycle in which the gate has evaluated, the descriptor, and the cycle before the evaluation.
     struct Evaluation {
         Cycle cycle;
         Count descriptor;
+        Cycle begin;
     };
     Sequence<Evaluation> gate_done;
+    Trace trace;
 
     explicit Issue(bool exits_low) : exits_low(exits_low) {}
 
@@ -79,6 +81,11 @@ private:
         return d.opcode() == PIVOT_OPCODE_END || (d.opcode() == PIVOT_OPCODE_GATE && exits_low);
     }
     std::int64_t& count(int offset) { return counters[counter(offset)]; }
+    // The issue waits from `begin` to before `end`, for the cause with that counter.
+    void stall(int cause, Cycle begin, Cycle end) {
+        count(cause) += end - begin;
+        trace.add(TRACK_STALL, begin, end, -1, counter(cause) - counter(PIVOT_COUNTER_STALL_WEIGHTS));
+    }
     std::int64_t& operation(const Descriptor& d) { return counters[counter(PIVOT_COUNTER_OPERATION_OTHER) + d.operation()]; }
 
     // Take a descriptor from the queue: in order, a NORM beside the GEMM before it.
@@ -122,8 +129,10 @@ private:
         const Cycle cycle = at_hand.cycle;
         if (cycle > last) {
             const Cycle waits = std::max<Cycle>(0, cycle - std::max(at_hand.available, last + 1));
-            count(PIVOT_COUNTER_STALL_NORM) += waits, count(PIVOT_COUNTER_OPERATION_NORM) += waits;
-            count(PIVOT_COUNTER_STALL_FETCH) += cycle - last - waits, count(PIVOT_COUNTER_OPERATION_OTHER) += cycle - last - waits;
+            stall(PIVOT_COUNTER_STALL_FETCH, last + 1, cycle - waits);
+            stall(PIVOT_COUNTER_STALL_NORM, cycle - waits, cycle);
+            stall(PIVOT_COUNTER_STALL_FETCH, cycle, cycle + 1);
+            count(PIVOT_COUNTER_OPERATION_NORM) += waits, count(PIVOT_COUNTER_OPERATION_OTHER) += cycle - last - waits;
             last = cycle;
         }
         if (d.opcode() == PIVOT_OPCODE_NORM) {
@@ -147,6 +156,7 @@ private:
             const Cycle at = has_residual ? std::max(begin, residual[row_tile]) : begin;
             begin = std::max(at + k.statistics_latency, passed); // the pass, and the next statistics
             passed = begin + length;
+            trace.add(TRACK_NORM, begin + 1, passed + 1);
             last_norm.ready.push_back(begin + ready);
         }
         count(PIVOT_COUNTER_NORM_CYCLES) += row_tiles * length;
@@ -158,8 +168,9 @@ private:
         const Cycle quiet = std::max(at_hand.cycle + 1, settled);
         norm_waits = norms_done ? std::max<Cycle>(0, last_norm.idle - quiet) : 0;
         const Cycle begin = quiet + norm_waits;
-        count(PIVOT_COUNTER_STALL_NORM) += norm_waits;
-        count(PIVOT_COUNTER_STALL_DRAIN) += quiet - at_hand.cycle;
+        stall(PIVOT_COUNTER_STALL_DRAIN, at_hand.cycle + 1, quiet);
+        stall(PIVOT_COUNTER_STALL_NORM, quiet, begin);
+        stall(PIVOT_COUNTER_STALL_DRAIN, begin, begin + 1);
         if (d.opcode() == PIVOT_OPCODE_LOAD) {
             side.rows_go.put(begin);
             load_begin = begin;
@@ -168,7 +179,8 @@ private:
         }
         last = begin + d.classes() + k.evaluate_cycles;
         count(PIVOT_COUNTER_GATE_CYCLES) += last - begin;
-        gate_done.put({last, at_hand.descriptor});
+        if (!ends(d, exits_low)) trace.add(TRACK_GATE, begin + 1, last + 1, at_hand.descriptor);
+        gate_done.put({last, at_hand.descriptor, begin});
         account(d);
         free.put(last + 1);
         stage = ends(d, exits_low) ? END : NEXT;
@@ -178,7 +190,7 @@ private:
     bool end_load(const Descriptor& d, SideLoader& side) {
         if (side.rows_done.size() < side.rows_go.size()) return false;
         last = side.rows_done.back();
-        count(PIVOT_COUNTER_STALL_LOAD) += last - load_begin;
+        stall(PIVOT_COUNTER_STALL_LOAD, load_begin + 1, last + 1);
         account(d);
         free.put(last + 1);
         stage = NEXT;
@@ -221,7 +233,7 @@ private:
                 const bool first = group == 0 && row_tile == 0 && tile == 0;
                 if (tile && operand == WEIGHTS && !gapped) {
                     const Cycle begin = std::max(tile_end + 1, tile_end + interval - k_words + 1);
-                    count(PIVOT_COUNTER_STALL_DRAIN) += begin - tile_end - 1;
+                    stall(PIVOT_COUNTER_STALL_DRAIN, tile_end + 1, begin);
                     tile_begin = begin;
                     gapped = true;
                 }
@@ -236,7 +248,7 @@ private:
             const Cycle begin = tile_begin;
             for (tile = 0; tile < tiles; ++tile) {
                 const Cycle start = tile ? std::max(tile_end + 1, tile_end + interval - k_words + 1) : begin;
-                if (tile) count(PIVOT_COUNTER_STALL_DRAIN) += start - tile_end - 1;
+                if (tile) stall(PIVOT_COUNTER_STALL_DRAIN, tile_end + 1, start);
                 end_tile(k, d, start + k_words - 1, group + tile);
                 if (release) give_back(k, k_words, streams, per_column, weights, side);
             }
@@ -258,7 +270,7 @@ private:
         const bool first = group == 0 && row_tile == 0;
         Cycle begin = std::max(next_cycle, tile_end + interval - k_words + 1);
         if (first && d.flags() & PIVOT_FLAG_WAIT) begin = std::max(begin, settled);
-        count(PIVOT_COUNTER_STALL_DRAIN) += begin - next_cycle;
+        stall(PIVOT_COUNTER_STALL_DRAIN, next_cycle, begin);
         Cycle at = begin;
         if (norms_done && d.flags() & PIVOT_FLAG_NORMALIZED && g.post != PIVOT_POST_RESIDUAL) {
             if (row_tile >= Count(last_norm.ready.size())) throw std::invalid_argument("GEMM has more row tiles than its NORM");
@@ -266,7 +278,7 @@ private:
         } else if (norms_done && first) {
             at = std::max(begin, last_norm.idle);
         }
-        count(PIVOT_COUNTER_STALL_NORM) += at - begin;
+        stall(PIVOT_COUNTER_STALL_NORM, begin, at);
         norm_waits += at - begin;
         tile_begin = at;
         tile = 0;
@@ -277,13 +289,16 @@ private:
     void end_tile(const Constants& k, const Descriptor& d, Cycle end, Count column_tile) {
         tile_end = end;
         interval = interval_of(k, d, column_tile);
+        trace.add(TRACK_ARRAY, end + 1 - d.gemm().k_words, end + 1, at_hand.descriptor);
+        const Cycle drain = end + 1 + k.drain_latency;
+        trace.add(TRACK_LANES, drain, drain + (d.gemm().post == PIVOT_POST_SCORE ? k.cols / k.score_columns : k.cols));
     }
 
     // Let `tile_begin` wait for the tile's weights and parameters, a GEMM's first tile for its tables, too; false if one is unknown.
     bool operands(const Descriptor& d, bool first, bool streams, bool per_column, WeightSide& weights, SideLoader& side) {
-        const auto wait = [&](Cycle at, int stall) {
+        const auto wait = [&](Cycle at, int cause) {
             if (at == UNKNOWN) return false;
-            if (at > tile_begin) count(stall) += at - tile_begin, tile_begin = at;
+            if (at > tile_begin) stall(cause, tile_begin, at), tile_begin = at;
             return true;
         };
         const auto credit = [](const Times& credits, Count number) { return credits.size() > number ? credits[number] : UNKNOWN; };
@@ -328,7 +343,7 @@ private:
     }
 
     friend Fingerprint& operator<<(Fingerprint& f, const Taken& t) { return f.exact(t.cycle), f.number(t.descriptor), f.exact(t.available), f; }
-    friend Fingerprint& operator<<(Fingerprint& f, const Evaluation& e) { return f.cycle(e.cycle), f.number(e.descriptor), f; }
+    friend Fingerprint& operator<<(Fingerprint& f, const Evaluation& e) { return f.cycle(e.cycle), f.number(e.descriptor), f.cycle(e.begin), f; }
 
     bool exits_low;
     // Taking

@@ -10,6 +10,12 @@ public:
         : k(&k), program(program), exits_low(exits_low), weights(k), side(k), fetch(k, program, low_mask, high_mask),
           issue(exits_low), ports(1 + k.weight_ports) {}
 
+    // Keep what happens.
+    void watch(std::vector<Span>& spans) {
+        trace.spans = &spans;
+        fetch.trace = side.trace = issue.trace = record.trace = trace;
+    }
+
     // Go on until the fetch looks at `descriptor`, whose fate depends on its encoder's bit of the low mask: `keep` sets it.
     void run_to(Count descriptor) {
         fetch.hold = descriptor;
@@ -29,6 +35,8 @@ public:
         while (record.done == UNKNOWN) step();
         const Cycle flush = record.done + 1;
         end = std::max(flush + k->flush_cycles, idle(flush));
+        // The last evaluation's unit is at rest with the rest of the machine.
+        trace.add(TRACK_GATE, issue.gate_done.back().begin + 1, end + 1, issue.gate_done.back().descriptor);
     }
 
     // Counters so far; `cycles` up to the fetch's, or the end's.
@@ -36,7 +44,7 @@ public:
         Counters result = issue.counters;
         const auto set = [&](int offset, std::int64_t value) { result[counter(offset)] = value; };
         if (end != UNKNOWN) {
-            const auto& [cycle, descriptor] = issue.gate_done.back();
+            const auto& [cycle, descriptor, _] = issue.gate_done.back();
             result[counter(PIVOT_COUNTER_GATE_CYCLES)] += end - cycle;
             result[counter(PIVOT_COUNTER_OPERATION_OTHER) + program[descriptor].operation()] += end - cycle;
         }
@@ -94,7 +102,7 @@ private:
             BurstReader& reader = event.number    ? weights.ports[event.number - 1].segments.reader
                                   : event.second ? side.segments.reader
                                                  : fetch.reader;
-            ports[event.number].accept(*k, bus, event.cycle, reader);
+            accept(event.number, event.cycle, reader);
         } else if (event.kind == WRITE) {
             record.accept(*k, bus);
         } else {
@@ -102,6 +110,12 @@ private:
         }
         settle();
         if (!(++steps % 256)) forget();
+    }
+
+    void accept(Count port, Cycle cycle, BurstReader& reader) {
+        const Count beats = reader.size;
+        ports[port].accept(*k, bus, cycle, reader);
+        trace.add(TRACK_PORT + port, cycle, ports[port].arrived + 1, -1, beats);
     }
 
     // Let every unit find out what follows from what is known.
@@ -113,7 +127,7 @@ private:
             moved |= issue.advance(*k, program, fetch, weights, side);
         }
         for (; evaluations < issue.gate_done.size(); ++evaluations) {
-            const auto& [cycle, descriptor] = issue.gate_done[evaluations];
+            const auto& [cycle, descriptor, _] = issue.gate_done[evaluations];
             const Descriptor d = program[descriptor];
             if (d.opcode() == PIVOT_OPCODE_END || exits_low) record.begin(*k, cycle + 1, d.classes());
         }
@@ -124,7 +138,7 @@ private:
         while (fetch.reader.rise <= flush) {
             const bool second = ports[0].seen(side.segments.reader) < ports[0].seen(fetch.reader);
             BurstReader& reader = second ? side.segments.reader : fetch.reader;
-            ports[0].accept(*k, bus, ports[0].next(*k, reader), reader);
+            accept(0, ports[0].next(*k, reader), reader);
             settle();
         }
         return fetch.reader.last_arrivals.back() + 1;
@@ -147,6 +161,7 @@ private:
     Fetch fetch;
     Issue issue;
     RecordWriter record;
+    Trace trace;
     std::vector<Port> ports; // the system port, then the weight ports
     Count evaluations = 0, steps = 0;
     Cycle end = UNKNOWN;

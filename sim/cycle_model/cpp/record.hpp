@@ -3,16 +3,19 @@
 
 #include "memory.hpp"
 #include "pivot.h"
+#include "trace.hpp"
 
 class RecordWriter {
 public:
     Cycle write = NEVER;  // cycle of the next write beat
     Cycle done = UNKNOWN; // of the record's end
     Count beats = 0;      // written
+    Trace trace;
 
     // `record_start` is in cycle `start`.
     void begin(const Constants& k, Cycle start, Count classes) {
         left = ceil_div(sizeof(pivot_record) + 4 * classes, k.axi_bytes);
+        began = start;
         cycle = start + 1;
         begin_burst(k);
     }
@@ -28,8 +31,12 @@ public:
         responses.push_back(std::max(response, responses.empty() ? 0 : responses.back() + 1));
         ++cycle;
         write = NEVER;
-        if (left) begin_burst(k);
-        else done = std::max(cycle, responses.back() + 1);
+        if (left) {
+            begin_burst(k);
+        } else {
+            done = std::max(cycle, responses.back() + 1);
+            trace.add(TRACK_RECORD, began, done + 1);
+        }
     }
 
 private:
@@ -42,7 +49,7 @@ private:
     }
     void next_beat(const Constants& k) { write = cycle += 1 + k.axi_bytes / 4; }
 
-    Cycle cycle = 0;
+    Cycle began = 0, cycle = 0;
     Count left = 0, burst = 0, beat = 0; // beats after this burst, of it, before its end
     std::vector<Cycle> responses;
 };

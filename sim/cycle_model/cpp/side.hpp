@@ -3,6 +3,7 @@
 
 #include "descriptor.hpp"
 #include "segments.hpp"
+#include "trace.hpp"
 
 struct SideJob {
     Count kind, descriptor; // a JobKind; index of the descriptor
@@ -21,6 +22,7 @@ public:
     Times parameter_credits, table_credits[2]; // first cycle in which the issue sees each column tile's parameters, each table
     Times parameter_room, table_room[2];       // first cycle in which the placer sees each slot given back
     SegmentReader segments;
+    Trace trace;
 
     explicit SideLoader(const Constants& k)
         : segments(k.axi_bytes, std::max({k.parameter_bytes, k.depth, 2 * k.depth}), false) {}
@@ -191,7 +193,10 @@ private:
                 if (word == known) return moved;
                 for (; word < known; ++word) segments.fires.put(fired = std::max(segments.word(k, word), fired + 1));
                 if (word < start) return true;
-                if (at_hand.kind == k.job_parameters) parameter_credits.put(fired + 2);
+                if (at_hand.kind == k.job_parameters) {
+                    parameter_credits.put(fired + 2);
+                    trace.add(TRACK_SIDE, fired + 1, fired + 2, -1, at_hand.kind);
+                }
                 act = CHUNK;
                 if (word == words) finish(k), act = NEXT;
             }
@@ -200,7 +205,10 @@ private:
 
     void finish(const Constants& k) {
         taken.put(fired);
-        if (at_hand.kind == k.job_table) table_credits[at_hand.exponential].put(fired + 2);
+        if (at_hand.kind == k.job_table) {
+            table_credits[at_hand.exponential].put(fired + 2);
+            trace.add(TRACK_SIDE, fired + 1, fired + 2, -1, at_hand.kind);
+        }
         if (at_hand.kind == k.job_rows) rows_done.put(fired + k.rows + k.rows_margin + 1);
     }
 
