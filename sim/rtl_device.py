@@ -132,6 +132,7 @@ def build_simulation(
     machine: Callable[[AcceleratorConfig], Path] = accelerator_verilog,
     capacity_bytes: int = LEAST_CAPACITY,
     quick_build: bool = False,
+    trace_saif: bool = False,
 ) -> tuple[Path, float]:
     """Build the fast simulation of a configuration, or find it in the cache.
 
@@ -140,6 +141,7 @@ def build_simulation(
         machine: Gives the file with the module ``accelerator``.
         capacity_bytes: Most bytes of its memory.
         quick_build: As for `RtlDevice`.
+        trace_saif: Whether runs can record switching activity, which makes them several times slower.
 
     Returns:
         The executable, and the seconds it took to build or find it.
@@ -159,6 +161,7 @@ def build_simulation(
             optimization="-O0" if quick_build else "-O3" if lanes else "-O2",
             arguments=["-O3", *(("--unroll-count", "1") if lanes else ())],
             compiler_arguments=["-march=native"] if lanes else [],
+            trace_saif=trace_saif,
         )
     return executable, time.perf_counter() - started
 
@@ -217,6 +220,11 @@ class RtlDevice:
         timeout_s: Wall-clock seconds after which a simulation is killed.
         quick_build: Compile without optimization: a fourth of the build time and a tenth of the speed, for runs of few cycles.
         machine: Gives the file with the module ``accelerator``; the generated one by default.
+        activity: Where every run writes the switching activity of all signals as SAIF (see `sim.saif`); none when None. Only for
+            machines of fewer than `LEAST_LANES` rows, whose simulation has the hierarchy of the hardware.
+
+    Raises:
+        InputError: When ``activity`` is asked of a machine of too many rows.
     """
 
     def __init__(
@@ -226,11 +234,15 @@ class RtlDevice:
         timeout_s: float = 3600.0,
         quick_build: bool = False,
         machine: Callable[[AcceleratorConfig], Path] = accelerator_verilog,
+        activity: Path | None = None,
     ) -> None:
+        if activity is not None and config.rows >= LEAST_LANES:
+            raise InputError(f"Activity is recorded of machines of at most {LEAST_LANES - 1} rows, not {config.rows}")
         self.config = config
         self.timeout_s = timeout_s
         self.quick_build = quick_build
         self.machine = machine
+        self.activity = activity
 
     def run(
         self,
@@ -293,11 +305,13 @@ class RtlDevice:
         """
         # Powers of two, so that few builds serve all Programs.
         capacity = max(LEAST_CAPACITY, 1 << (size - 1).bit_length())
-        executable, build_wall_s = build_simulation(self.config, self.machine, capacity, self.quick_build)
+        executable, build_wall_s = build_simulation(
+            self.config, self.machine, capacity, self.quick_build, self.activity is not None
+        )
         plusargs = [f"+memory={directory / 'memory.bin'}", f"+dump={directory / 'dump.bin'}"]
         plusargs += ["+dump_offset=0", f"+dump_bytes={size}", *timing.plusargs]
         run_bench(
             executable, "fast_top", bench, plusargs=plusargs, env=job_files(directory), cwd=directory,
-            timeout_s=self.timeout_s,
+            timeout_s=self.timeout_s, trace_file=self.activity and self.activity.absolute(),
         )  # fmt: skip
         return build_wall_s
