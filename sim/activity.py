@@ -7,9 +7,12 @@ net that goes by many names in the hierarchy counts once. DDR4 and static power 
 """
 
 import re
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
+
+import numpy as np
 
 from hw.errors import InputError
 from sim.energy_table import ASIC_SCALE, CLB_PJ, CLB_REGISTERS, CLOCK_SHARE, FABRIC_SCALE
@@ -36,23 +39,35 @@ MEMORY_BYTE_PJ = 10 / 8 * ASIC_SCALE
 CLOCK_PJ = CLB_PJ * CLOCK_SHARE / CLB_REGISTERS * FABRIC_SCALE
 """Flip-flop and cycle."""
 
-UNITS = ("array", "activations", "feed", "weights", "residual", "lanes", "norm", "dma", "control", "clock")
-"""Parts of the machine that switching energy is given to."""
+EVENTS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "array": (("mac",), ("accumulate",)),
+    "activations": (("activation_read",),),
+    "feed": (("feed", "exp"),),
+    "delays": (("delay",),),
+    "weights": (("weight_read",),),
+    "residual": (("residual",),),
+    "lanes": (("lane",),),
+    "norm": (("norm",),),
+    "dma": (("dma",),),
+    "control": (("control",),),
+    "clock": (("clock",),),
+}
+"""Classes of `sim.energy_table.ENERGY_TABLE` that a unit's energy is compared with, those together that have one factor: the exp
+table is looked up with every word fed, so activity cannot tell exps from words. DDR4 and static power have no unit."""
 
 _RULES = tuple(
     (re.compile(pattern), unit, kind)
     for pattern, unit, kind in (
         (r"/pair_\d+:(activation_next|weights_below)", "array", "operand"),
         (r"/pair_\d+:", "array", "logic"),
-        (r"/(bank|normalized_bank):", "activations", "logic"),
-        (r"/feed[^/:]*/skew:", "feed", "delay"),
+        (r"/(bank|normalized_bank):$", "activations", "logic"),  # the memories; what they read goes on to the feed
+        (r"/(bank|normalized_bank):", "feed", "logic"),
+        (r"/skew(_\d+)?:|/row_\d+:(column|second)", "delays", "delay"),
         (r"/feed|:feed_below", "feed", "logic"),
         (r"/residual_bank:", "residual", "logic"),
         (r"/normalizer/requantizer0:", "lanes", "logic"),  # requantizes the second of two scores, and follows every column
         (r"/layer_norm|:norm_below", "norm", "logic"),
-        (r"row_\d+:(column|second)", "lanes", "delay"),
         (r"/(lane|reciprocal|collector)|:(lane_below|collector)|^/parameters", "lanes", "logic"),
-        (r"^/weights/skew", "weights", "delay"),
         (r"^/weights(/column_\d+)?:", "weights", "logic"),
         (r"^/(weights|system)|:(load_below|table_write_below)", "dma", "logic"),
         (r"", "control", "logic"),
@@ -144,7 +159,7 @@ class _Account:
     def __init__(self, modules: dict[str, Module], saif: Saif, period: int) -> None:
         self.modules, self.period = modules, period
         self.cycles = saif.duration / period
-        self.picojoules: Counter[str] = Counter()
+        self.picojoules: dict[str, float] = dict.fromkeys(EVENTS, 0.0)
 
     def _enabled(self, instance: Instance, enable: tuple[str, int] | None) -> float:
         """Cycles in which a port is enabled."""
@@ -175,7 +190,7 @@ def activity_energy_mj(saif: Saif, verilog: Path) -> dict[str, float]:
         verilog: The simulated machine's (`sim.rtl_device.accelerator_verilog`).
 
     Returns:
-        Millijoules by `UNITS`, over everything recorded: registers written and waited for by the host included.
+        Millijoules by unit, as `EVENTS` names them, over everything recorded, with the cycles in which the host writes registers.
 
     Raises:
         InputError: When the activity is not of a machine under ``fast_top``, or the Verilog is of another form.
@@ -190,4 +205,46 @@ def activity_energy_mj(saif: Saif, verilog: Path) -> dict[str, float]:
         raise InputError("SAIF must hold fast_top/machine") from None
     account = _Account(modules, saif, CLOCK_PERIOD_NS * 1000 // picoseconds)
     account.add(machine, "accelerator", "")
-    return {unit: account.picojoules[unit] / 1e9 for unit in UNITS}
+    return {unit: account.picojoules[unit] / 1e9 for unit in EVENTS}
+
+
+def nonnegative_fit(columns: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Least squares with factors that are not negative; exact, by trying which of them are 0.
+
+    Args:
+        columns: [samples, factors], few factors.
+        target: [samples].
+
+    Returns:
+        [factors].
+    """
+    best, least = np.zeros(columns.shape[1]), float(np.square(target).sum())
+    for used in product((False, True), repeat=columns.shape[1]):
+        if any(used):
+            factors = np.zeros(columns.shape[1])
+            factors[list(used)] = np.linalg.lstsq(columns[:, used], target, rcond=None)[0]
+            error = float(np.square(columns @ factors - target).sum())
+            if error < least and (factors >= 0).all():
+                best, least = factors, error
+    return best
+
+
+def fit_scales(events: Sequence[dict[str, float]], activity: Sequence[dict[str, float]]) -> dict[str, float]:
+    """One factor per class of events that brings them to the activity, unit by unit; every run weighs the same.
+
+    Args:
+        events: Energy by class of each run (`sim.energy.EnergyReport.classes_mj`).
+        activity: Energy by unit of each run (`activity_energy_mj`).
+    """
+    scales: dict[str, float] = {}
+    for unit, groups in EVENTS.items():
+        measured = np.array([run[unit] for run in activity])
+        columns = np.array([[sum(run[name] for name in group) for group in groups] for run in events]) / measured[:, None]
+        for group, scale in zip(groups, nonnegative_fit(columns, np.ones(len(measured))), strict=True):
+            scales |= dict.fromkeys(group, float(scale))
+    return scales
+
+
+def scaled_units(events: dict[str, float], scales: dict[str, float]) -> dict[str, float]:
+    """Energy by unit that a run's classes of events give with their factors."""
+    return {unit: sum(scales[name] * events[name] for group in groups for name in group) for unit, groups in EVENTS.items()}

@@ -13,7 +13,7 @@ from hw.config import AcceleratorConfig
 from hw.isa import COUNTERS
 from hw.program import Program
 from sim.energy_table import ENERGY_TABLE, STATIC, energy_line, events_per_count
-from sim.program_counts import count_operations
+from sim.program_counts import OperationCounts, count_operations
 
 __all__ = [
     "ENERGY_TABLE", "EnergyReport", "bounds_mj", "energy_by_operation", "energy_events", "energy_line", "energy_matrix",
@@ -87,17 +87,19 @@ def energy_matrix(config: AcceleratorConfig, clock_mhz: float | None = None) -> 
     return matrix
 
 
-def energy_events(counters: Mapping[str, int], config: AcceleratorConfig) -> dict[str, float]:
-    """Events of each class but the static ones, from the machine's counters.
+def energy_events(counters: Mapping[str, int], config: AcceleratorConfig, *, dsp48: bool = True) -> dict[str, float]:
+    """Events of each class but the static ones, from the machine's counters; arguments as `energy_mj`.
 
     Raises:
         KeyError: When a counter is missing.
     """
-    forms = events_per_count(config)
+    forms = events_per_count(config, dsp48=dsp48)
     return {name: sum(factor * counters[counter] for counter, factor in form.items()) for name, form in forms.items()}
 
 
-def energy_mj(counters: Mapping[str, int], config: AcceleratorConfig, cycles: int, clock_mhz: float | None = None) -> EnergyReport:
+def energy_mj(
+    counters: Mapping[str, int], config: AcceleratorConfig, cycles: int, clock_mhz: float | None = None, *, dsp48: bool = True
+) -> EnergyReport:
     """Energy of a run.
 
     Args:
@@ -105,15 +107,22 @@ def energy_mj(counters: Mapping[str, int], config: AcceleratorConfig, cycles: in
         config: The machine.
         cycles: Cycles over which static power is drawn.
         clock_mhz: Clock; the configuration's own when None.
+        dsp48: Products in DSP48E2s, as on the device; else in their behavioural twin, as in simulation.
 
     Raises:
         KeyError: When a counter is missing.
     """
     seconds = cycles / ((clock_mhz or config.clock_mhz) * 1e6)
-    events = energy_events(counters, config)
+    events = energy_events(counters, config, dsp48=dsp48)
     # picojoules to millijoules, watts and seconds to millijoules
     amounts = [seconds * 1e3 if line.name in STATIC else events[line.name] / PICOJOULES_PER_MILLIJOULE for line in ENERGY_TABLE]
     return _report(np.array([line.value * amount for line, amount in zip(ENERGY_TABLE, amounts, strict=True)]))
+
+
+def _delays(parts: Mapping[str, OperationCounts], config: AcceleratorConfig) -> dict[str, float]:
+    """Events of the class ``delay`` by operation."""
+    form = events_per_count(config)["delay"]
+    return {name: form["array_cycles"] * count.array_cycles + form["tiles"] * count.tiles for name, count in parts.items()}
 
 
 def energy_by_operation(
@@ -145,6 +154,7 @@ def energy_by_operation(
         "exp": {"softmax": 1.0},
         "residual": {name: float(count.residual_bytes) for name, count in parts.items()},
         "lane": {name: float(count.tiles) for name, count in parts.items()},
+        "delay": _delays(parts, program.config),
         "norm": {name: float(count.norm_cycles) for name, count in parts.items()},
         "dma": {name: float(count.bytes) for name, count in parts.items()},
     }

@@ -4,6 +4,7 @@ import pytest
 from hw.accelerator import generate_verilog
 from hw.isa import COUNTERS
 from hw.presets import find_preset
+from hw.timing import Timing
 from sim.activity import count_flip_flops, parse_modules
 from sim.cycle_model import predict
 from sim.energy import ENERGY_TABLE, bounds_mj, energy_by_operation, energy_events, energy_line, energy_matrix, energy_mj
@@ -30,12 +31,15 @@ def counters(program):
 
 
 def test_events_follow_from_the_counters():
-    events = energy_events(COUNTERS_OF_A_RUN, NANO)
-    assert events == {
+    timing = Timing(NANO)
+    assert timing.drain_latency > timing.chain_latency
+    assert energy_events(COUNTERS_OF_A_RUN, NANO) == {
         "mac": 1000 * 64,
         "accumulate": 1000 * 16,
         "activation_read": 2000 * 2 * 4 * 4,
         "feed": 1000 * 4 * 4,
+        # 8 words of which element k waits k cycles; accumulators of 27 bits that wait for a quotient
+        "delay": 1000 * 8 * (0 + 1 + 2 + 3) + 100 * 16 * (timing.drain_latency - timing.chain_latency) * 27 / 8,
         "exp": 30 * 4 * 4,
         "weight_read": 1000 * 4 * 4,
         "residual": 50 * 4 * 8,
@@ -46,6 +50,8 @@ def test_events_follow_from_the_counters():
         "clock": 2000 * flip_flops(NANO),
         "memory": 832,
     }
+    twin = energy_events(COUNTERS_OF_A_RUN, NANO, dsp48=False)
+    assert twin["delay"] - energy_events(COUNTERS_OF_A_RUN, NANO)["delay"] == 1000 * 8 * (4 * 5 - 6)
     with pytest.raises(KeyError, match="tiles"):
         energy_events({name: value for name, value in COUNTERS_OF_A_RUN.items() if name != "tiles"}, NANO)
 
