@@ -93,7 +93,7 @@ def compare(run: dict, scales: dict[str, float]) -> dict:
     }
 
 
-def _print(console: Console, title: str, runs: list[dict]) -> None:
+def _print_runs(console: Console, title: str, runs: list[dict]) -> None:
     table = Table("machine", "network", title=title)
     for name in ("cycles", "activity (uJ)", "events (uJ)", "error", "with clock", *EVENTS):
         table.add_column(name, justify="right")
@@ -107,6 +107,22 @@ def _print(console: Console, title: str, runs: list[dict]) -> None:
     console.print(table)
 
 
+def print_result(result: dict) -> float:
+    """Print a result; the greatest error of its validated networks."""
+    console = Console(width=190)
+    factors = Table("class", "factor", "error of the line", title="Factors from events to activity")
+    for name, scale in result["scales"].items():
+        factors.add_row(name, f"{scale:.2f}", f"x/ {energy_line(name).factor}")
+    console.print(factors)
+    _print_runs(console, "Fitted", result["fitted"])
+    _print_runs(console, "Validated: not used for fitting", result["validated"])
+    worst = max(abs(run["error"]) for run in result["validated"])
+    console.print(
+        f"greatest error of {len(result['validated'])} validated networks: {worst:.1%}, allowed {result['tolerance']:.0%}"
+    )
+    return worst
+
+
 def main() -> int:
     """Run everything, write the result and print the tables; 1 when a validated network is out of tolerance."""
     configs = {name: find_preset(BASE).with_fields(fields) for name, fields in MACHINES.items()}
@@ -118,7 +134,6 @@ def main() -> int:
     scales = fit_scales([run["events_mj"] for run in fitted], [run["activity_mj"] for run in fitted])
     compared = [compare(run, scales) for run in runs]
     fitted, validated = compared[: len(FIT)], compared[len(FIT) :]
-    worst = max(abs(run["error"]) for run in validated)
     result = {
         "command": "python benchmarks/energy_activity.py",
         "base": BASE,
@@ -126,22 +141,14 @@ def main() -> int:
         "tolerance": TOLERANCE,
         "toggle_pj": TOGGLE_PJ | {"memory byte": MEMORY_BYTE_PJ, "clock of a flip-flop": CLOCK_PJ},
         "scales": scales,
-        "worst_error": worst,
+        "worst_error": max(abs(run["error"]) for run in validated),
         "fitted": fitted,
         "validated": validated,
     }
     temporary = RESULT.with_suffix(".tmp")
     temporary.write_text(json.dumps(result, indent=1) + "\n")
     temporary.replace(RESULT)
-    console = Console(width=190)
-    factors = Table("class", "factor", "error of the line", title="Factors from events to activity")
-    for name, scale in scales.items():
-        factors.add_row(name, f"{scale:.2f}", f"x/ {energy_line(name).factor}")
-    console.print(factors)
-    _print(console, "Fitted", fitted)
-    _print(console, "Validated: not used for fitting", validated)
-    console.print(f"greatest error of {len(validated)} validated networks: {worst:.1%}, allowed {TOLERANCE:.0%}")
-    return int(worst > TOLERANCE)
+    return int(print_result(result) > TOLERANCE)
 
 
 if __name__ == "__main__":

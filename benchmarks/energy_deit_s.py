@@ -56,7 +56,8 @@ def measure() -> dict:
     }
 
 
-def _print(result: dict) -> None:
+def print_result(result: dict) -> None:
+    """Print a result."""
     console = Console(width=120)
     milliseconds = result["delay_ms"]
     classes = Table("class", title=f"{result['model']} on {result['preset']}, one image, {milliseconds:.3f} ms")
@@ -86,7 +87,7 @@ def main() -> None:
     temporary = RESULT.with_suffix(".tmp")
     temporary.write_text(json.dumps(result, indent=1) + "\n")
     temporary.replace(RESULT)
-    _print(result)
+    print_result(result)
 
 
 if __name__ == "__main__":

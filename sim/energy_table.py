@@ -162,9 +162,9 @@ def events_per_count(config: AcceleratorConfig, *, dsp48: bool = True) -> dict[s
 
     Per array cycle every row is fed one word and every column's memory reads one; its elements are then delayed for the cascades
     of DSP48E2s. A drained accumulator waits until a division would be done. Exps are looked up as words of scores are fed, which is
-    what busy cycles of the operation CONTEXT are for; in some of them, in many of a small network's, the issue waits. An accumulator
-    is a row and column of a tile. Per element that is normalised the residual bank reads 2 bytes for the pass; before it the GEMM
-    that made the element read 2 bytes and wrote them to the bank's two copies.
+    what busy cycles of the operation CONTEXT are for; in some of them, in many of a small network's, the issue waits. An
+    accumulator is a row and column of a tile. Per element that is normalised the residual bank reads 2 bytes for the pass; before
+    it the GEMM that made the element read 2 bytes and wrote them to the bank's two copies.
 
     Args:
         config: The machine.

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 
 import pytest
@@ -166,3 +167,25 @@ def test_the_two_routes_agree_within_the_lines_errors(results):
     for name, scale in results[0]["scales"].items():
         factor = energy_line(name).factor
         assert 1 / factor <= scale <= factor, name
+
+
+@pytest.mark.parametrize("name", ["energy_activity", "energy_deit_s"])
+def test_benchmarks_print_what_they_recorded(name, results, capsys):
+    activity, deit_s = results
+    path = ACTIVITY.with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    if name == "energy_deit_s":
+        benchmark.print_result(deit_s)
+        out = capsys.readouterr().out
+        power = deit_s["average_power_w"]
+        assert f"average power {power['total']:.1f} W, {power['low']:.1f} to {power['high']:.1f}" in out
+        assert "published: 10.7 W" in out and "softmax" in out
+        assert 0 < power["low"] < power["total"] < power["high"]
+    else:
+        worst = benchmark.print_result(activity)
+        out = capsys.readouterr().out
+        assert worst == activity["worst_error"] and f"{worst:.1%}, allowed 15%" in out
+        assert all(run["machine"] in out for run in activity["validated"])
