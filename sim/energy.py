@@ -1,88 +1,33 @@
 """Energy of a run: events counted by the machine times energy per event, plus static power times time.
 
-No board was measured. Every line is an estimate for a 16 nm UltraScale+ device with DDR4, from public figures scaled as
-its `derivation` says; `factor` is its error: the truth is taken to lie between value / factor and value * factor. Where a
-result rests on the difference of two lines, read the errors first.
+The energy of every class is a linear form of the counters, so a million runs are one matrix product (`energy_matrix`); how a
+class's energy divides over the operations is what the Program's descriptors say (`energy_by_operation`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import hypot
+
+import numpy as np
 
 from hw.config import AcceleratorConfig
+from hw.isa import COUNTERS
+from hw.program import Program
+from sim.energy_table import ENERGY_TABLE, STATIC, energy_line, events_per_count
+from sim.program_counts import OperationCounts, count_operations
+
+__all__ = [
+    "ENERGY_TABLE", "EnergyReport", "bounds_mj", "energy_by_operation", "energy_events", "energy_line", "energy_matrix",
+    "energy_mj",
+]  # fmt: skip
 
 PICOJOULES_PER_MILLIJOULE = 1e9
 
-
-@dataclass(frozen=True)
-class EnergyLine:
-    """Energy of one kind of event.
-
-    Attributes:
-        name: Class of the report.
-        value: Picojoules per event; watts for `static`.
-        unit: What one event is.
-        factor: Error as a factor, above 1.
-        technology: What the figure stands for.
-        source: Publications that it starts from.
-        derivation: From there to the value.
-    """
-
-    name: str
-    value: float
-    unit: str
-    factor: float
-    technology: str
-    source: str
-    derivation: str
-
-
-_HOROWITZ = "M. Horowitz, Computing's energy problem, ISSCC 2014 (45 nm, 0.9 V)"
-_SCALING = "A. Stillmaker and B. Baas, Scaling equations for CMOS, Integration 58, 2017"
-_FPGA = "I. Kuon and J. Rose, Measuring the gap between FPGAs and ASICs, TCAD 26(2), 2007"
-
-ENERGY_TABLE: tuple[EnergyLine, ...] = (
-    EnergyLine(
-        "mac", 1.0, "multiply-accumulate slot of the array, useful or not", 2.0, "DSP48E2, two products each, 16 nm FPGA",
-        f"{_HOROWITZ}; {_SCALING}; {_FPGA}",
-        "int8 multiply 0.2 pJ + 32-bit add 0.1 pJ, about a third of it at 16 nm, about 10 times for an FPGA (Kuon and Rose: "
-        "14 times for logic alone, less with hard blocks)",
-    ),
-    EnergyLine(
-        "on_chip_byte", 1.2, "byte read or written in an activation, weight, K and V or residual memory", 2.5,
-        "RAMB36, 16 nm FPGA", f"{_HOROWITZ}; {_SCALING}",
-        "8 bytes from an 8 kB SRAM 10 pJ at 45 nm, about a third of it at 16 nm, about 3 times for the routing; estimate",
-    ),
-    EnergyLine(
-        "lane", 12.0, "accumulator requantized and post-processed by a lane", 3.0, "a DSP48E2 and about 300 LUT, 16 nm FPGA",
-        f"{_HOROWITZ}; {_SCALING}; {_FPGA}",
-        "32-bit multiply 3.1 pJ + shifts and adds 0.5 pJ, a third at 16 nm, 10 times for an FPGA; estimate",
-    ),
-    EnergyLine(
-        "norm", 10.0, "slot of the normalise pass", 3.0, "a DSP48E2 and about 200 LUT, 16 nm FPGA",
-        f"{_HOROWITZ}; {_SCALING}; {_FPGA}", "as a lane, with a narrower shift; estimate",
-    ),
-    EnergyLine(
-        "memory_byte", 140.0, "byte moved over an AXI port to or from DDR4", 1.5, "DDR4-2400 with controller and interface",
-        f"{_HOROWITZ}: DRAM 1.3-2.6 nJ per 64 bits (20-40 pJ/bit); DDR4 with mostly open rows 15-20 pJ/bit",
-        "17.5 pJ/bit",
-    ),
-    EnergyLine(
-        "control_cycle", 150.0, "busy cycle", 3.0, "clock tree, sequencer and DMA of a 16 nm FPGA design",
-        "none: an order of magnitude", "0.03 W at 200 MHz; estimate",
-    ),
-    EnergyLine(
-        "static", 3.5, "second (value in watts)", 1.7, "XCZU9EG, programmable logic and idle processing system, about 40 C",
-        "none: an order of magnitude; published ZCU102 ViT accelerators report 8-11 W in all (HeatViT, HPCA 2023: 10.7 W)",
-        "about 1 W of logic leakage and 2.5 W of processing system and DDR controller; estimate",
-    ),
-)  # fmt: skip
-"""What an event costs, one line per class of the report."""
+_FACTORS = np.array([line.factor for line in ENERGY_TABLE])
 
 
 @dataclass(frozen=True)
 class EnergyReport:
-    """Energy of a run.
+    """Energy of a run, or of a part of it.
 
     Attributes:
         total_mj: Millijoules.
@@ -97,28 +42,64 @@ class EnergyReport:
     high_mj: float
 
 
-def energy_events(counters: Mapping[str, int], config: AcceleratorConfig) -> dict[str, int]:
-    """Events of each class but `static`, from the machine's counters.
+def bounds_mj(classes_mj: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest total, the lines' errors taken as independent.
 
-    Per array cycle every row reads one activation word and every column one weight word; a weight byte is written to its
-    ring once. Per tile every row's lane takes `cols` columns and writes a byte for each. A normalise cycle reads
-    ``2 * norm_elements`` residual bytes per row and writes as many activation bytes.
+    Args:
+        classes_mj: [..., lines] in the order of `ENERGY_TABLE`.
+
+    Returns:
+        (low, high), each [...].
     """
-    array, tiles, norm = counters["array_cycles"], counters["tiles"], counters["norm_cycles"]
-    lanes = tiles * config.rows * config.cols
-    norms = norm * config.rows * config.norm_elements
-    moved = counters["weight_bytes"] + counters["system_bytes_read"] + counters["system_bytes_written"]
-    return {
-        "mac": array * config.macs_per_cycle,
-        "on_chip_byte": array * config.depth * (config.rows + config.cols) + moved + lanes + 3 * norms,
-        "lane": lanes,
-        "norm": norms,
-        "memory_byte": moved,
-        "control_cycle": counters["cycles"],
-    }
+    total = classes_mj.sum(axis=-1)
+    below = np.sqrt(np.square(classes_mj * (1 - 1 / _FACTORS)).sum(axis=-1))
+    above = np.sqrt(np.square(classes_mj * (_FACTORS - 1)).sum(axis=-1))
+    return total - below, total + above
 
 
-def energy_mj(counters: Mapping[str, int], config: AcceleratorConfig, cycles: int, clock_mhz: float | None = None) -> EnergyReport:
+def _report(classes_mj: np.ndarray) -> EnergyReport:
+    """Report of one run's classes [lines]."""
+    low, high = bounds_mj(classes_mj)
+    named = {line.name: float(value) for line, value in zip(ENERGY_TABLE, classes_mj, strict=True)}
+    return EnergyReport(sum(named.values()), named, float(low), float(high))
+
+
+def energy_matrix(config: AcceleratorConfig, clock_mhz: float | None = None) -> np.ndarray:
+    """Millijoules of each class per count of each counter, static power over the busy cycles.
+
+    Args:
+        config: The machine.
+        clock_mhz: Clock; the configuration's own when None.
+
+    Returns:
+        float64 [counters, lines] in the orders of `isa.COUNTERS` and `ENERGY_TABLE`; counters [..., counters] @ this is what each
+        class takes.
+    """
+    rows = {name: number for number, (name, _) in enumerate(COUNTERS)}
+    matrix = np.zeros((len(COUNTERS), len(ENERGY_TABLE)))
+    forms = events_per_count(config)
+    for column, line in enumerate(ENERGY_TABLE):
+        if line.name in STATIC:
+            matrix[rows["cycles"], column] = line.value / ((clock_mhz or config.clock_mhz) * 1e3)
+            continue
+        for counter, events in forms[line.name].items():
+            matrix[rows[counter], column] = events * line.value / PICOJOULES_PER_MILLIJOULE
+    return matrix
+
+
+def energy_events(counters: Mapping[str, int], config: AcceleratorConfig, *, dsp48: bool = True) -> dict[str, float]:
+    """Events of each class but the static ones, from the machine's counters; arguments as `energy_mj`.
+
+    Raises:
+        KeyError: When a counter is missing.
+    """
+    forms = events_per_count(config, dsp48=dsp48)
+    return {name: sum(factor * counters[counter] for counter, factor in form.items()) for name, form in forms.items()}
+
+
+def energy_mj(
+    counters: Mapping[str, int], config: AcceleratorConfig, cycles: int, clock_mhz: float | None = None, *, dsp48: bool = True
+) -> EnergyReport:
     """Energy of a run.
 
     Args:
@@ -126,20 +107,65 @@ def energy_mj(counters: Mapping[str, int], config: AcceleratorConfig, cycles: in
         config: The machine.
         cycles: Cycles over which static power is drawn.
         clock_mhz: Clock; the configuration's own when None.
+        dsp48: Products in DSP48E2s, as on the device; else in their behavioural twin, as in simulation.
 
     Raises:
         KeyError: When a counter is missing.
     """
     seconds = cycles / ((clock_mhz or config.clock_mhz) * 1e6)
-    events = energy_events(counters, config)
-    classes, below, above = {}, 0.0, 0.0
-    for line in ENERGY_TABLE:
-        if line.name == "static":
-            value = line.value * seconds * 1e3
-        else:
-            value = line.value * events[line.name] / PICOJOULES_PER_MILLIJOULE
-        classes[line.name] = value
-        below = hypot(below, value * (1 - 1 / line.factor))
-        above = hypot(above, value * (line.factor - 1))
-    total = sum(classes.values())
-    return EnergyReport(total, classes, total - below, total + above)
+    events = energy_events(counters, config, dsp48=dsp48)
+    # picojoules to millijoules, watts and seconds to millijoules
+    amounts = [seconds * 1e3 if line.name in STATIC else events[line.name] / PICOJOULES_PER_MILLIJOULE for line in ENERGY_TABLE]
+    return _report(np.array([line.value * amount for line, amount in zip(ENERGY_TABLE, amounts, strict=True)]))
+
+
+def _delays(parts: Mapping[str, OperationCounts], config: AcceleratorConfig) -> dict[str, float]:
+    """Events of the class ``delay`` by operation."""
+    form = events_per_count(config)["delay"]
+    return {name: form["array_cycles"] * count.array_cycles + form["tiles"] * count.tiles for name, count in parts.items()}
+
+
+def energy_by_operation(
+    report: EnergyReport,
+    counters: Mapping[str, int],
+    program: Program,
+    path_masks: tuple[int, int] | None = None,
+    *,
+    exit_low: bool = False,
+) -> dict[str, EnergyReport]:
+    """Energy of one image by operation; what takes none is left out, and the totals sum to the report's.
+
+    Events are those of each operation's own descriptors. Bytes that no descriptor names (alignment, descriptors read and not
+    executed, the record) are OTHER's. What costs time (clock, control, banks that read all the time, static power) goes with the
+    busy cycles that the machine counted under each operation. Exps are SOFTMAX's, although the machine looks them up as it feeds
+    CONTEXT; a NORM's cycles beside a GEMM are that GEMM's.
+
+    Args:
+        report: Of the image, by `energy_mj`.
+        counters: The machine's counters of the image.
+        program: What ran.
+        path_masks: (low, high) masks of kept attentions; the Program's own when None.
+        exit_low: Whether the image left at the first gate.
+    """
+    parts = count_operations(program, path_masks, exit_low=exit_low)
+    moved = sum(counters[name] for name in ("weight_bytes", "system_bytes_read", "system_bytes_written"))
+    time = {name: float(counters[f"operation_{name}"]) for name in parts}
+    shares = {
+        "exp": {"softmax": 1.0},
+        "residual": {name: float(count.residual_bytes) for name, count in parts.items()},
+        "lane": {name: float(count.tiles) for name, count in parts.items()},
+        "delay": _delays(parts, program.config),
+        "norm": {name: float(count.norm_cycles) for name, count in parts.items()},
+        "dma": {name: float(count.bytes) for name, count in parts.items()},
+    }
+    shares["dma"]["other"] += max(0.0, moved - sum(shares["dma"].values()))
+    shares["memory"] = shares["dma"]
+    words = {name: float(count.array_cycles) for name, count in parts.items()}
+    shares |= dict.fromkeys(("mac", "accumulate", "feed", "weight_read"), words)
+    classes = {name: np.zeros(len(ENERGY_TABLE)) for name in parts}
+    for column, line in enumerate(ENERGY_TABLE):
+        share = shares.get(line.name, time)
+        whole = sum(share.values())
+        for name, part in share.items():
+            classes[name][column] = report.classes_mj[line.name] * part / whole if whole else 0.0
+    return {name: _report(values) for name, values in classes.items() if values.any()}

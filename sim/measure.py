@@ -61,6 +61,11 @@ def _rows(fields: dict[str, Any]) -> list[tuple[str, str]]:
             "energy per image",
             f"{fields['energy_mj']:.2f} mJ, {fields['energy_low_mj']:.2f} to {fields['energy_high_mj']:.2f} (estimate)",
         ),
+        (
+            "average power",
+            f"{fields['average_power_w']['total']:.2f} W, {fields['average_power_w']['low']:.2f} to "
+            f"{fields['average_power_w']['high']:.2f} (estimate)",
+        ),
         ("simulation", f"{fields['batch_cycles']:,} cycles in {fields['wall_s']:.1f} s"),
         ("simulation speed", f"{fields['sim_cycles_per_s'] / 1e6:.2f} million cycles/s"),
         ("build", f"{fields['build_wall_s']:.1f} s"),
@@ -79,11 +84,14 @@ def _print_tables(fields: dict[str, Any]) -> None:
         table.add_row(*row)
     console.print(table)
     if fields["breakdown"]:
-        split = Table("operation", title="Cycles of one image")
-        split.add_column("cycles", justify="right")
-        split.add_column("share", justify="right")
-        for name, cycles in fields["breakdown"].items():
-            split.add_row(name, f"{cycles:,}", _percent(cycles / fields["cycles"]))
+        split = Table("operation", title="Cycles and energy of one image")
+        for column in ("cycles", "share", "energy (mJ)", "low", "high"):
+            split.add_column(column, justify="right")
+        energy = fields["energy_operations_mj"]
+        for name in fields["breakdown"] | energy:  # exps are softmax's energy, but no cycles of their own
+            cycles = fields["breakdown"].get(name, 0)
+            part = (f"{energy[name][bound]:.4f}" for bound in ("total", "low", "high")) if name in energy else ()
+            split.add_row(name, f"{cycles:,}", _percent(cycles / fields["cycles"]), *part)
         console.print(split)
 
 

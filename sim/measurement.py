@@ -10,7 +10,8 @@ from hw.device import RunResult, mismatches
 from hw.errors import InputError
 from hw.golden import GoldenMachine
 from hw.isa import Operation
-from sim.energy import EnergyReport, energy_mj
+from hw.program import Program
+from sim.energy import energy_by_operation, energy_mj
 from sim.memory_timing import MemoryTiming
 from sim.program_counts import count_program
 from sim.rtl_device import Job, RtlDevice
@@ -64,12 +65,39 @@ def run_rtl(workload: Workload, config: AcceleratorConfig, timing: MemoryTiming)
     return batch, single
 
 
-def _energy_fields(report: EnergyReport) -> dict[str, Any]:
+ENERGY_FIELDS = (
+    "energy_mj", "energy_low_mj", "energy_high_mj", "energy_breakdown_mj", "energy_operations_mj", "average_power_w",
+)  # fmt: skip
+
+
+def energy_fields(
+    counters: Mapping[str, int], program: Program, path_masks: tuple[int, int] | None = None, *, exit_low: bool = False
+) -> dict[str, Any]:
+    """`ENERGY_FIELDS` of measure.json for one image.
+
+    Args:
+        counters: The machine's counters of the image.
+        program: What ran.
+        path_masks: As for `sim.program_counts.count_program`.
+        exit_low: The same.
+    """
+    config = program.config
+    report = energy_mj(counters, config, counters["cycles"])
+    operations = energy_by_operation(report, counters, program, path_masks, exit_low=exit_low)
+    milliseconds = counters["cycles"] / (config.clock_mhz * 1e3)
     return {
         "energy_mj": report.total_mj,
         "energy_low_mj": report.low_mj,
         "energy_high_mj": report.high_mj,
         "energy_breakdown_mj": report.classes_mj,
+        "energy_operations_mj": {
+            name: {"total": part.total_mj, "low": part.low_mj, "high": part.high_mj} for name, part in operations.items()
+        },
+        "average_power_w": {
+            "total": report.total_mj / milliseconds,
+            "low": report.low_mj / milliseconds,
+            "high": report.high_mj / milliseconds,
+        },
     }
 
 
@@ -114,15 +142,15 @@ def measure(
         "macs_per_cycle": config.macs_per_cycle,
     }
     if engine == "golden":
-        absent = ("mismatches", "cycles", "utilization", "attention_share", "delay_ms", "energy_mj", "breakdown")
-        return fields | dict.fromkeys(absent + ("counters", "build_wall_s", "sim_cycles_per_s")) | {
+        absent = ("mismatches", "cycles", "utilization", "attention_share", "delay_ms", "breakdown")
+        return fields | dict.fromkeys(absent + ENERGY_FIELDS + ("counters", "build_wall_s", "sim_cycles_per_s")) | {
             "logits_sqnr_db": signal_to_noise_db(workload, golden),
             "wall_s": golden.wall_s,
         }  # fmt: skip
     batch, (path, full, none) = run_rtl(workload, config, timing)
     counters = dict(path.counters)
     cycles = counters["cycles"]
-    return fields | _energy_fields(energy_mj(counters, config, cycles)) | {
+    return fields | energy_fields(counters, workload.program) | {
         "mismatches": mismatches(golden, batch),
         "cycles": cycles,
         "batch_cycles": batch.counters["cycles"],

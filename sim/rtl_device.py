@@ -133,6 +133,7 @@ def build_simulation(
     capacity_bytes: int = LEAST_CAPACITY,
     quick_build: bool = False,
     timeline: bool = False,
+    trace_saif: bool = False,
 ) -> tuple[Path, float]:
     """Build the fast simulation of a configuration, or find it in the cache.
 
@@ -142,6 +143,7 @@ def build_simulation(
         capacity_bytes: Most bytes of its memory.
         quick_build: As for `RtlDevice`.
         timeline: As for `RtlDevice`.
+        trace_saif: Whether runs can record switching activity, which makes them several times slower.
 
     Returns:
         The executable, and the seconds it took to build or find it.
@@ -166,6 +168,7 @@ def build_simulation(
             optimization="-O0" if quick_build else "-O3" if lanes else "-O2",
             arguments=["-O3", *(("--unroll-count", "1") if lanes else ())],
             compiler_arguments=["-march=native"] if lanes else [],
+            trace_saif=trace_saif,
         )
     return executable, time.perf_counter() - started
 
@@ -225,9 +228,14 @@ class RtlDevice:
         quick_build: Compile without optimization: a fourth of the build time and a tenth of the speed, for runs of few cycles.
         machine: Gives the file with the module ``accelerator``; the generated one by default.
         timeline: Record what every unit does (`sim.timeline`); slower.
+        activity: Where every run writes the switching activity of all signals as SAIF (see `sim.saif`); none when None. Only for
+            machines of fewer than `LEAST_LANES` rows, whose simulation has the hierarchy of the hardware.
 
     Attributes:
         timeline_text: With ``timeline``: what the last run's units did, a span a line.
+
+    Raises:
+        InputError: When ``activity`` is asked of a machine of too many rows.
     """
 
     def __init__(
@@ -238,13 +246,17 @@ class RtlDevice:
         quick_build: bool = False,
         machine: Callable[[AcceleratorConfig], Path] = accelerator_verilog,
         timeline: bool = False,
+        activity: Path | None = None,
     ) -> None:
+        if activity is not None and config.rows >= LEAST_LANES:
+            raise InputError(f"Activity is recorded of machines of at most {LEAST_LANES - 1} rows, not {config.rows}")
         self.config = config
         self.timeout_s = timeout_s
         self.quick_build = quick_build
         self.machine = machine
         self.timeline = timeline
         self.timeline_text = ""
+        self.activity = activity
 
     def run(
         self,
@@ -307,13 +319,15 @@ class RtlDevice:
         """
         # Powers of two, so that few builds serve all Programs.
         capacity = max(LEAST_CAPACITY, 1 << (size - 1).bit_length())
-        executable, build_wall_s = build_simulation(self.config, self.machine, capacity, self.quick_build, self.timeline)
+        executable, build_wall_s = build_simulation(
+            self.config, self.machine, capacity, self.quick_build, self.timeline, self.activity is not None
+        )
         plusargs = [f"+memory={directory / 'memory.bin'}", f"+dump={directory / 'dump.bin'}"]
         plusargs += ["+dump_offset=0", f"+dump_bytes={size}", *timing.plusargs]
         plusargs += [f"+timeline={directory / 'timeline.txt'}"] if self.timeline else []
         run_bench(
             executable, "fast_top", bench, plusargs=plusargs, env=job_files(directory), cwd=directory,
-            timeout_s=self.timeout_s,
+            timeout_s=self.timeout_s, trace_file=self.activity and self.activity.absolute(),
         )  # fmt: skip
         if self.timeline:
             self.timeline_text = (directory / "timeline.txt").read_text()

@@ -64,11 +64,10 @@ def _in_order(spans: Iterable[Span]) -> list[Span]:
     result: list[Span] = []
     for span in sorted(spans):
         last = result[-1] if result else None
-        if last and TRACKS[min(span.track, len(TRACKS) - 1)] == "stall" and span.track == last.track:
-            if (last.end, last.name) == (span.begin, span.name):
-                result[-1] = Span(span.track, last.begin, span.end, span.name, span.descriptor)
-                continue
-        result.append(span)
+        if last and (span.track, span.name, span.begin) == (TRACKS.index("stall"), last.name, last.end) and span.track == last.track:
+            result[-1] = Span(span.track, last.begin, span.end, span.name, span.descriptor)
+        else:
+            result.append(span)
     return result
 
 

@@ -24,15 +24,13 @@ _OPCODES, _POSTS = max(Opcode) + 1, max(Post) + 1
 
 FIELDS: tuple[tuple[str, int], ...] = (
     *((name, 1) for name in (
-        "rows", "cols", "depth", "weight_words", "parameter_tiles", "groups_per_port", "weight_ports", "axi_bytes",
-        "burst_beats", "outstanding", "queue_depth",
+        "rows", "cols", "depth", "weight_words", "parameter_tiles", "groups_per_port", "weight_ports", "axi_bytes", "burst_beats",
+        "outstanding", "queue_depth", "score_columns", "weight_write_bytes", "parameter_bytes", "table_entries", "burst_boundary",
+        "placements", "table_slots", "rows_margin", "job_parameters", "job_table", "job_rows", "image_start", "flush_cycles",
+        "evaluate_cycles", "drain_latency", "weight_release", "parameter_release", "residual_settle", "norm_steps", "norm_latency",
+        "statistics_latency", "look_back", "memory_latency", "bytes_per_cycle", "memory_outstanding",
     )),
-    ("weight_write_bytes", 1), ("parameter_bytes", 1), ("table_entries", 1), ("burst_boundary", 1), ("placements", 1),
-    ("table_slots", 1), ("rows_margin", 1), ("job_parameters", 1), ("job_table", 1), ("job_rows", 1), ("image_start", 1),
-    ("flush_cycles", 1), ("evaluate_cycles", 1), ("check_cycles", _OPCODES), ("settle", _POSTS), ("intervals", 2 * _POSTS),
-    ("drain_latency", 1), ("score_columns", 1), ("weight_release", 1), ("parameter_release", 1), ("residual_settle", 1), ("norm_steps", 1), ("norm_latency", 1),
-    ("statistics_latency", 1), ("table_delays", 2), ("look_back", 1), ("memory_latency", 1), ("bytes_per_cycle", 1),
-    ("memory_outstanding", 1),
+    ("check_cycles", _OPCODES), ("settle", _POSTS), ("intervals", 2 * _POSTS), ("table_delays", 2),
 )  # fmt: skip
 """Members of the C++ struct `Constants`: name and count of 64-bit integers."""
 

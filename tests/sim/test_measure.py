@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from hw.device import RunResult, mismatches
-from sim.measure import main
+from hw.isa import COUNTERS
+from sim.measure import _print_tables, main
+from sim.measurement import breakdown
 
 SMALL = ["--model", "vit:dim=8,depth=2,heads=2,tokens=5,classes=3", "--engine", "golden", "--images", "2"]
 
@@ -64,3 +66,28 @@ def test_mismatches_counts_images_once():
 def test_missing_images_are_mismatches():
     short = RunResult(*(np.zeros(size, int) for size in ((1, 2), 1, 1, 1)))
     assert mismatches(result(exits=np.zeros(3, int)), short) == 2
+
+
+def test_tables_show_energy_by_operation(capsys):
+    counters = dict.fromkeys((name for name, _ in COUNTERS), 0) | {"cycles": 4000, "operation_qkv": 3000, "operation_context": 1000}
+    fields = {
+        name: 0 for name in ("macs", "logits_sqnr_db", "mismatches", "utilization", "attention_share", "delay_ms", "clock_mhz")
+    }
+    fields |= {
+        "model": "none",
+        "preset": "nano",
+        "engine": "rtl",
+        "images": 1,
+        "data": "random",
+        "skipped": [],
+        "batch_cycles": 4000,
+    }
+    fields |= {"wall_s": 1.0, "build_wall_s": 1.0, "sim_cycles_per_s": 4000.0, "counters": counters, "cycles": 4000}
+    energy = {"qkv": {"total": 0.5, "low": 0.25, "high": 1.0}, "softmax": {"total": 0.125, "low": 0.0625, "high": 0.25}}
+    fields |= {"energy_mj": 0.625, "energy_low_mj": 0.4, "energy_high_mj": 1.1, "energy_operations_mj": energy}
+    fields |= {"average_power_w": {"total": 2.0, "low": 1.5, "high": 3.0}, "breakdown": breakdown(counters)}
+    _print_tables(fields)
+    lines = {line.split()[1]: line for line in capsys.readouterr().out.splitlines() if len(line.split()) > 4}
+    assert "2.00 W, 1.50 to 3.00" in lines["average"]
+    assert "3,000" in lines["qkv"] and "0.5000 │ 0.2500 │ 1.0000" in lines["qkv"]
+    assert "0.0 %" in lines["softmax"] and "0.1250" in lines["softmax"] and "25.0 %" in lines["context"]
