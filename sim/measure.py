@@ -10,7 +10,7 @@ from typing import Any
 
 from hw.errors import InputError
 
-ENGINES = ("rtl", "golden")
+ENGINES = ("rtl", "model", "both", "golden")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -21,7 +21,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="fmnist_vit_tiny", help="checkpoint name, timm name or vit:dim=24,depth=2,...")
     parser.add_argument("--preset", default="nano", help="named machine (default: %(default)s)")
     parser.add_argument("--set", default="", metavar="FIELD=VALUE,...", help="replace fields of the preset")
-    parser.add_argument("--engine", default="rtl", help=f"{' or '.join(ENGINES)} (default: %(default)s)")
+    parser.add_argument(
+        "--engine", default="rtl",
+        help="rtl: simulated hardware; model: cycle model; both: compare the two; golden: bits alone (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--images", type=int, default=32, metavar="N", help="test images (default: %(default)s)")
     parser.add_argument("--skip", metavar="I,J,...", help="encoders, from 0, whose attention is skipped")
     parser.add_argument(
@@ -32,6 +35,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", metavar="random|FILE", help="weights; a checkpoint's own by default")
     parser.add_argument("--seed", type=int, default=0, help="of random weights and images (default: %(default)s)")
     parser.add_argument("--data", metavar="DIR", help="Fashion-MNIST files; the shipped subset by default")
+    parser.add_argument(
+        "--trace", type=Path, metavar="FILE",
+        help="write a timeline of one image for Perfetto (.json or .json.gz): of the RTL with --engine rtl, else of the model",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurement there")
     return parser
 
@@ -51,12 +58,25 @@ def _rows(fields: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if fields["cycles"] is None:
         return rows + [("wall-clock time", f"{fields['wall_s']:.2f} s")]
+    if fields["mismatches"] is not None:
+        rows.append(("mismatches against the golden machine", f"{fields['mismatches']} images"))
+    if "runs_equal" in fields:
+        model, rtl = fields["model_run"]["cycles"], fields["rtl_run"]["cycles"]
+        equal = "all counters equal" if fields["runs_equal"] else "counters differ"
+        rows.append(("cycles of model and RTL", f"{model:,} and {rtl:,}, {equal}"))
+    if fields["build_wall_s"] is None:
+        simulation = [("cycle model", f"{1e3 * fields['wall_s']:.1f} ms, {fields['sim_cycles_per_s'] / 1e6:.1f} million cycles/s")]
+    else:
+        simulation = [
+            ("simulation", f"{fields['batch_cycles']:,} cycles in {fields['wall_s']:.1f} s"),
+            ("simulation speed", f"{fields['sim_cycles_per_s'] / 1e6:.2f} million cycles/s"),
+            ("build", f"{fields['build_wall_s']:.1f} s"),
+        ]
     return rows + [
-        ("mismatches against the golden machine", f"{fields['mismatches']} images"),
         ("cycles per image", f"{fields['cycles']:,}"),
         ("array utilization", _percent(fields["utilization"])),
         ("attention share of the delay", _percent(fields["attention_share"])),
-        ("delay per image", f"{fields['delay_ms']:.3f} ms at {fields['clock_mhz']} MHz (simulated cycles)"),
+        ("delay per image", f"{fields['delay_ms']:.3f} ms at {fields['clock_mhz']} MHz "),
         (
             "energy per image",
             f"{fields['energy_mj']:.2f} mJ, {fields['energy_low_mj']:.2f} to {fields['energy_high_mj']:.2f} (estimate)",
@@ -66,10 +86,7 @@ def _rows(fields: dict[str, Any]) -> list[tuple[str, str]]:
             f"{fields['average_power_w']['total']:.2f} W, {fields['average_power_w']['low']:.2f} to "
             f"{fields['average_power_w']['high']:.2f} (estimate)",
         ),
-        ("simulation", f"{fields['batch_cycles']:,} cycles in {fields['wall_s']:.1f} s"),
-        ("simulation speed", f"{fields['sim_cycles_per_s'] / 1e6:.2f} million cycles/s"),
-        ("build", f"{fields['build_wall_s']:.1f} s"),
-    ]
+    ] + simulation  # fmt: skip
 
 
 def _print_tables(fields: dict[str, Any]) -> None:
@@ -133,14 +150,27 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     )  # fmt: skip
     from sim.measurement import measure
 
-    return {"preset": options.preset} | measure(workload, config, engine=options.engine, timing=timing)
+    fields = {"preset": options.preset} | measure(workload, config, engine=options.engine, timing=timing)
+    if options.trace:
+        from sim.timeline import model_timeline, rtl_timeline, write_trace
+
+        masks = (workload.kept_mask, workload.kept_mask)
+        if options.engine == "rtl":
+            spans = rtl_timeline(workload.program, workload.images[:1], timing, path_masks=masks)
+        else:
+            spans = model_timeline(workload.program, timing, path_masks=masks)
+        try:
+            write_trace(options.trace, workload.program, spans)
+        except OSError as error:
+            raise InputError(f"--trace must name a file that can be written, not {options.trace}: {error.strerror}") from None
+    return fields
 
 
 def main(arguments: list[str] | None = None) -> int:
     """``python -m sim.measure``.
 
     Returns:
-        0; 1 when images mismatch or the simulation failed; 2 for bad input.
+        0; 1 when images or counters mismatch or the simulation failed; 2 for bad input.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -154,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     _print_tables(fields)
-    return 1 if fields["mismatches"] else 0
+    return 1 if fields["mismatches"] or not fields.get("runs_equal", True) else 0
 
 
 if __name__ == "__main__":

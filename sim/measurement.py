@@ -1,5 +1,6 @@
 """Measures a workload: exactness against the golden machine, cycles, energy and the attention's share of the delay."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from hw.errors import InputError
 from hw.golden import GoldenMachine
 from hw.isa import Operation
 from hw.program import Program
+from sim.cycle_model import predict
 from sim.energy import energy_by_operation, energy_mj
 from sim.memory_timing import MemoryTiming
 from sim.program_counts import count_program
@@ -18,7 +20,9 @@ from sim.rtl_device import Job, RtlDevice
 from sim.workload import Workload
 
 SCHEMA_VERSION = 1
-ENGINES = ("rtl", "golden")
+ENGINES = ("rtl", "model", "both", "golden")
+"""`rtl`: the simulated machine; `model`: the golden machine for bits, the cycle model for cycles; `both`: the simulated machine,
+and the cycle model compared with it; `golden`: bits alone."""
 
 
 class MachineError(RuntimeError):
@@ -65,6 +69,13 @@ def run_rtl(workload: Workload, config: AcceleratorConfig, timing: MemoryTiming)
     return batch, single
 
 
+def _model_counters(workload: Workload, timing: MemoryTiming) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """The cycle model's counters of an image on the workload's path, with all attentions, and with none."""
+    masks = (workload.kept_mask, (1 << workload.depth) - 1, 0)
+    path, full, none = (predict(workload.program, timing, path_masks=(mask, mask)).counters for mask in masks)
+    return path, full, none
+
+
 ENERGY_FIELDS = (
     "energy_mj", "energy_low_mj", "energy_high_mj", "energy_breakdown_mj", "energy_operations_mj", "average_power_w",
 )  # fmt: skip
@@ -109,12 +120,13 @@ def measure(
     Args:
         workload: What to run.
         config: The machine.
-        engine: ``rtl``, or ``golden`` for logits alone.
+        engine: One of `ENGINES`.
         timing: Of the simulated memory.
 
     Returns:
         The fields of measure.json but `preset` (docs/measure.md); cycles, energy and counters are of one image, `wall_s`
-        of the whole batch. With the golden engine what only hardware has is None.
+        of the whole batch. What the engine does not know is None. ``both`` adds `model_run` and `rtl_run`, each with ``cycles``
+        and ``counters``, and `runs_equal`: all counters, on the path, with all attentions and with none.
 
     Raises:
         InputError: For an unknown engine.
@@ -147,20 +159,31 @@ def measure(
             "logits_sqnr_db": signal_to_noise_db(workload, golden),
             "wall_s": golden.wall_s,
         }  # fmt: skip
-    batch, (path, full, none) = run_rtl(workload, config, timing)
-    counters = dict(path.counters)
+    if engine == "model":
+        started = time.perf_counter()
+        runs = _model_counters(workload, timing)
+        wall_s = (time.perf_counter() - started) / len(runs)
+        fields |= {"mismatches": None, "logits_sqnr_db": signal_to_noise_db(workload, golden), "batch_cycles": None}
+        speed = {"wall_s": wall_s, "build_wall_s": None, "sim_cycles_per_s": runs[0]["cycles"] / wall_s}
+    else:
+        batch, single = run_rtl(workload, config, timing)
+        runs = tuple(dict(result.counters) for result in single)
+        fields |= {"mismatches": mismatches(golden, batch), "logits_sqnr_db": signal_to_noise_db(workload, batch)}
+        fields["batch_cycles"] = batch.counters["cycles"]
+        speed = {"wall_s": batch.wall_s, "build_wall_s": batch.build_wall_s, "sim_cycles_per_s": batch.sim_cycles_per_s}
+    if engine == "both":
+        model = _model_counters(workload, timing)
+        fields["model_run"], fields["rtl_run"] = (
+            {"cycles": counters["cycles"], "counters": counters} for counters in (model[0], runs[0])
+        )
+        fields["runs_equal"] = model == runs
+    counters, full, none = runs
     cycles = counters["cycles"]
-    return fields | energy_fields(counters, workload.program) | {
-        "mismatches": mismatches(golden, batch),
+    return fields | speed | energy_fields(counters, workload.program) | {
         "cycles": cycles,
-        "batch_cycles": batch.counters["cycles"],
         "utilization": macs / (cycles * config.macs_per_cycle),
-        "attention_share": 1 - none.counters["cycles"] / full.counters["cycles"],
+        "attention_share": 1 - none["cycles"] / full["cycles"],
         "delay_ms": cycles / (config.clock_mhz * 1e3),
         "breakdown": breakdown(counters),
-        "logits_sqnr_db": signal_to_noise_db(workload, batch),
         "counters": counters,
-        "wall_s": batch.wall_s,
-        "build_wall_s": batch.build_wall_s,
-        "sim_cycles_per_s": batch.sim_cycles_per_s,
     }  # fmt: skip

@@ -64,7 +64,7 @@ def _in_order(spans: Iterable[Span]) -> list[Span]:
     result: list[Span] = []
     for span in sorted(spans):
         last = result[-1] if result else None
-        if last and (span.track, span.name, span.begin) == (TRACKS.index("stall"), last.name, last.end) and span.track == last.track:
+        if last and span.track == last.track == TRACKS.index("stall") and (last.end, last.name) == (span.begin, span.name):
             result[-1] = Span(span.track, last.begin, span.end, span.name, span.descriptor)
         else:
             result.append(span)
