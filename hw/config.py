@@ -41,6 +41,8 @@ class AcceleratorConfig:
         queue_depth: descriptors that may wait between fetch and each unit.
         address_width: bits of an AXI address.
         clock_mhz: clock that delays are stated for, in MHz; no timing closure is implied.
+        exp_units: exps that the whole machine computes in a cycle, 1 to ``rows``, in a pass of its own (SOFTMAX); 0: as many as the
+            rows feed in a cycle, ``rows * depth``, on the way into P·V, without a pass.
 
     Raises:
         InputError: when a value cannot work; the message names the field, the rule and the value.
@@ -65,17 +67,21 @@ class AcceleratorConfig:
     queue_depth: int = 8
     address_width: int = 32
     clock_mhz: int = 200
+    exp_units: int = 0
 
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InputError(f"{field.name} must be a positive integer, not {value!r}")
+            least = 0 if field.name == "exp_units" else 1
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise InputError(f"{field.name} must be {'0 or ' if not least else ''}a positive integer, not {value!r}")
         for name, low, high in _RANGES:
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"{name} must be between {low} and {high}, not {getattr(self, name)}")
         if self.depth % self.norm_elements:
             raise InputError(f"norm_elements must divide depth ({self.depth}), not {self.norm_elements}")
+        if self.exp_units > self.rows:
+            raise InputError(f"exp_units must be 0 or 1 to rows ({self.rows}), not {self.exp_units}")
         if self.axi_bytes not in (8, 16, 32, 64):
             raise InputError(f"axi_bytes must be 8, 16, 32 or 64, not {self.axi_bytes}")
         if self.burst_beats * self.axi_bytes > 4096:
@@ -103,6 +109,11 @@ class AcceleratorConfig:
     def max_tokens(self) -> int:
         """Tokens that the row state covers."""
         return self.rows * self.row_tiles
+
+    @property
+    def softmax_pass(self) -> bool:
+        """Whether exps are computed in a pass of their own, not on the way into P·V."""
+        return self.exp_units != 0
 
     @property
     def columns_per_beat(self) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import gcd
 
 from hw import isa, numerics
-from hw.config import AcceleratorConfig
+from hw.config import AcceleratorConfig, ceil_div
 
 FEED_LATENCY = 4
 """Feed token at a row's input to the activation word: bank read (2), row maximum minus score, table and mask. The word reaches the
@@ -21,6 +21,9 @@ DIVIDE_LATENCY = 5 + numerics.QUOTIENT_WIDTH + 1
 """`NormalizedDivider`: start to quotient: 5 normalising steps, 17 quotient bits, result register."""
 LANE_LATENCY = 8
 """Lane token at a lane's input to the written destination."""
+SOFTMAX_LATENCY = 5
+"""Softmax token at a row's input to the earliest feed token that reads its exp: bank read (2), row maximum minus score, table,
+write."""
 NORM_LATENCY = 8
 """Normalise token at a row's input to the written activation bytes."""
 CHANNEL_STEPS = 12
@@ -129,6 +132,12 @@ class Timing:
         """Cycles from the last feed token of a row tile's last column tile, post RESIDUAL, to the earliest statistics token of that
         row tile, which comes `LANE_LATENCY` after the last column's lane token: both enter row 0 and move down alike."""
         return self.drain_latency + self.config.cols - 1 + LANE_LATENCY
+
+    def softmax_pass(self, tokens: int, keys: int) -> int:
+        """Cycles of a softmax pass's tokens: ``exp_units`` rows of a row tile at a time, a score of each in a cycle."""
+        config = self.config
+        tiles, rest = divmod(tokens, config.rows)
+        return (tiles * ceil_div(config.rows, config.exp_units) + ceil_div(rest, config.exp_units)) * keys
 
     def norm_pass(self, words: int) -> int:
         """Cycles of a row tile's normalise pass."""

@@ -31,9 +31,9 @@ def feed_token(config: AcceleratorConfig) -> data.StructLayout:
             "last": 1,  # last word of the tile: accumulators are captured and drained
             "normalized": 1,  # read the normalised bank, not the activation bank
             "wide": 1,  # with last: both columns of a pair drain in one slot (scores, where ``score_columns`` is 2)
-            "exponential": 1,  # elements are scores: feed exp(row maximum - score)
+            "exponential": 1,  # elements are scores: feed exp(row maximum - score); exps already with ``softmax_pass``
             "reciprocal": 1,  # with exponential: sum this tile's exps and divide at `last` (first column tile of the GEMM)
-            "table_slot": 1,  # exp table to use
+            "table_slot": 1,  # exp table to use; of no use with ``softmax_pass``
             "address": index_width(max(config.activation_words, config.normalized_words)),
             "elements": index_width(config.depth + 1),  # elements of the word that exist; the feed zeroes the rest
             "row_tile": index_width(config.row_tiles),
@@ -98,6 +98,22 @@ def norm_token(config: AcceleratorConfig) -> data.StructLayout:
             "epsilon": 32,
             "multiplier": unsigned(numerics.MULTIPLIER_WIDTH),
             "shift": unsigned(numerics.SHIFT_WIDTH),
+        }
+    )
+
+
+def softmax_token(config: AcceleratorConfig) -> data.StructLayout:
+    """One score to turn into an exp, in the ``units`` rows behind the first ``skip`` from here on; each row passes it on with one
+    less of what is left. Only with ``softmax_pass``."""
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "skip": index_width(config.rows),
+            "units": index_width(config.exp_units + 1),
+            "table_slot": 1,
+            "row_tile": index_width(config.row_tiles),
+            "address": index_width(config.activation_words),
+            "element": index_width(config.depth),
         }
     )
 

@@ -112,9 +112,11 @@ class Fetch:
     def _side_jobs(self, d: Descriptor) -> list[SideJob]:
         if d.opcode == Opcode.LOAD:
             return [SideJob(JobKind.ROWS, d.address + (self._image_address if d.flags & FLAG_IMAGE else 0), d)]
+        if d.opcode == Opcode.SOFTMAX:
+            return [SideJob(JobKind.TABLE, d.table, d, True)]
         jobs = []
         if d.opcode == Opcode.GEMM:
-            exponential = bool(d.flags & FLAG_EXP)
+            exponential = bool(d.flags & FLAG_EXP) and not self._config.softmax_pass
             if exponential or d.post == Post.GELU:
                 jobs.append(SideJob(JobKind.TABLE, d.table, d, exponential))
             if d.flags & FLAG_PER_COLUMN:

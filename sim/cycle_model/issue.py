@@ -17,7 +17,7 @@ from hw.isa import (
     Operation,
     Post,
 )
-from hw.timing import FEED_LATENCY, NORM_LATENCY, STATISTICS_LATENCY, Timing
+from hw.timing import FEED_LATENCY, NORM_LATENCY, SOFTMAX_LATENCY, STATISTICS_LATENCY, Timing
 from sim.cycle_model.fetch import EntryQueue
 from sim.cycle_model.network import Network, Process, Times, Wait
 from sim.cycle_model.side import SideLoader
@@ -87,7 +87,7 @@ class Issue:
         timing = self._timing
         self.tables = [
             TableReleases(timing.settle(Post.GELU), side.table_room[0]),
-            TableReleases(FEED_LATENCY + config.rows, side.table_room[1]),
+            TableReleases((SOFTMAX_LATENCY if config.softmax_pass else FEED_LATENCY) + config.rows, side.table_room[1]),
         ]
         self._intervals = {
             (post, reciprocal): timing.drain_interval(post, reciprocal) for post in Post for reciprocal in (False, True)
@@ -180,6 +180,8 @@ class Issue:
                 counters["stall_drain"] += settled - taken
                 if d.opcode == Opcode.LOAD:
                     last = yield from self._load(begin)
+                elif d.opcode == Opcode.SOFTMAX:
+                    last = yield from self._softmax(d, begin)
                 else:
                     last = begin + d.classes + EVALUATE_CYCLES
                     counters["gate_cycles"] += last - begin
@@ -210,6 +212,14 @@ class Issue:
         done = self._side.rows_done[loads - 1]
         self.counters["stall_load"] += done - begin
         return done
+
+    def _softmax(self, d: Descriptor, begin: int) -> Wait:
+        """`SoftmaxIssue`: its tokens, then `SOFTMAX_LATENCY` less the cycle in which the next descriptor is taken."""
+        first = yield from self._table(1)
+        self.counters["stall_table"] += max(0, first - begin - 1)
+        end = max(first, begin + 1) + self._timing.softmax_pass(d.tokens, d.keys) - 1
+        self.tables[1].end(end)
+        return end + SOFTMAX_LATENCY - 1
 
     def _normalise(self, taken: int, d: Descriptor, norm: "_Norm", residual: Times | None) -> Process:
         """`NormIssue`: statistics of one row tile beside the pass of the one before."""
@@ -287,7 +297,7 @@ class Issue:
         counters["array_cycles"] += words
         counters["attention_array_cycles"] += words if d.flags & FLAG_ATTENTION else 0
         counters["tiles"] += d.column_tiles * row_tiles
-        for kind, used in enumerate((post == Post.GELU, exponential)):
+        for kind, used in enumerate((post == Post.GELU, exponential and not self._config.softmax_pass)):
             if used:
                 self.tables[kind].end(end)
         return end
@@ -309,7 +319,7 @@ class Issue:
             begin = at
             self._parameter_tiles += 1
         if first:
-            for kind, used in enumerate((d.post == Post.GELU, d.flags & FLAG_EXP)):
+            for kind, used in enumerate((d.post == Post.GELU, d.flags & FLAG_EXP and not self._config.softmax_pass)):
                 if used:
                     at = max(begin, (yield from self._table(kind)))
                     counters["stall_table"] += at - begin
