@@ -14,7 +14,8 @@ FEED_LATENCY = 4
 """Feed token at a row's input to the activation word: bank read (2), row maximum minus score, table and mask. The word reaches the
 first PE pair `Timing.skew` later."""
 PAIR_LATENCY = 5
-"""Last operands at a PE pair's input to its captured accumulators: input, pre-adder, product, chain sum, accumulate."""
+"""Last operands at a PE pair's input to its captured accumulators, with one chain of packed products: input, pre-adder, product,
+chain sum, accumulate."""
 WEIGHT_READ_LATENCY = 2
 """Weight token at a column's memories to the weight word: read and output register."""
 DIVIDE_LATENCY = 5 + numerics.QUOTIENT_WIDTH + 1
@@ -53,6 +54,11 @@ class Timing:
         return min(self.config.depth, numerics.PACKED_CHAIN) - 1
 
     @property
+    def tree_latency(self) -> int:
+        """Levels of the adder tree that sums the chains of packed products of a PE deeper than one, a register behind each."""
+        return (ceil_div(self.config.depth, numerics.PACKED_CHAIN) - 1).bit_length()
+
+    @property
     def reciprocal_latency(self) -> int:
         """Last feed token of an exp tile to the row's quotient: feed, sum of the word, row sum, division."""
         return FEED_LATENCY + 2 + DIVIDE_LATENCY
@@ -60,7 +66,7 @@ class Timing:
     @property
     def chain_latency(self) -> int:
         """Last feed token to column 0 at the end of the drain chain."""
-        return FEED_LATENCY + self.skew + PAIR_LATENCY + self.config.pairs
+        return FEED_LATENCY + self.skew + PAIR_LATENCY + self.tree_latency + self.config.pairs
 
     @property
     def drain_latency(self) -> int:
