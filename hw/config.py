@@ -141,6 +141,12 @@ class AcceleratorConfig:
         """Most collector slots per row that the ``cols`` channels of K of one tile take."""
         return ceil_div(self.cols + self.depth - gcd(self.cols, self.depth), self.depth) if self.cols % self.depth else 1
 
+    @property
+    def gathers(self) -> bool:
+        """Whether bytes of K and V are gathered to words before they leave the rows: with one column a tile has only one byte of a
+        token, so a row collects a token's word of K over column tiles, and the rows share a word of V."""
+        return self.cols == 1 and self.depth > 1
+
     def weight_port_bytes(self, k_words: int, column_tiles: int) -> int:
         """Bytes that one weight port reads for a GEMM, rounded up to whole beats."""
         size = k_words * column_tiles * self.groups_per_port * self.columns_per_beat * self.depth

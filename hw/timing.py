@@ -77,7 +77,7 @@ class Timing:
         """
         return max(self.chain_latency, self.reciprocal_latency)
 
-    def drain_interval(self, post: isa.Post, reciprocal: bool) -> int:
+    def drain_interval(self, post: isa.Post, reciprocal: bool, *, sends: bool = True) -> int:
         """Fewest cycles from the last feed token of a tile to the last feed token of the next tile, of the same GEMM or not.
 
         The issue may hold it in a counter that is set to this number with a last token and falls by one each cycle from the
@@ -86,13 +86,17 @@ class Timing:
         Arguments:
             post: what the lanes of the first of the two tiles do; the collector takes one slot per cycle.
             reciprocal: whether the first tile starts a division.
+            sends: False for a KEY tile that only adds to the rows' words (``gathers``).
         """
         config = self.config
         interval = config.cols // config.score_columns if post == isa.Post.SCORE else config.cols
-        if post == isa.Post.KEY:
+        if post == isa.Post.KEY and sends:
             interval = max(interval, self._collector_interval(config.key_slots_per_tile) + config.key_slot_words - 1)
         if post == isa.Post.VALUE:
-            interval = max(interval, self._collector_interval(1))
+            # Gathered, the tokens of a row tile fill one slot for each word that they lie in.
+            interval = max(
+                interval, self._collector_interval(1) if not config.gathers else 1 + ceil_div(config.rows - 1, config.depth)
+            )
         if reciprocal:
             interval = max(interval, DIVIDE_LATENCY + 1)
         return interval
@@ -114,15 +118,16 @@ class Timing:
         latest = [min(config.cols, j * config.depth) for j in range(1, slots)] + [config.cols]
         return max(config.rows * (slots - j) + column - step for j, column in enumerate(latest))
 
-    def tile_interval(self, k_words: int, post: isa.Post, reciprocal: bool) -> int:
+    def tile_interval(self, k_words: int, post: isa.Post, reciprocal: bool, *, sends: bool = True) -> int:
         """Fewest cycles from the first feed token of a tile to the first of the next tile of the same GEMM.
 
         Arguments:
             k_words: feed tokens of the tile.
             post: as for `drain_interval`.
             reciprocal: as for `drain_interval`.
+            sends: as for `drain_interval`.
         """
-        return max(k_words, self.drain_interval(post, reciprocal))
+        return max(k_words, self.drain_interval(post, reciprocal, sends=sends))
 
     def settle(self, post: isa.Post) -> int:
         """Cycles from the last feed token of a tile at row 0 until everything it causes is in its memory, all rows."""

@@ -58,8 +58,8 @@ def lane_token(config: AcceleratorConfig) -> data.StructLayout:
     return data.StructLayout(
         {
             "valid": 1,
-            "first": 1,  # first column of the tile
-            "last": 1,  # last column of the tile (the last slot, enabled or not)
+            "first": 1,  # first column of the tile; KEY where rows gather: of the row tile's group
+            "last": 1,  # last column of the tile (the last slot, enabled or not); KEY where rows gather: of the row tile's group
             "enabled": 1,  # the column exists; others are dropped
             "second_enabled": 1,  # SCORE, where ``score_columns`` is 2: the next column comes beside this one, and exists
             "start": 1,  # first column tile of the GEMM: row maximum or statistics restart
@@ -140,7 +140,8 @@ def collector_word(config: AcceleratorConfig) -> data.StructLayout:
     """One word on its way from a lane down to the bottom row and on to the K and V buffer.
 
     KEY: ``mask`` bytes of ``data``'s low ``key_slot_words * depth`` bytes to words ``address`` … of column bank ``index``.
-    VALUE: byte c of ``data`` to byte ``index`` of word ``address`` of column bank c, for each set bit c of ``mask``.
+    VALUE: byte c of ``data`` to byte ``index`` of word ``address`` of column bank c, for each set bit c of ``mask``; where the rows
+    gather (``gathers``) ``mask`` bytes of ``data`` to word ``address`` of the one bank.
     """
     return data.StructLayout(
         {
@@ -197,5 +198,7 @@ def tile_token(config: AcceleratorConfig) -> data.StructLayout:
             "tokens_left": 16,
             "kv_index": index_width(max(config.cols, config.depth)),
             "kv_stride": bank_address_width(config),
+            # where a KEY tile only adds to the rows' words: first and last column tile of the group for the row tile
+            **({"group_first": 1, "group_last": 1} if config.gathers else {}),
         }
     )

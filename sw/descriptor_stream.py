@@ -81,7 +81,7 @@ class DescriptorStream:
         column_tiles = fields["column_tiles"]
         group = min(fields["resident"], column_tiles) or column_tiles
         last_group = column_tiles - (ceil_div(column_tiles, group) - 1) * group
-        interval = self._timing.tile_interval(k_words, post, reciprocal=False)
+        interval = self._timing.tile_interval(k_words, post, reciprocal=False, sends=False)
         first_tile = self._last_feed + max(self._drain_interval, k_words)
         first_feed = [first_tile - (k_words - 1) + row_tile * group * interval for row_tile in range(row_tiles)]
         self._writes = [write for write in self._writes if max(write.readable) > first_feed[0]]

@@ -164,6 +164,10 @@ class GemmIssue(wiring.Component):
                 with m.Case(post):
                     reciprocal = exponential & loops.first_column_tile
                     m.d.comb += interval.eq(Mux(reciprocal, timing.drain_interval(post, True), timing.drain_interval(post, False)))
+        if self._config.gathers:
+            sends = loops.group_last | (loops.element == self._config.depth - 1)
+            with m.If((loops.gemm.post == Post.KEY) & ~sends & ~(exponential & loops.first_column_tile)):
+                m.d.comb += interval.eq(timing.drain_interval(Post.KEY, False, sends=False))
         with m.If(tile_end):
             m.d.sync += count.eq(interval - 1)
         with m.Elif(count != 0):
@@ -211,5 +215,7 @@ class GemmIssue(wiring.Component):
             self.tile.multiplier.eq(gemm.multiplier),
             self.tile.shift.eq(gemm.shift),
         ]
-        shared = ("parameter_tile", "address", "element", "kv_index", "kv_stride", "tokens_left", "columns")
+        shared: tuple[str, ...] = ("parameter_tile", "address", "element", "kv_index", "kv_stride", "tokens_left", "columns")
+        if self._config.gathers:
+            shared += ("group_first", "group_last")
         m.d.sync += [self.tile[name].eq(getattr(loops, name)) for name in shared]

@@ -90,7 +90,10 @@ class Issue:
             TableReleases((SOFTMAX_LATENCY if config.softmax_pass else FEED_LATENCY) + config.rows, side.table_room[1]),
         ]
         self._intervals = {
-            (post, reciprocal): timing.drain_interval(post, reciprocal) for post in Post for reciprocal in (False, True)
+            (post, reciprocal, sends): timing.drain_interval(post, reciprocal, sends=sends)
+            for post in Post
+            for reciprocal in (False, True)
+            for sends in (False, True)
         }
         self._settles = {post: timing.settle(post) for post in Post}
         self._weight_release = FEED_LATENCY + config.pairs + 3
@@ -249,7 +252,10 @@ class Issue:
         group = min(d.resident, d.column_tiles) or d.column_tiles
         for start in range(0, d.column_tiles, group):
             tiles = min(group, d.column_tiles - start)
-            intervals = [self._intervals[post, exponential and tile == 0] for tile in range(start, start + tiles)]
+            intervals = [
+                self._intervals[post, exponential and tile == 0, tile + 1 == start + tiles or self._sends(d, tile)]
+                for tile in range(start, start + tiles)
+            ]
             steps = [max(k_words, interval) for interval in intervals]
             first_ends = [sum(steps[:tile]) + k_words - 1 for tile in range(tiles)]  # after the row tile's first decision
             idle = sum(steps) - tiles * k_words - (steps[-1] - k_words)  # of these cycles, those without a word
@@ -301,6 +307,10 @@ class Issue:
             if used:
                 self.tables[kind].end(end)
         return end
+
+    def _sends(self, d: Descriptor, tile: int) -> bool:
+        """Whether a KEY tile that is not its group's last sends words to the collector."""
+        return not self._config.gathers or (d.element + tile) % self._config.depth == self._config.depth - 1
 
     def _operands(self, d: Descriptor, begin: int, first: bool, streams: bool, per_column: bool) -> Wait:
         """First cycle from ``begin`` on with a tile's weights and parameters, of a GEMM's first tile with its table, too."""
