@@ -30,7 +30,8 @@ class SoftmaxUnit(wiring.Component):
     """``table[row_max - score]`` of one score a cycle, written to where the score was. The write is asserted `SOFTMAX_LATENCY` - 1
     cycles after the token, so a read `SOFTMAX_LATENCY` cycles after it sees the exp.
 
-    Every row has a unit, and the tokens let at most ``exp_units`` of them work in a cycle.
+    Every row has a unit, and a token lets at most ``exp_units`` of them work, one element each: the machine's rate is that of so
+    many units. (Rows are skewed, so the last ones of a row tile end while the first ones of the next begin.)
 
     Members:
         token: In, `softmax_token`; this row's where ``skip`` is 0.
