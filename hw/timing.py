@@ -129,6 +129,17 @@ class Timing:
         """
         return max(k_words, self.drain_interval(post, reciprocal, sends=sends))
 
+    def group_interval(self, tiles: int, k_words: int, post: isa.Post) -> int:
+        """Fewest cycles from the first feed token of a row tile's tiles of a group to the first of the next row tile's.
+
+        Arguments:
+            tiles: column tiles of the group; with KEY only the last one surely sends words.
+            k_words: as for `tile_interval`.
+            post: as for `tile_interval`.
+        """
+        inside, last = (self.tile_interval(k_words, post, False, sends=sends) for sends in (False, True))
+        return (tiles - 1) * inside + last
+
     def settle(self, post: isa.Post) -> int:
         """Cycles from the last feed token of a tile at row 0 until everything it causes is in its memory, all rows."""
         cycles = self.drain_latency + self.config.cols + LANE_LATENCY + self.config.rows

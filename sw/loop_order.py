@@ -64,12 +64,12 @@ class OrderCost:
 def order_cost(config: AcceleratorConfig, gemm: GemmShape, resident: int) -> OrderCost:
     """Predict one order; closed forms of `hw.timing`, with the weight ports at their peak rate."""
     timing = Timing(config)
-    interval = timing.tile_interval(gemm.k_words, gemm.post, reciprocal=False)
-    inside = timing.tile_interval(gemm.k_words, gemm.post, reciprocal=False, sends=False)  # of a group
     group = min(resident, gemm.column_tiles) or gemm.column_tiles
     groups = ceil_div(gemm.column_tiles, group)
-    last_group = gemm.column_tiles - (groups - 1) * group
-    array = gemm.row_tiles * ((gemm.column_tiles - groups) * inside + groups * interval)
+    of_group, of_last = (
+        timing.group_interval(tiles, gemm.k_words, gemm.post) for tiles in (group, gemm.column_tiles - (groups - 1) * group)
+    )
+    array = gemm.row_tiles * ((groups - 1) * of_group + of_last)
     words = gemm.k_words
     stall = weight_bytes = 0
     if gemm.streams:
@@ -81,12 +81,12 @@ def order_cost(config: AcceleratorConfig, gemm: GemmShape, resident: int) -> Ord
             missing = max(0, 2 * group * words - config.weight_words) * config.cols * config.depth // rate
             stall = max(stall, (groups - 1) * missing)
     if gemm.normalized:
-        behind = timing.norm_pass(words) - (group - 1) * inside - interval
+        behind = timing.norm_pass(words) - of_group
         stall += (gemm.row_tiles - 1) * max(0, behind)
     if gemm.before_norm:
         dim_words = ceil_div(gemm.column_tiles * config.cols, config.depth)
         wait = timing.residual_settle + STATISTICS_LATENCY + timing.norm_ready(dim_words)
-        stall += max(0, wait - (gemm.row_tiles - 1) * last_group * interval)
+        stall += max(0, wait - (gemm.row_tiles - 1) * of_last)
     return OrderCost(array + stall, weight_bytes, resident)
 
 
