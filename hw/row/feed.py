@@ -84,8 +84,8 @@ class Feed(wiring.Component):
 
     @staticmethod
     def model_sum(exps: np.ndarray) -> np.ndarray:
-        """Row sums int64 [...] of exps int8 [..., K]."""
-        return exps.sum(axis=-1, dtype=np.int64)
+        """Row sums int64 [...] of exps int8 [..., K]; of what is no exp the bits of one count."""
+        return (exps & _EXP_MAX).sum(axis=-1, dtype=np.int64)
 
     def elaborate(self, platform):
         m = Module()
