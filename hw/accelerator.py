@@ -103,6 +103,8 @@ class Accelerator(wiring.Component):
             system.record.eq(loop.record),
             loop.record_done.eq(system.record_done),
         ]
+        if config.softmax_pass:
+            m.d.comb += rows.softmax.eq(sequencer.softmax)
         self._connect_control(m, registers, counters, loop, sequencer)
         m.d.comb += [
             loop.idle.eq(system.idle & weights.idle & sequencer.settled),

@@ -41,6 +41,8 @@ class AcceleratorConfig:
         queue_depth: descriptors that may wait between fetch and each unit.
         address_width: bits of an AXI address.
         clock_mhz: clock that delays are stated for, in MHz; no timing closure is implied.
+        exp_units: exps that the whole machine computes in a cycle, 1 to ``rows``, in a pass of its own (SOFTMAX); 0: as many as the
+            rows feed in a cycle, ``rows * depth``, on the way into P·V, without a pass.
 
     Raises:
         InputError: when a value cannot work; the message names the field, the rule and the value.
@@ -65,17 +67,21 @@ class AcceleratorConfig:
     queue_depth: int = 8
     address_width: int = 32
     clock_mhz: int = 200
+    exp_units: int = 0
 
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InputError(f"{field.name} must be a positive integer, not {value!r}")
+            least = 0 if field.name == "exp_units" else 1
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise InputError(f"{field.name} must be {'0 or ' if not least else ''}a positive integer, not {value!r}")
         for name, low, high in _RANGES:
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"{name} must be between {low} and {high}, not {getattr(self, name)}")
         if self.depth % self.norm_elements:
             raise InputError(f"norm_elements must divide depth ({self.depth}), not {self.norm_elements}")
+        if self.exp_units > self.rows:
+            raise InputError(f"exp_units must be 0 or 1 to rows ({self.rows}), not {self.exp_units}")
         if self.axi_bytes not in (8, 16, 32, 64):
             raise InputError(f"axi_bytes must be 8, 16, 32 or 64, not {self.axi_bytes}")
         if self.burst_beats * self.axi_bytes > 4096:
@@ -105,6 +111,11 @@ class AcceleratorConfig:
         return self.rows * self.row_tiles
 
     @property
+    def softmax_pass(self) -> bool:
+        """Whether exps are computed in a pass of their own, not on the way into P·V."""
+        return self.exp_units != 0
+
+    @property
     def columns_per_beat(self) -> int:
         """Columns whose weight words a weight port writes in one cycle."""
         return max(1, min(self.cols, self.axi_bytes // self.depth))
@@ -129,6 +140,12 @@ class AcceleratorConfig:
     def key_slots_per_tile(self) -> int:
         """Most collector slots per row that the ``cols`` channels of K of one tile take."""
         return ceil_div(self.cols + self.depth - gcd(self.cols, self.depth), self.depth) if self.cols % self.depth else 1
+
+    @property
+    def gathers(self) -> bool:
+        """Whether bytes of K and V are gathered to words before they leave the rows: with one column a tile has only one byte of a
+        token, so a row collects a token's word of K over column tiles, and the rows share a word of V."""
+        return self.cols == 1 and self.depth > 1
 
     def weight_port_bytes(self, k_words: int, column_tiles: int) -> int:
         """Bytes that one weight port reads for a GEMM, rounded up to whole beats."""

@@ -23,6 +23,7 @@ from hw.row.feed import Feed
 from hw.row.lane import Lane
 from hw.row.normalizer import LayerNorm
 from hw.row.processing_pair import ProcessingPair
+from hw.row.softmax_unit import SoftmaxUnit
 
 
 @dataclass
@@ -117,6 +118,8 @@ class GoldenMachine:
                     self._norm(state, descriptor)
                 case Opcode.GEMM:
                     self._gemm(state, index, descriptor)
+                case Opcode.SOFTMAX:
+                    self._softmax(state, descriptor)
                 case Opcode.GATE | Opcode.END:
                     entropy, _ = Gate.model(state.logits[:, : descriptor.classes])
                     final = descriptor.opcode == Opcode.END
@@ -168,6 +171,13 @@ class GoldenMachine:
         )
         self._write(state.normalized, d.base, d.stride, 0, normalised)
 
+    def _softmax(self, state: _State, descriptor: Descriptor) -> None:
+        """SOFTMAX: the pass of the exp units over all tokens."""
+        d = descriptor
+        scores = self._read(state.activation, d.base, d.stride, d.row_tiles, d.keys)[:, : d.tokens]
+        exps = SoftmaxUnit.model(scores, state.row_max[:, : d.tokens], self._table(d).view(np.uint8))
+        self._write(state.activation, d.base, d.stride, 0, exps)
+
     def _gemm(self, state: _State, index: int, descriptor: Descriptor) -> None:
         """GEMM: feed, multiply, requantize, post-process."""
         d = descriptor
@@ -175,7 +185,10 @@ class GoldenMachine:
         fed = self._read(bank, d.source_base, d.source_stride, d.row_tiles, d.k_elements)[:, : d.tokens]
         sums = None
         if d.flags & isa.FLAG_EXP:
-            fed, sums = Feed.model(fed, state.row_max[:, : d.tokens], self._table(d).view(np.uint8))
+            if self.program.config.softmax_pass:
+                sums = Feed.model_sum(fed)
+            else:
+                fed, sums = Feed.model(fed, state.row_max[:, : d.tokens], self._table(d).view(np.uint8))
         weights = self._kv_matrix(state, d) if d.flags & isa.FLAG_KV else self._weight_matrix(index, d)
         accumulator = ProcessingPair.model(fed, weights[..., : d.k_elements, :])
         bias, multiplier, shift = self._parameters(d)
@@ -268,7 +281,7 @@ class GoldenMachine:
         return np.dtype([("bias", "<i4"), ("multiplier", "<u2"), ("shift", "u1"), ("reserved", "u1")])
 
     def _table(self, d: Descriptor) -> np.ndarray:
-        """int8 [256]: the GEMM's table."""
+        """int8 [256]: the table of a GEMM or a SOFTMAX."""
         return self._memory[d.table :][:TABLE_ENTRIES]
 
 

@@ -26,6 +26,9 @@ class Opcode(IntEnum):
     """LayerNorm's normalise pass, residual banks to normalised banks, row tile by row tile beside the GEMMs around it."""
     GEMM = 5
     """Matrix product with everything fused into feeding and draining; streams its own weights, parameters and table."""
+    SOFTMAX = 6
+    """Scores in the activation banks become exp(row maximum - score) in place; only where `exp_units` is limited. Streams its own
+    table; waits for all before it, and all behind it waits for its end."""
 
 
 @unique
@@ -74,7 +77,7 @@ class Target(IntEnum):
 
 
 FLAG_WAIT = 1 << 0
-"""Issue only when the array, the lanes and the collector are empty (LOAD, GATE and END always wait, for the NORM too)."""
+"""Issue only when the array, the lanes and the collector are empty (all but GEMM and NORM always wait, for the NORM too)."""
 FLAG_ATTENTION = 1 << 1
 """Belongs to the attention of `encoder`: dropped at fetch when the path mask's bit is 0."""
 FLAG_HIGH = 1 << 2
@@ -84,7 +87,8 @@ FLAG_IMAGE = 1 << 3
 FLAG_KV = 1 << 4
 """GEMM: the weight side reads the K and V buffer, not the weight ring."""
 FLAG_EXP = 1 << 5
-"""GEMM: the feed applies exp(row maximum - score); the drain multiplies by the row's reciprocal sum."""
+"""GEMM: the feed applies exp(row maximum - score), or, where a SOFTMAX has done so, feeds the exps as they are; the drain
+multiplies by the reciprocal of the row's sum of exps."""
 FLAG_PER_COLUMN = 1 << 6
 """GEMM: bias, multiplier and shift come per output channel from the parameter ring, else `multiplier` and `shift` and no bias.
 Not with post SCORE."""
@@ -137,7 +141,7 @@ _FIELDS: dict[Opcode, tuple[tuple[str, int, str], ...]] = {
     Opcode.GEMM: (
         ("weights", 4, "byte offset of the weights: one region of `weight_port_bytes` per port, in port order"),
         ("parameters", 4, "byte offset of the parameters, column_tiles x cols entries of 8 bytes"),
-        ("table", 4, "byte offset of the 256-byte GELU or exp table"),
+        ("table", 4, "byte offset of the 256-byte GELU or exp table, where one is used"),
         ("source_base", 2, "word of the activation or, with FLAG_NORMALIZED, normalised bank that row tile 0 is fed from"),
         ("source_stride", 2, "words from one row tile to the next"),
         ("base", 2, "destination word: of row tile 0 and channel 0; for KEY and VALUE a word of the K and V buffer"),
@@ -156,6 +160,14 @@ _FIELDS: dict[Opcode, tuple[tuple[str, int, str], ...]] = {
         ("shift", 1, "without FLAG_PER_COLUMN: shift; with FLAG_EXP the sum's exponent is added to it"),
         ("resident", 2, "column tiles of a group: they stay in the ring while all row tiles pass (1: weight_major); "
                         "0: token_major, weights and parameters pass again for every row tile"),
+    ),
+    Opcode.SOFTMAX: (
+        ("table", 4, "byte offset of the 256-byte exp table"),
+        ("base", 2, "activation word of row tile 0's first score"),
+        ("stride", 2, "words from one row tile to the next"),
+        ("keys", 2, "scores of a token, from element 0 of its first word on, at least 1"),
+        ("row_tiles", 2, "row tiles, ceil(tokens / rows)"),
+        ("tokens", 2, "tokens; other rows keep what they have"),
     ),
 }  # fmt: skip
 

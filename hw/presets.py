@@ -20,6 +20,12 @@ PRESETS: dict[str, AcceleratorConfig] = {
         kv_words=512, parameter_tiles=512, row_tiles=8, classes=1024, norm_elements=2, weight_ports=3, outstanding=8,
         queue_depth=16, address_width=40, clock_mhz=300,
     ),
+    # PIVOT's published machine: 36 PEs of 64 multipliers, one exp a cycle; buffers sized for DeiT-S and LV-ViT-S at 197 tokens.
+    "pivot": AcceleratorConfig(
+        rows=36, cols=1, depth=64, activation_words=256, residual_words=64, normalized_words=64, weight_words=2048,
+        kv_words=512, parameter_tiles=512, row_tiles=8, classes=1024, norm_elements=2, axi_bytes=32, outstanding=8,
+        queue_depth=16, address_width=40, exp_units=1, clock_mhz=200,
+    ),
 }  # fmt: skip
 
 

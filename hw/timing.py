@@ -8,19 +8,23 @@ from dataclasses import dataclass
 from math import gcd
 
 from hw import isa, numerics
-from hw.config import AcceleratorConfig
+from hw.config import AcceleratorConfig, ceil_div
 
 FEED_LATENCY = 4
 """Feed token at a row's input to the activation word: bank read (2), row maximum minus score, table and mask. The word reaches the
 first PE pair `Timing.skew` later."""
 PAIR_LATENCY = 5
-"""Last operands at a PE pair's input to its captured accumulators: input, pre-adder, product, chain sum, accumulate."""
+"""Last operands at a PE pair's input to its captured accumulators, with one chain of packed products: input, pre-adder, product,
+chain sum, accumulate."""
 WEIGHT_READ_LATENCY = 2
 """Weight token at a column's memories to the weight word: read and output register."""
 DIVIDE_LATENCY = 5 + numerics.QUOTIENT_WIDTH + 1
 """`NormalizedDivider`: start to quotient: 5 normalising steps, 17 quotient bits, result register."""
 LANE_LATENCY = 8
 """Lane token at a lane's input to the written destination."""
+SOFTMAX_LATENCY = 5
+"""Softmax token at a row's input to the earliest feed token that reads its exp: bank read (2), row maximum minus score, table,
+write."""
 NORM_LATENCY = 8
 """Normalise token at a row's input to the written activation bytes."""
 CHANNEL_STEPS = 12
@@ -50,6 +54,11 @@ class Timing:
         return min(self.config.depth, numerics.PACKED_CHAIN) - 1
 
     @property
+    def tree_latency(self) -> int:
+        """Levels of the adder tree that sums the chains of packed products of a PE deeper than one, a register behind each."""
+        return (ceil_div(self.config.depth, numerics.PACKED_CHAIN) - 1).bit_length()
+
+    @property
     def reciprocal_latency(self) -> int:
         """Last feed token of an exp tile to the row's quotient: feed, sum of the word, row sum, division."""
         return FEED_LATENCY + 2 + DIVIDE_LATENCY
@@ -57,7 +66,7 @@ class Timing:
     @property
     def chain_latency(self) -> int:
         """Last feed token to column 0 at the end of the drain chain."""
-        return FEED_LATENCY + self.skew + PAIR_LATENCY + self.config.pairs
+        return FEED_LATENCY + self.skew + PAIR_LATENCY + self.tree_latency + self.config.pairs
 
     @property
     def drain_latency(self) -> int:
@@ -68,7 +77,7 @@ class Timing:
         """
         return max(self.chain_latency, self.reciprocal_latency)
 
-    def drain_interval(self, post: isa.Post, reciprocal: bool) -> int:
+    def drain_interval(self, post: isa.Post, reciprocal: bool, *, sends: bool = True) -> int:
         """Fewest cycles from the last feed token of a tile to the last feed token of the next tile, of the same GEMM or not.
 
         The issue may hold it in a counter that is set to this number with a last token and falls by one each cycle from the
@@ -77,13 +86,17 @@ class Timing:
         Arguments:
             post: what the lanes of the first of the two tiles do; the collector takes one slot per cycle.
             reciprocal: whether the first tile starts a division.
+            sends: False for a KEY tile that only adds to the rows' words (``gathers``).
         """
         config = self.config
         interval = config.cols // config.score_columns if post == isa.Post.SCORE else config.cols
-        if post == isa.Post.KEY:
+        if post == isa.Post.KEY and sends:
             interval = max(interval, self._collector_interval(config.key_slots_per_tile) + config.key_slot_words - 1)
         if post == isa.Post.VALUE:
-            interval = max(interval, self._collector_interval(1))
+            # Gathered, the tokens of a row tile fill one slot for each word that they lie in.
+            interval = max(
+                interval, self._collector_interval(1) if not config.gathers else 1 + ceil_div(config.rows - 1, config.depth)
+            )
         if reciprocal:
             interval = max(interval, DIVIDE_LATENCY + 1)
         return interval
@@ -105,15 +118,27 @@ class Timing:
         latest = [min(config.cols, j * config.depth) for j in range(1, slots)] + [config.cols]
         return max(config.rows * (slots - j) + column - step for j, column in enumerate(latest))
 
-    def tile_interval(self, k_words: int, post: isa.Post, reciprocal: bool) -> int:
+    def tile_interval(self, k_words: int, post: isa.Post, reciprocal: bool, *, sends: bool = True) -> int:
         """Fewest cycles from the first feed token of a tile to the first of the next tile of the same GEMM.
 
         Arguments:
             k_words: feed tokens of the tile.
             post: as for `drain_interval`.
             reciprocal: as for `drain_interval`.
+            sends: as for `drain_interval`.
         """
-        return max(k_words, self.drain_interval(post, reciprocal))
+        return max(k_words, self.drain_interval(post, reciprocal, sends=sends))
+
+    def group_interval(self, tiles: int, k_words: int, post: isa.Post) -> int:
+        """Fewest cycles from the first feed token of a row tile's tiles of a group to the first of the next row tile's.
+
+        Arguments:
+            tiles: column tiles of the group; with KEY only the last one surely sends words.
+            k_words: as for `tile_interval`.
+            post: as for `tile_interval`.
+        """
+        inside, last = (self.tile_interval(k_words, post, False, sends=sends) for sends in (False, True))
+        return (tiles - 1) * inside + last
 
     def settle(self, post: isa.Post) -> int:
         """Cycles from the last feed token of a tile at row 0 until everything it causes is in its memory, all rows."""
@@ -129,6 +154,12 @@ class Timing:
         """Cycles from the last feed token of a row tile's last column tile, post RESIDUAL, to the earliest statistics token of that
         row tile, which comes `LANE_LATENCY` after the last column's lane token: both enter row 0 and move down alike."""
         return self.drain_latency + self.config.cols - 1 + LANE_LATENCY
+
+    def softmax_pass(self, tokens: int, keys: int) -> int:
+        """Cycles of a softmax pass's tokens: ``exp_units`` rows of a row tile at a time, a score of each in a cycle."""
+        config = self.config
+        tiles, rest = divmod(tokens, config.rows)
+        return (tiles * ceil_div(config.rows, config.exp_units) + ceil_div(rest, config.exp_units)) * keys
 
     def norm_pass(self, words: int) -> int:
         """Cycles of a row tile's normalise pass."""

@@ -31,9 +31,9 @@ def feed_token(config: AcceleratorConfig) -> data.StructLayout:
             "last": 1,  # last word of the tile: accumulators are captured and drained
             "normalized": 1,  # read the normalised bank, not the activation bank
             "wide": 1,  # with last: both columns of a pair drain in one slot (scores, where ``score_columns`` is 2)
-            "exponential": 1,  # elements are scores: feed exp(row maximum - score)
+            "exponential": 1,  # elements are scores: feed exp(row maximum - score); exps already with ``softmax_pass``
             "reciprocal": 1,  # with exponential: sum this tile's exps and divide at `last` (first column tile of the GEMM)
-            "table_slot": 1,  # exp table to use
+            "table_slot": 1,  # exp table to use; of no use with ``softmax_pass``
             "address": index_width(max(config.activation_words, config.normalized_words)),
             "elements": index_width(config.depth + 1),  # elements of the word that exist; the feed zeroes the rest
             "row_tile": index_width(config.row_tiles),
@@ -58,8 +58,8 @@ def lane_token(config: AcceleratorConfig) -> data.StructLayout:
     return data.StructLayout(
         {
             "valid": 1,
-            "first": 1,  # first column of the tile
-            "last": 1,  # last column of the tile (the last slot, enabled or not)
+            "first": 1,  # first column of the tile; KEY where rows gather: of the row tile's group
+            "last": 1,  # last column of the tile (the last slot, enabled or not); KEY where rows gather: of the row tile's group
             "enabled": 1,  # the column exists; others are dropped
             "second_enabled": 1,  # SCORE, where ``score_columns`` is 2: the next column comes beside this one, and exists
             "start": 1,  # first column tile of the GEMM: row maximum or statistics restart
@@ -102,6 +102,22 @@ def norm_token(config: AcceleratorConfig) -> data.StructLayout:
     )
 
 
+def softmax_token(config: AcceleratorConfig) -> data.StructLayout:
+    """One score to turn into an exp, in the ``units`` rows behind the first ``skip`` from here on; each row passes it on with one
+    less of what is left. Only with ``softmax_pass``."""
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "skip": index_width(config.rows),
+            "units": index_width(config.exp_units + 1),
+            "table_slot": 1,
+            "row_tile": index_width(config.row_tiles),
+            "address": index_width(config.activation_words),
+            "element": index_width(config.depth),
+        }
+    )
+
+
 def load_word(config: AcceleratorConfig) -> data.StructLayout:
     """One word of a LOAD; the row that sees ``rows_left == 0`` takes it, others pass it on with one less."""
     return data.StructLayout(
@@ -124,7 +140,8 @@ def collector_word(config: AcceleratorConfig) -> data.StructLayout:
     """One word on its way from a lane down to the bottom row and on to the K and V buffer.
 
     KEY: ``mask`` bytes of ``data``'s low ``key_slot_words * depth`` bytes to words ``address`` … of column bank ``index``.
-    VALUE: byte c of ``data`` to byte ``index`` of word ``address`` of column bank c, for each set bit c of ``mask``.
+    VALUE: byte c of ``data`` to byte ``index`` of word ``address`` of column bank c, for each set bit c of ``mask``; where the rows
+    gather (``gathers``) ``mask`` bytes of ``data`` to word ``address`` of the one bank.
     """
     return data.StructLayout(
         {
@@ -181,5 +198,7 @@ def tile_token(config: AcceleratorConfig) -> data.StructLayout:
             "tokens_left": 16,
             "kv_index": index_width(max(config.cols, config.depth)),
             "kv_stride": bank_address_width(config),
+            # where a KEY tile only adds to the rows' words: first and last column tile of the group for the row tile
+            **({"group_first": 1, "group_last": 1} if config.gathers else {}),
         }
     )

@@ -18,6 +18,7 @@ import numpy as np
 
 from hw import isa
 from hw.config import PARAMETER_BYTES, TABLE_ENTRIES, AcceleratorConfig, ceil_div
+from hw.control.descriptor_check import known_opcodes
 from hw.device import RunResult, decode_records, mismatches
 from hw.golden import GoldenMachine
 from hw.isa import (
@@ -272,7 +273,7 @@ def _well_formed(rng: random.Random, program: Program) -> Changes:
     head = _head(program)
     for _ in range(rng.choice([1, 1, 2, 3, 10])):
         index = rng.randrange(len(descriptors))
-        opcode = descriptors[index].opcode if rng.random() < 0.8 else rng.choice(list(Opcode))
+        opcode = descriptors[index].opcode if rng.random() < 0.8 else rng.choice(known_opcodes(config))
         fields = dict(descriptors[index].fields) if opcode == descriptors[index].opcode else {}
         sizes, share = _tiled(rng, config), rng.choice([0.2, 1.0])
         agreeing = rng.random() < 0.5
@@ -466,6 +467,10 @@ def _representable(program: Program) -> bool:
     """Whether shifts, biases and exp tables are such as `hw.numerics` tells the results of."""
     memory = np.frombuffer(program.memory, np.uint8)
     for descriptor in program.descriptors():
+        user = Opcode.SOFTMAX if program.config.softmax_pass else Opcode.GEMM
+        exponential = user == Opcode.SOFTMAX or descriptor.flags & FLAG_EXP
+        if descriptor.opcode == user and exponential and np.any(memory[descriptor.table :][:TABLE_ENTRIES] >> EXP_WIDTH):
+            return False
         if descriptor.opcode != Opcode.GEMM:
             continue
         if descriptor.flags & FLAG_PER_COLUMN:
@@ -473,6 +478,4 @@ def _representable(program: Program) -> bool:
             bias, shift = entries[:, :4].copy().view("<i4"), entries[:, 6]
             if np.any(np.abs(bias.astype(np.int64)) > MOST_BIAS) or np.any(shift >> SHIFT_WIDTH):
                 return False
-        if descriptor.flags & FLAG_EXP and np.any(memory[descriptor.table :][:TABLE_ENTRIES] >> EXP_WIDTH):
-            return False
     return True

@@ -33,7 +33,8 @@ def random_case(seed: int) -> RandomCase:
     rng = random.Random(seed)
     networks = [random_network(rng) for _ in range(NETWORKS_PER_MACHINE)]
     config, timing = random_machine(rng, networks), random_timing(rng)
-    return RandomCase(config, timing, [(name, random_loop_order(rng)) for name in networks])
+    case = RandomCase(config, timing, [(name, random_loop_order(rng)) for name in networks])
+    return replace(case, config=_rarer(random.Random(f"rarer {seed}"), config, networks))
 
 
 def random_network(rng: random.Random) -> str:
@@ -65,17 +66,40 @@ def random_loop_order(rng: random.Random) -> str:
 
 def random_machine(rng: random.Random, networks: list[str]) -> AcceleratorConfig:
     """A configuration of a random shape whose buffers hold the networks with little or no room to spare."""
-    from sw.memory_map import required_config
-    from sw.network import parse_network
-
     rows, cols, depth = rng.randint(1, 9), rng.randint(1, 9), rng.randint(1, 8)
-    needs = [required_config(parse_network(name), rows, cols, depth) for name in networks]
-    least = {field: max(need[field] for need in needs) for field in needs[0]}
+    least = _least(networks, rows, cols, depth)
     config = AcceleratorConfig(
         rows=rows, cols=cols, depth=depth, **least,
         norm_elements=rng.choice([n for n in range(1, depth + 1) if depth % n == 0]),
         weight_ports=rng.randint(1, 3), axi_bytes=rng.choice([8, 16, 16, 32]), burst_beats=rng.choice([1, 3, 8, 16]),
         outstanding=rng.randint(1, 8), queue_depth=rng.randint(2, 9),
     )  # fmt: skip
+    return replace(config, **_grown(rng, least))
+
+
+def _least(networks: list[str], rows: int, cols: int, depth: int) -> dict[str, int]:
+    """Smallest buffers with which the networks work."""
+    from sw.memory_map import required_config
+    from sw.network import parse_network
+
+    needs = [required_config(parse_network(name), rows, cols, depth) for name in networks]
+    return {field: max(need[field] for need in needs) for field in needs[0]}
+
+
+def _grown(rng: random.Random, least: dict[str, int]) -> dict[str, int]:
+    """Buffers with little or no room to spare."""
     grown = {name: value + rng.choice([0, 0, 1, rng.randint(0, value)]) for name, value in least.items()}
-    return replace(config, **(grown | {"row_tiles": min(256, grown["row_tiles"])}))
+    return grown | {"row_tiles": min(256, grown["row_tiles"])}
+
+
+def _rarer(rng: random.Random, config: AcceleratorConfig, networks: list[str]) -> AcceleratorConfig:
+    """The machine with what few have: limited exp units, one column, PEs deeper than a chain of packed products."""
+    fields: dict[str, int] = {}
+    if rng.random() < 1 / 3:
+        fields["exp_units"] = rng.randint(1, config.rows)
+    if rng.random() < 1 / 5:
+        cols = rng.choice([1, config.cols])
+        depth = 64 if cols == 1 and config.rows <= 4 and rng.random() < 1 / 3 else rng.randint(9, 16)
+        fields |= {"cols": cols, "depth": depth, "norm_elements": rng.choice([n for n in range(1, depth + 1) if depth % n == 0])}
+        fields |= _grown(rng, _least(networks, config.rows, cols, depth))
+    return replace(config, **fields)

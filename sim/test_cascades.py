@@ -17,7 +17,7 @@ from sim.workload import prepare
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fields", ["depth=8", "cols=5,depth=11"])
+@pytest.mark.parametrize("fields", ["depth=8", "cols=5,depth=11", "rows=2,cols=1,depth=20,row_tiles=8,exp_units=1"])
 def test_cascades_are_the_twin_in_every_cycle(fields, tmp_path):
     """Answers and all counters, cycles among them, of a Program with every kind of GEMM."""
     config = find_preset("nano").with_fields(fields)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -28,7 +29,16 @@ def test_model_and_rtl_do_the_same_at_the_same_time(small, memory, mask):
     model = model_timeline(small.program, timing, path_masks=(mask, mask))
     rtl = rtl_timeline(small.program, small.images, timing, path_masks=(mask, mask))
     assert model == rtl
-    assert {span.track for span in model} == set(range(len(TRACKS) + NANO.weight_ports))
+    idle = {TRACKS.index("softmax")}
+    assert {span.track for span in model} == set(range(len(TRACKS) + NANO.weight_ports)) - idle
+
+
+def test_a_softmax_pass_is_the_same_in_both():
+    config = replace(NANO, exp_units=2)
+    workload = prepare(SMALL, config, images=1)
+    model = model_timeline(workload.program)
+    assert model == rtl_timeline(workload.program, workload.images)
+    assert any(span.track == TRACKS.index("softmax") for span in model)
 
 
 def test_the_default_network_does_the_same_in_both():

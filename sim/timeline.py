@@ -9,6 +9,7 @@ The tracks, each a unit of the machine; a span goes from its first cycle to befo
 | array | the words of a tile, as the issue decides them |
 | lanes | the columns of a tile at row 0's lane |
 | norm | the normalise pass of a row tile |
+| softmax | the tokens of a SOFTMAX, where exp units are limited |
 | side | the cycle in which a column tile's parameters or a table have come |
 | gate | an entropy evaluation |
 | record | a result record |
@@ -34,7 +35,7 @@ from hw.memory.jobs import JobKind
 from hw.program import Program
 from sim.memory_timing import MemoryTiming
 
-TRACKS = ("fetch", "stall", "array", "lanes", "norm", "side", "gate", "record", "port")
+TRACKS = ("fetch", "stall", "array", "lanes", "norm", "softmax", "side", "gate", "record", "port")
 """Units by number; ports are numbered from the last on."""
 CAUSES = ("weights", "parameters", "table", "drain", "norm", "load", "fetch")
 """Causes of a stall, in the order of the counters and of the machine's signal."""
@@ -117,6 +118,12 @@ def timeline_probe(config: AcceleratorConfig) -> str:
     bit = {name: lane[name].offset for name in ("valid", "first")}
     pass_bit = {name: norm[name].offset for name in ("valid", "capture")}
     number = {name: index for index, name in enumerate(TRACKS)}
+    softmax = (
+        f"""timeline_run({number["softmax"]}, machine.sequencer.softmax[{tokens.softmax_token(config)["valid"].offset}], 0, 0,
+            int'(machine.sequencer.issue.index));"""
+        if config.softmax_pass
+        else ""
+    )
     sequencer, issue, system = "machine.sequencer", "machine.sequencer.issue", "machine.system"
     lane_token, norm_token = f"{sequencer}.lane", f"{sequencer}.norm"
     return f"""
@@ -156,6 +163,7 @@ def timeline_probe(config: AcceleratorConfig) -> str:
         timeline_run({number["array"]}, {issue}.array, {issue}.tiles, 0, int'({issue}.index));
         timeline_run({number["lanes"]}, {lane_token}[{bit["valid"]}], {lane_token}[{bit["first"]}], 0, -1);
         timeline_run({number["norm"]}, {norm_token}[{pass_bit["valid"]}], {norm_token}[{pass_bit["capture"]}], 0, -1);
+        {softmax}
         if ({system}.parameter_tile_done)
             timeline_span({number["side"]}, {int(JobKind.PARAMETERS)}, -1, timeline_cycle, timeline_cycle + 1);
         if ({system}.table_done != 0)

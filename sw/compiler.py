@@ -242,6 +242,8 @@ class _NetworkCompiler:
             self._project(encoder, head, "query", attention.query, Post.REQUANT, layout.query)
             self._project(encoder, head, "value", attention.value, Post.VALUE, layout.value)
             self._scores(encoder, attention)
+            if self.config.softmax_pass:
+                self._softmax(encoder, attention)
             if head + 1 < network.heads:
                 self._project(encoder, head + 1, "key", attention.key, Post.KEY, layout.key)
             self._context(encoder, head, attention)
@@ -267,9 +269,22 @@ class _NetworkCompiler:
         fields |= {"multiplier": attention.score_multiplier, "shift": attention.score_shift}
         self._gemm(fields, reads=(_activation(layout.query), _kv(layout.key)), writes=_activation(layout.scores))
 
+    def _exp_table(self, encoder: int, attention: IntegerAttention) -> int:
+        return self.image.add(f"{self.prefix}encoder{encoder}.exp.table", attention.exp_table.tobytes())
+
+    def _softmax(self, encoder: int, attention: IntegerAttention) -> None:
+        """The scores' exps, in place."""
+        layout, tokens = self.map, self.network.tokens
+        self.stream.emit(
+            Opcode.SOFTMAX,
+            {"flags": FLAG_ATTENTION, "encoder": encoder, "operation": int(Operation.SOFTMAX)}
+            | {"table": self._exp_table(encoder, attention), "base": layout.scores.base, "stride": layout.scores.stride}
+            | {"keys": tokens, "row_tiles": layout.row_tiles, "tokens": tokens},
+        )
+
     def _context(self, encoder: int, head: int, attention: IntegerAttention) -> None:
         layout, size = self.map, self.network.head_dim
-        table = self.image.add(f"{self.prefix}encoder{encoder}.exp.table", attention.exp_table.tobytes())
+        table = 0 if self.config.softmax_pass else self._exp_table(encoder, attention)
         word, element = divmod(head * size, self.config.depth)
         fields = self._shape(self.network.tokens, size, layout.scores, layout.context)
         fields |= {"flags": FLAG_ATTENTION | FLAG_KV | FLAG_EXP, "encoder": encoder, "table": table}

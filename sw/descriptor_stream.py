@@ -80,18 +80,21 @@ class DescriptorStream:
         k_words, post, row_tiles = fields["k_words"], Post(fields["post"]), fields["row_tiles"]
         column_tiles = fields["column_tiles"]
         group = min(fields["resident"], column_tiles) or column_tiles
-        last_group = column_tiles - (ceil_div(column_tiles, group) - 1) * group
-        interval = self._timing.tile_interval(k_words, post, reciprocal=False)
+        groups = ceil_div(column_tiles, group)
+        of_group, of_last = (
+            self._timing.group_interval(tiles, k_words, post) for tiles in (group, column_tiles - (groups - 1) * group)
+        )
         first_tile = self._last_feed + max(self._drain_interval, k_words)
-        first_feed = [first_tile - (k_words - 1) + row_tile * group * interval for row_tile in range(row_tiles)]
+        first_feed = [first_tile - (k_words - 1) + row_tile * of_group for row_tile in range(row_tiles)]
         self._writes = [write for write in self._writes if max(write.readable) > first_feed[0]]
         if any(self._early(write, span, first_feed) for write in self._writes for span in reads):
             self._writes.clear()
             fields = {**fields, "flags": fields["flags"] | FLAG_WAIT}
-        self._last_feed = first_tile + (row_tiles * column_tiles - 1) * interval
+        last_step = self._timing.tile_interval(k_words, post, reciprocal=False)
+        self._last_feed = first_tile + row_tiles * ((groups - 1) * of_group + of_last) - last_step
         self._drain_interval = self._timing.drain_interval(post, reciprocal=False)
         if writes is not None:
-            ends = [self._last_feed - (row_tiles - 1 - row_tile) * last_group * interval for row_tile in range(row_tiles)]
+            ends = [self._last_feed - (row_tiles - 1 - row_tile) * of_last for row_tile in range(row_tiles)]
             readable = tuple(end + self._lane for end in ends)
             if writes.memory == "kv":
                 readable = (self._last_feed + self._timing.settle(post),)

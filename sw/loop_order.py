@@ -64,10 +64,12 @@ class OrderCost:
 def order_cost(config: AcceleratorConfig, gemm: GemmShape, resident: int) -> OrderCost:
     """Predict one order; closed forms of `hw.timing`, with the weight ports at their peak rate."""
     timing = Timing(config)
-    interval = timing.tile_interval(gemm.k_words, gemm.post, reciprocal=False)
-    array = gemm.row_tiles * gemm.column_tiles * interval
     group = min(resident, gemm.column_tiles) or gemm.column_tiles
-    last_group = gemm.column_tiles - (ceil_div(gemm.column_tiles, group) - 1) * group
+    groups = ceil_div(gemm.column_tiles, group)
+    of_group, of_last = (
+        timing.group_interval(tiles, gemm.k_words, gemm.post) for tiles in (group, gemm.column_tiles - (groups - 1) * group)
+    )
+    array = gemm.row_tiles * ((groups - 1) * of_group + of_last)
     words = gemm.k_words
     stall = weight_bytes = 0
     if gemm.streams:
@@ -77,14 +79,14 @@ def order_cost(config: AcceleratorConfig, gemm: GemmShape, resident: int) -> Ord
         stall = max(0, weight_bytes // rate - array)
         if resident:  # the next group comes as far as the ring has room beside this one
             missing = max(0, 2 * group * words - config.weight_words) * config.cols * config.depth // rate
-            stall = max(stall, (ceil_div(gemm.column_tiles, group) - 1) * missing)
+            stall = max(stall, (groups - 1) * missing)
     if gemm.normalized:
-        behind = timing.norm_pass(words) - group * interval
+        behind = timing.norm_pass(words) - of_group
         stall += (gemm.row_tiles - 1) * max(0, behind)
     if gemm.before_norm:
         dim_words = ceil_div(gemm.column_tiles * config.cols, config.depth)
         wait = timing.residual_settle + STATISTICS_LATENCY + timing.norm_ready(dim_words)
-        stall += max(0, wait - (gemm.row_tiles - 1) * last_group * interval)
+        stall += max(0, wait - (gemm.row_tiles - 1) * of_last)
     return OrderCost(array + stall, weight_bytes, resident)
 
 

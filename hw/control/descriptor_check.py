@@ -11,7 +11,7 @@ from hw.config import TABLE_ENTRIES, AcceleratorConfig
 from hw.control.norm_issue import MAX_CHANNELS
 from hw.isa import Error, Opcode, Post
 
-CHECK_CYCLES = {Opcode.END: 1, Opcode.GATE: 1, Opcode.NORM: 7, Opcode.LOAD: 27, Opcode.GEMM: 25}
+CHECK_CYCLES = {Opcode.END: 1, Opcode.GATE: 1, Opcode.NORM: 7, Opcode.SOFTMAX: 9, Opcode.LOAD: 27, Opcode.GEMM: 25}
 """Cycles from `start` to `done` of a good descriptor; a bad one may end sooner."""
 
 _WIDE = 34
@@ -22,6 +22,11 @@ _FLAGS = {
     Opcode.GEMM: _COMMON_FLAGS | isa.FLAG_KV | isa.FLAG_EXP | isa.FLAG_PER_COLUMN | isa.FLAG_NORMALIZED,
 }
 """Flags that an operation may have; the others `_COMMON_FLAGS`."""
+
+
+def known_opcodes(config: AcceleratorConfig) -> tuple[Opcode, ...]:
+    """Operations that a machine has."""
+    return tuple(op for op in Opcode if op != Opcode.SOFTMAX or config.softmax_pass)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +80,8 @@ class DescriptorCheck(wiring.Component):
             Opcode.NORM: self._norm_steps(),
             Opcode.LOAD: self._load_steps(partial, extra, quotient),
         }
+        if self._config.softmax_pass:
+            programs[Opcode.SOFTMAX] = self._softmax_steps(partial)
         immediate = Signal(8)
         self._field_rules(m, immediate)
 
@@ -197,6 +204,12 @@ class DescriptorCheck(wiring.Component):
             score & (gemm.element[0] if config.score_columns == 2 else 0),
             (gemm.post == Post.KEY) & (gemm.element != 0 if config.cols % config.depth == 0 else 0),
         ]
+        if config.softmax_pass:
+            softmax = self._view(Opcode.SOFTMAX)
+            rules[Opcode.SOFTMAX] = [
+                *(softmax[name] == 0 for name in ("keys", "row_tiles", "tokens")),
+                softmax.row_tiles > config.row_tiles,
+            ]
         misaligned = [
             (offset[: (config.axi_bytes - 1).bit_length()] != 0) & used
             for offset, used in ((gemm.weights, stream_weights), (gemm.parameters, per_column), (gemm.table, table))
@@ -214,16 +227,19 @@ class DescriptorCheck(wiring.Component):
                             m.d.comb += code.eq(Error.BUFFER)
                         with m.If(Cat(*misaligned).any()):
                             m.d.comb += code.eq(Error.ADDRESS)
+                    if op == Opcode.SOFTMAX:
+                        with m.If(self._view(op).table[: (config.axi_bytes - 1).bit_length()] != 0):
+                            m.d.comb += code.eq(Error.ADDRESS)
                     with m.If(Cat(*broken, *common, flags != 0, view.reserved != 0).any()):
                         m.d.comb += code.eq(Error.FIELD)
 
     def _uses(self) -> tuple[Value, Value, Value]:
         """Whether a GEMM reads parameters, a table, weights from memory."""
         gemm = self._view(Opcode.GEMM)
-        exponential = (gemm.flags & isa.FLAG_EXP) != 0
+        gelu = gemm.post == Post.GELU
         return (
             (gemm.flags & isa.FLAG_PER_COLUMN) != 0,
-            exponential | (gemm.post == Post.GELU),
+            gelu if self._config.softmax_pass else ((gemm.flags & isa.FLAG_EXP) != 0) | gelu,
             (gemm.flags & isa.FLAG_KV) == 0,
         )
 
@@ -284,6 +300,19 @@ class DescriptorCheck(wiring.Component):
             ),
             _Step(
                 a=strides, b=norm.stride, c=norm.base + norm.words, limit=config.normalized_words, code=Error.BUFFER
+            ),
+        ]  # fmt: skip
+
+    def _softmax_steps(self, partial: Signal) -> list[_Step]:
+        config, softmax = self._config, self._view(Opcode.SOFTMAX)
+        beat_shift = (config.axi_bytes - 1).bit_length()
+        whole_beats = (self.program_bytes >> beat_shift) << beat_shift
+        return [
+            _Step(a=softmax.row_tiles, b=config.rows, covered=softmax.tokens, unit=config.rows),
+            _Step(a=softmax.table, b=1, c=TABLE_ENTRIES, limit=whole_beats, code=Error.ADDRESS),
+            _Step(a=(softmax.row_tiles - 1)[:16], b=softmax.stride, c=softmax.base, keep="partial"),
+            _Step(
+                a=partial, b=config.depth, c=softmax.keys, limit=config.activation_words * config.depth, code=Error.BUFFER
             ),
         ]  # fmt: skip
 

@@ -89,6 +89,9 @@ class DrainSequencer(wiring.Component):
             token.address.eq(address),
             token.element.eq(element),
         ]
+        if config.gathers:
+            with m.If(tile.post == Post.KEY):
+                m.d.comb += [token.first.eq(tile.group_first), token.last.eq(tile.group_last)]
         per_column = tile.per_column
         for stage in range(READ_LATENCY):
             late, late_choice = Signal.like(token, name=f"token{stage}"), Signal(name=f"per_column{stage}")

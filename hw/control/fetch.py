@@ -161,14 +161,21 @@ class _Dispatch(wiring.Component):
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=layout.size, depth=self._config.queue_depth)
         gemm = data.View(isa.descriptor_layout(Opcode.GEMM), self.descriptor)
         is_gemm, is_load = gemm.opcode == Opcode.GEMM, gemm.opcode == Opcode.LOAD
-        exponential = (gemm.flags & isa.FLAG_EXP) != 0
+        softmax = data.View(isa.descriptor_layout(Opcode.SOFTMAX), self.descriptor)
+        # of the table at hand: by the operation that uses it
+        exponential, table_address = (gemm.flags & isa.FLAG_EXP) != 0, gemm.table
+        uses_table = is_gemm & (exponential | (gemm.post == Post.GELU))
+        if self._config.softmax_pass:
+            exponential = softmax.opcode == Opcode.SOFTMAX
+            uses_table = exponential | (is_gemm & (gemm.post == Post.GELU))
+            table_address = Mux(exponential, softmax.table, gemm.table)
 
         weights, table, parameters, rows, entry = Signal(), Signal(), Signal(), Signal(), Signal()
         pending = Cat(weights, table, parameters, rows, entry)
         with m.If(self.start):
             m.d.sync += [
                 weights.eq(is_gemm & ((gemm.flags & isa.FLAG_KV) == 0)),
-                table.eq(is_gemm & (exponential | (gemm.post == Post.GELU))),
+                table.eq(uses_table),
                 parameters.eq(is_gemm & ((gemm.flags & isa.FLAG_PER_COLUMN) != 0)),
                 rows.eq(is_load),
                 entry.eq(1),
@@ -196,10 +203,10 @@ class _Dispatch(wiring.Component):
             self.entries.payload.eq(queue.r_data),
             queue.r_en.eq(self.entries.ready),
         ]
-        self._side_payload(m, table, exponential, is_load, repeats)
+        self._side_payload(m, table, exponential, table_address, is_load, repeats)
         return m
 
-    def _side_payload(self, m: Module, table: Signal, exponential, is_load, repeats) -> None:
+    def _side_payload(self, m: Module, table: Signal, exponential, table_address, is_load, repeats) -> None:
         gemm = data.View(isa.descriptor_layout(Opcode.GEMM), self.descriptor)
         load = data.View(isa.descriptor_layout(Opcode.LOAD), self.descriptor)
         job = self.side_job.payload
@@ -216,6 +223,6 @@ class _Dispatch(wiring.Component):
                 m.d.comb += job.address.eq(program + load.address)
                 m.d.comb += job.limit.eq(program + self.settings.program_bytes)
         with m.Elif(table):
-            m.d.comb += [job.kind.eq(JobKind.TABLE), job.address.eq(program + gemm.table)]
+            m.d.comb += [job.kind.eq(JobKind.TABLE), job.address.eq(program + table_address)]
         with m.Else():
             m.d.comb += [job.kind.eq(JobKind.PARAMETERS), job.address.eq(program + gemm.parameters)]

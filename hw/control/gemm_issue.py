@@ -1,6 +1,6 @@
 """Issues the tiles of a GEMM when all that they need is certain."""
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import C, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
@@ -29,7 +29,7 @@ class GemmIssue(wiring.Component):
         residual_at_work: that GEMM has tiles to issue.
         normalized: the GEMM at hand is FLAG_NORMALIZED.
         weight_available … parameter_loaded: as `Issue`.
-        table_loaded, table_release: bit 0 GELU, bit 1 exp.
+        table_loaded, table_release: bit 0 GELU, bit 1 exp; bit 1 of no use with ``softmax_pass``.
         word, tile_begins: a word, the first of a tile, is decided in this cycle.
         drain, norm, weights, parameters, table: why no word is decided while busy; the first that holds, at most one is high.
     """
@@ -70,7 +70,9 @@ class GemmIssue(wiring.Component):
         m = Module()
         m.submodules.loops = loops = GemmLoops(config)
         m.submodules.gelu_tables = gelu_tables = TableCredits(timing.settle(Post.GELU))
-        m.submodules.exp_tables = exp_tables = TableCredits(FEED_LATENCY + config.rows)
+        exp_tables = None if config.softmax_pass else TableCredits(FEED_LATENCY + config.rows)  # else SOFTMAX uses them
+        if exp_tables is not None:
+            m.submodules.exp_tables = exp_tables
         gemm = loops.gemm
         names = ("WAIT", "KV", "EXP", "PER_COLUMN", "NORMALIZED")
         flag = {name: (gemm.flags & getattr(isa, f"FLAG_{name}")) != 0 for name in names}
@@ -90,7 +92,8 @@ class GemmIssue(wiring.Component):
         needs = ~active & loops.first_use
         no_weights = needs & ~flag["KV"] & ~self.weight_available
         no_parameters = needs & flag["PER_COLUMN"] & (parameter_credit == 0)
-        no_table = ~active & loops.first_tile & ((flag["EXP"] & ~exp_tables.available) | (gelu & ~gelu_tables.available))
+        no_exp_table = 0 if exp_tables is None else flag["EXP"] & ~exp_tables.available
+        no_table = ~active & loops.first_tile & (no_exp_table | (gelu & ~gelu_tables.available))
         waits = zip(CAUSES, (drain, norm, no_weights, no_parameters, no_table), strict=True)
         free = self.busy
         for cause, condition in waits:
@@ -119,7 +122,10 @@ class GemmIssue(wiring.Component):
             self.weight_release_words.eq(gemm.k_words),
             parameter_credit.eq(parameter_credit + self.parameter_loaded - takes_parameters),
         ]
-        for bit, tables, used in ((0, gelu_tables, gelu), (1, exp_tables, flag["EXP"])):
+        users = [(0, gelu_tables, gelu)]
+        if exp_tables is not None:
+            users.append((1, exp_tables, flag["EXP"]))
+        for bit, tables, used in users:
             m.d.comb += [
                 tables.loaded.eq(self.table_loaded[bit]),
                 tables.begin.eq(self.tile_begins & loops.first_tile & used),
@@ -127,7 +133,7 @@ class GemmIssue(wiring.Component):
                 self.table_release[bit].eq(tables.release),
             ]
         self._residual(m, loops, tile_end)
-        self._tokens(m, loops, flag, active, tile_end, exp_tables.slot)
+        self._tokens(m, loops, flag, active, tile_end, C(0) if exp_tables is None else exp_tables.slot)
         m.d.sync += self.tile.table_slot.eq(gelu_tables.slot)
         return m
 
@@ -158,6 +164,10 @@ class GemmIssue(wiring.Component):
                 with m.Case(post):
                     reciprocal = exponential & loops.first_column_tile
                     m.d.comb += interval.eq(Mux(reciprocal, timing.drain_interval(post, True), timing.drain_interval(post, False)))
+        if self._config.gathers:
+            sends = loops.group_last | (loops.element == self._config.depth - 1)
+            with m.If((loops.gemm.post == Post.KEY) & ~sends & ~(exponential & loops.first_column_tile)):
+                m.d.comb += interval.eq(timing.drain_interval(Post.KEY, False, sends=False))
         with m.If(tile_end):
             m.d.sync += count.eq(interval - 1)
         with m.Elif(count != 0):
@@ -205,5 +215,7 @@ class GemmIssue(wiring.Component):
             self.tile.multiplier.eq(gemm.multiplier),
             self.tile.shift.eq(gemm.shift),
         ]
-        shared = ("parameter_tile", "address", "element", "kv_index", "kv_stride", "tokens_left", "columns")
+        shared: tuple[str, ...] = ("parameter_tile", "address", "element", "kv_index", "kv_stride", "tokens_left", "columns")
+        if self._config.gathers:
+            shared += ("group_first", "group_last")
         m.d.sync += [self.tile[name].eq(getattr(loops, name)) for name in shared]

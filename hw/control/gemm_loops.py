@@ -36,6 +36,7 @@ class GemmLoops(wiring.Component):
         feed_address, elements, row_tile: of the feed token.
         weight_address: in the ring or, with FLAG_KV, in the K and V buffer.
         parameter_tile … columns: of the tile token.
+        group_first, group_last: where rows gather, first and last column tile of the row tile's group.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -59,6 +60,7 @@ class GemmLoops(wiring.Component):
                     name: Out(tile[name].shape)
                     for name in ("parameter_tile", "address", "element", "kv_index", "kv_stride", "tokens_left", "columns")
                 },
+                **({"group_first": Out(1), "group_last": Out(1)} if config.gathers else {}),
             }
         )
 
@@ -78,6 +80,9 @@ class GemmLoops(wiring.Component):
             m.d.sync += left.eq(self.gemm.resident)
         with m.If(self.accept):
             m.d.sync += [self.gemm.eq(head), self.first_tile.eq(1), left.eq(head.resident)]
+        if self._config.gathers:
+            m.d.comb += self.group_last.eq(self.last_column_tile | (left == 1))
+            m.d.sync += self.group_first.eq(self.accept | Mux(ends.tile, ends.row, self.group_first))
         self._words(m, head, ends)
         self._row_tiles(m, head, ends)
         self._column_tiles(m, head, ends)

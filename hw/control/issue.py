@@ -10,6 +10,7 @@ from hw.config import AcceleratorConfig
 from hw.control.gemm_issue import CAUSES, GemmIssue
 from hw.control.jobs import compute_entry
 from hw.control.norm_issue import NormIssue
+from hw.control.softmax_issue import SoftmaxIssue
 from hw.isa import Opcode, Operation
 
 _GEMM_MEMBERS = (
@@ -24,13 +25,13 @@ def stall_causes() -> data.StructLayout:
 
 
 class Issue(wiring.Component):
-    """GEMM, LOAD, GATE and END, one at a time, with all waits, and one NORM beside them.
+    """GEMM, LOAD, SOFTMAX, GATE and END, one at a time, with all waits, and one NORM beside them.
 
     GEMMs follow each other without a gap; another descriptor is taken in a cycle of its own and begins, at the earliest, in
     the next one. A NORM is handed over while the RESIDUAL GEMM before it is at work, if it is the next descriptor by then; that
     GEMM still counts as at work. Events and causes (from `array` on) belong to the cycle of the decision, one before the token.
-    Every cycle has exactly one of `array`, `gate_busy` or a cause in `stall`; waiting for the drain interval and being
-    stopped count as `drain`.
+    Every cycle has exactly one of `array`, `gate_busy` or a cause in `stall`, but for those of a SOFTMAX's pass; waiting for the
+    drain interval and being stopped count as `drain`.
 
     Members:
         stop: issue nothing any more.
@@ -48,6 +49,7 @@ class Issue(wiring.Component):
         settled: all that GEMMs issued is in its memory.
         operation, index: of the descriptor at work (0 without one); while it waits for a NORM the operation is NORM.
         array, attention_array: a word is issued; it belongs to an attention.
+        softmax: with ``softmax_pass``, tokens of a SOFTMAX.
         tiles: a tile begins.
         normalizes: the NORM at work decides a token that normalises, whatever else is at work.
         gate_busy: a GATE or END is at work.
@@ -64,6 +66,7 @@ class Issue(wiring.Component):
                 "weight": Out(tokens.weight_token(config)),
                 "tile": Out(tokens.tile_token(config)),
                 "norm": Out(tokens.norm_token(config)),
+                **({"softmax": Out(tokens.softmax_token(config))} if config.softmax_pass else {}),
                 "weight_available": In(1),
                 "weight_take": Out(1),
                 "weight_release": Out(1),
@@ -117,8 +120,8 @@ class Issue(wiring.Component):
         with m.If(taken & gemm.ready):
             m.d.sync += current.eq(entry)
         self._connect_norm(m, gemm, norm, taken & is_norm)
-
         begin = Signal()
+        softmax = self._softmax(m, work, begin)
         with m.FSM():
             with m.State("NEXT"):
                 # Before its first tile the GEMM may wait for the NORM at work, and a FLAG_NORMALIZED one reads its bank.
@@ -145,9 +148,17 @@ class Issue(wiring.Component):
                     with m.If(work.opcode == Opcode.LOAD):
                         m.d.comb += self.rows_go.eq(1)
                         m.next = "LOAD"
+                    if softmax is not None:
+                        with m.Elif(softmax.start):
+                            m.next = "SOFTMAX"
                     with m.Else():
                         m.d.comb += self.gate_start.eq(1)
                         m.next = "GATE"
+            if softmax is not None:
+                with m.State("SOFTMAX"):
+                    m.d.comb += [at_work.eq(1), self.stall.table.eq(softmax.waits)]
+                    with m.If(softmax.done):
+                        m.next = "NEXT"
             with m.State("LOAD"):
                 m.d.comb += [at_work.eq(1), self.stall.load.eq(1)]
                 with m.If(self.rows_done):
@@ -159,6 +170,21 @@ class Issue(wiring.Component):
         with m.If(gemm.busy):
             m.d.comb += [self.stall[cause].eq(getattr(gemm, cause)) for cause in CAUSES]
         return m
+
+    def _softmax(self, m: Module, work: data.View, begin: Signal) -> SoftmaxIssue | None:
+        """The unit for a SOFTMAX, which starts with what begins; its tables are no GEMM's."""
+        if not self._config.softmax_pass:
+            return None
+        m.submodules.softmax_issue = softmax = SoftmaxIssue(self._config)
+        m.d.comb += [
+            softmax.start.eq(begin & (work.opcode == Opcode.SOFTMAX)),
+            softmax.stop.eq(self.stop),
+            softmax.descriptor.eq(work.as_value()),
+            softmax.table_loaded.eq(self.table_loaded[1]),
+            self.table_release[1].eq(softmax.table_release),
+            self.softmax.eq(softmax.softmax),
+        ]
+        return softmax
 
     def _connect_norm(self, m: Module, gemm: GemmIssue, norm: NormIssue, start: Value) -> None:
         """The NORM at work with the GEMMs before and behind it."""

@@ -24,6 +24,11 @@ _DRAIN = same("slot", "column", "parameters", "parameter_release", "lane")
 _GATE = same("entropy", "top1") | {"gate_done": "done", "logit_address": "read_address", "logit": "read_data"}
 
 
+def _issue_members(config: AcceleratorConfig) -> dict[str, str]:
+    """Members of the issue that face outwards."""
+    return _ISSUE | same("softmax") if config.softmax_pass else _ISSUE
+
+
 class Sequencer(wiring.Component):
     """Executes the descriptors of one image; reset between images.
 
@@ -35,11 +40,11 @@ class Sequencer(wiring.Component):
     """
 
     def __init__(self, config: AcceleratorConfig):
-        self._fetch, self._issue = Fetch(config), Issue(config)
+        self._fetch, self._issue, self._issue_members = Fetch(config), Issue(config), _issue_members(config)
         self._drain, self._gate = DrainSequencer(config), Gate(config)
         super().__init__(
             outward_members(self._fetch, _FETCH)
-            | outward_members(self._issue, _ISSUE)
+            | outward_members(self._issue, self._issue_members)
             | outward_members(self._drain, _DRAIN)
             | outward_members(self._gate, _GATE)
             | {"logits": In(logit(config)), "proceed": In(1)}
@@ -51,7 +56,7 @@ class Sequencer(wiring.Component):
         m.submodules.issue = issue = self._issue
         m.submodules.drain_sequencer = drain = self._drain
         m.submodules.gate = gate = self._gate
-        for part, names in ((fetch, _FETCH), (issue, _ISSUE), (drain, _DRAIN), (gate, _GATE)):
+        for part, names in ((fetch, _FETCH), (issue, self._issue_members), (drain, _DRAIN), (gate, _GATE)):
             connect_outward(m, self, part, names)
         wiring.connect(m, fetch.entries, issue.entries)
         m.d.comb += [

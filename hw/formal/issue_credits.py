@@ -79,7 +79,7 @@ PROOFS = (
                 "self.first_use.eq(token_major | (self.row_tile == 0))",
                 "self.first_use.eq(self.row_tile == 0)",
             ),
-            Mutant("uses a table that is not there", _MODULE, '(flag["EXP"] & ~exp_tables.available)', "0"),
+            Mutant("uses a table that is not there", _MODULE, 'flag["EXP"] & ~exp_tables.available', "0"),
         ),
     ),
 )

@@ -1,7 +1,8 @@
 """One row's place on the collector: words of K and V on their way down to the weight side."""
 
 from amaranth import Module, Mux, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import Value
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -14,6 +15,8 @@ class CollectorStage(wiring.Component):
 
     Words wait in a FIFO of ``key_slots_per_tile``. Rows are skewed by one cycle each, as the chain is, so all rows'
     words meet in the same slots: with ``Timing.drain_interval`` between tiles no FIFO overflows.
+
+    Where rows gather (``gathers``), a word of V that comes down while the row's byte of it waits takes that along.
 
     Members:
         above: the slot that comes down; registered by the row above, or never valid in row 0.
@@ -35,12 +38,25 @@ class CollectorStage(wiring.Component):
         take = Signal()
         oldest = self._fifo(m, places, take)
         m.d.comb += [take.eq(~self.above.valid & (level != 0)), self.below.eq(slot), self.below.valid.eq(valid)]
-        m.d.sync += [level.eq(level + self.word.valid - take), valid.eq(self.above.valid | take)]
+        same = self.above.value & oldest.value & (self.above.address == oldest.address)
+        joins = self.above.valid & (level != 0) & same
+        leaves = take | joins if self.config.gathers else take
+        m.d.sync += [level.eq(level + self.word.valid - leaves), valid.eq(self.above.valid | take)]
         with m.If(self.above.valid):
             m.d.sync += slot.eq(self.above)
+            if self.config.gathers:
+                self._join(m, slot, oldest, joins)
         with m.Elif(take):
             m.d.sync += slot.eq(oldest)
         return m
+
+    def _join(self, m: Module, slot: Signal, oldest: data.View, joins: Value) -> None:
+        """Bytes of the row's word beside those that come from above."""
+        with m.If(joins):
+            m.d.sync += slot.mask.eq(self.above.mask | oldest.mask)
+            for byte in range(self.config.depth):
+                with m.If(oldest.mask[byte]):
+                    m.d.sync += slot.data[8 * byte : 8 * byte + 8].eq(oldest.data[8 * byte : 8 * byte + 8])
 
     def _fifo(self, m: Module, places: int, take: Signal):
         """The word that has waited longest."""

@@ -1,4 +1,4 @@
-"""From a feed token to the activation word of the first PE pair; exp and row sum of softmax on the way."""
+"""From a feed token to the activation word of the first PE pair; row sum of softmax, and exp where it has no pass, on the way."""
 
 import numpy as np
 from amaranth import Module, Mux, Signal, signed
@@ -12,6 +12,7 @@ from hw.row.activation_bank import BANK_READ_LATENCY
 from hw.row.element_skew import ElementSkew, delay_line, operand_delay
 from hw.row.processing_pair import word_layout
 from hw.row.reciprocal import reciprocal_start
+from hw.row.softmax_unit import SoftmaxUnit
 from hw.row.table import Table
 from hw.timing import FEED_LATENCY
 from hw.tokens import feed_token, index_width, table_write
@@ -24,6 +25,7 @@ _EXP_MAX = (1 << numerics.EXP_WIDTH) - 1
 
 class Feed(wiring.Component):
     """Reads a bank; plain, or ``table[row_max - score]`` of the activation bank; elements beyond ``elements`` become zero.
+    With ``softmax_pass`` the bank holds the exps, which are fed as they are; then there is neither a table nor a row maximum.
 
     Arguments:
         config: the machine.
@@ -33,8 +35,8 @@ class Feed(wiring.Component):
         token: what to feed.
         bank_address, bank_word: read port of the `ActivationBank`.
         normalized_address, normalized_word: read port of the normalised bank, of the same latency.
-        max_row_tile, row_max: asynchronous read of the row maximum, int8.
-        table_write: writes of the exp table; those of GELU tables are ignored.
+        max_row_tile, row_max: asynchronous read of the row maximum, int8; not with ``softmax_pass``.
+        table_write: writes of the exp table; those of GELU tables are ignored; not with ``softmax_pass``.
         activation: operands of pair 0, ``FEED_LATENCY`` cycles after the token and an element's `element_delays`.
         valid, first, last, wide: ``FEED_LATENCY`` and `operand_delay` cycles after the token, beside the last element.
         sum_start: sum of a tile's exps with its ``reciprocal`` token's fields, ``SUM_LATENCY`` cycles after the last token.
@@ -43,6 +45,11 @@ class Feed(wiring.Component):
     def __init__(self, config: AcceleratorConfig, *, dsp48: bool = False):
         self.config = config
         self.dsp48 = dsp48
+        exps = {
+            "max_row_tile": Out(index_width(config.row_tiles)),
+            "row_max": In(signed(8)),
+            "table_write": In(table_write(config)),
+        }
         super().__init__(
             {
                 "token": In(feed_token(config)),
@@ -50,9 +57,7 @@ class Feed(wiring.Component):
                 "bank_word": In(word_layout(config)),
                 "normalized_address": Out(index_width(config.normalized_words)),
                 "normalized_word": In(word_layout(config)),
-                "max_row_tile": Out(index_width(config.row_tiles)),
-                "row_max": In(signed(8)),
-                "table_write": In(table_write(config)),
+                **({} if config.softmax_pass else exps),
                 "activation": Out(word_layout(config)),
                 "valid": Out(1),
                 "first": Out(1),
@@ -74,9 +79,13 @@ class Feed(wiring.Component):
         Returns:
             (exps int8 [..., K], sums int64 [...]).
         """
-        distance = row_max[..., None].astype(np.int16) - scores
-        exps = table.astype(np.int8)[distance]
-        return exps, exps.sum(axis=-1, dtype=np.int64)
+        exps = SoftmaxUnit.model(scores, row_max, table)
+        return exps, Feed.model_sum(exps)
+
+    @staticmethod
+    def model_sum(exps: np.ndarray) -> np.ndarray:
+        """Row sums int64 [...] of exps int8 [..., K]; of what is no exp the bits of one count."""
+        return (exps & _EXP_MAX).sum(axis=-1, dtype=np.int64)
 
     def elaborate(self, platform):
         m = Module()
@@ -91,7 +100,7 @@ class Feed(wiring.Component):
         m.d.comb += [
             self.bank_address.eq(self.token.address),
             self.normalized_address.eq(self.token.address),
-            self.max_row_tile.eq(tokens[BANK_READ_LATENCY].row_tile),
+            *([] if self.config.softmax_pass else [self.max_row_tile.eq(tokens[BANK_READ_LATENCY].row_tile)]),
             skew.word.eq(activation),
             self.activation.eq(skew.skewed),
         ]
@@ -108,7 +117,15 @@ class Feed(wiring.Component):
 
     def _activations(self, m: Module, word, lookup):
         """Difference to the row maximum, then table and mask; ``word`` and ``lookup`` are the tokens of these stages."""
-        config, write = self.config, self.table_write
+        config = self.config
+        activation = Signal(word_layout(config), name="word", reset_less=True)
+        if config.softmax_pass:
+            for k in range(config.depth):
+                element = Signal(8, name=f"element_{k}", reset_less=True)
+                m.d.sync += element.eq(Mux(word.normalized, self.normalized_word[k], self.bank_word[k]))
+                m.d.sync += activation[k].eq(Mux(k < lookup.elements, element, 0))
+            return activation
+        write = self.table_write
         m.submodules.table = table = Table(numerics.EXP_WIDTH, read_ports=config.depth)
         m.d.comb += [
             table.write.valid.eq(write.valid & write.exponential),
@@ -116,7 +133,6 @@ class Feed(wiring.Component):
             table.write.index.eq(write.index),
             table.write.data.eq(write.data),
         ]
-        activation = Signal(word_layout(config), name="word", reset_less=True)
         for k in range(config.depth):
             index = Signal(8, name=f"index_{k}", reset_less=True)
             plain = Mux(word.normalized, self.normalized_word[k], self.bank_word[k])

@@ -34,6 +34,26 @@ def _sum_with_carry(first: Value, second: Value, carry: Value) -> Value:
     return (Cat(carry, first).as_signed() + Cat(Const(1, 1), second).as_signed())[1:].as_signed()
 
 
+def _tree_sum(m: Module, addends: list[tuple[Value, Value | None]], name: str) -> tuple[Value, Value | None]:
+    """Sum of (sum, borrow to add where there is one) by a tree of adders with a register behind each level, `Timing.tree_latency`
+    in all; each adder takes one borrow as its carry, so one is left."""
+    level = 0
+    while len(addends) > 1:
+        sums: list[tuple[Value, Value | None]] = []
+        for number in range(0, len(addends), 2):
+            value, carry = addends[number]
+            if number + 1 < len(addends):
+                other, left = addends[number + 1]
+                value, carry = (value + other if carry is None else _sum_with_carry(value, other, carry)), left
+            register = Signal(value.shape(), name=f"{name}_{level}_{number}", reset_less=True)
+            m.d.sync += register.eq(value)
+            if carry is not None:
+                carry = delay_line(m, carry, 1, f"{name}_borrow_{level}_{number}")
+            sums.append((register, carry))
+        addends, level = sums, level + 1
+    return addends[0]
+
+
 def pair_signature(config: AcceleratorConfig, columns: int) -> wiring.Signature:
     """Ports of a `ProcessingPair`."""
     operands = {"activation": word_layout(config), "valid": 1, "first": 1, "last": 1, "wide": 1}
@@ -56,8 +76,9 @@ class ProcessingPair(wiring.Component):
     With ``dsp48``, element k of a word is to come ``k % numerics.PACKED_CHAIN`` cycles after the word, and the control bits with
     the last element of a chain: `Dsp48Chain` sums packed products, and a tile's accumulators are captured ``timing.PAIR_LATENCY``
     cycles after its last control bits. Without, all elements and the control bits come at once: plain dot products, captured
-    `TWIN_LATENCY` cycles later. With the delays of `hw.row.element_skew` before, both are captured in the same cycle. The chain
-    register holds column 0 of an empty chain one cycle after that. Every int8 operand is exact, -128 included.
+    `TWIN_LATENCY` cycles later. Where a word is longer than a chain, both sum `numerics.PACKED_CHAIN` elements at a time, and the
+    sums in `Timing.tree_latency` further cycles. With the delays of `hw.row.element_skew` before, both are captured in the same
+    cycle. The chain register holds column 0 of an empty chain one cycle after that. Every int8 operand is exact, -128 included.
 
     Arguments:
         config: the machine.
@@ -106,16 +127,17 @@ class ProcessingPair(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         sums = self._cascades(m) if self.dsp48 else self._dot_products(m)
-        valid, first, last, wide = self._control(m, (PAIR_LATENCY if self.dsp48 else TWIN_LATENCY) - 1)
+        latency = (PAIR_LATENCY if self.dsp48 else TWIN_LATENCY) + Timing(self.config).tree_latency
+        valid, first, last, wide = self._control(m, latency - 1)
         captured, pending = [], []
         for column, addends in enumerate(sums):
+            addend, borrow = _tree_sum(m, addends, f"tree_{column}")
             accumulator, total, capture = (
                 Signal(signed(self.config.accumulator_width), name=f"{name}_{column}", reset_less=True)
                 for name in ("accumulator", "total", "captured")
             )
             value: Value = Mux(first, 0, accumulator)
-            for addend, borrow in addends:
-                value = addend + value if borrow is None else _sum_with_carry(addend, value, borrow)
+            value = addend + value if borrow is None else _sum_with_carry(addend, value, borrow)
             m.d.comb += total.eq(value)
             with m.If(valid):
                 m.d.sync += accumulator.eq(total)
@@ -156,14 +178,17 @@ class ProcessingPair(wiring.Component):
         return activation, weights
 
     def _dot_products(self, m: Module) -> list[list[tuple[Value, Value | None]]]:
-        """By column, its sums of products, each as (sum, borrow to add where there is one)."""
+        """By column, its sums of at most `numerics.PACKED_CHAIN` products, each as (sum, borrow to add where there is one)."""
         activation, weights = self._registers(m)
-        sums: list[list[tuple[Value, Value | None]]] = []
+        sums: list[list[tuple[Value, Value | None]]] = [[] for _ in weights]
         for column, word in enumerate(weights):
-            products = [word[k] * activation[k] for k in range(self.config.depth)]
-            total = Signal(signed(16 + (self.config.depth - 1).bit_length()), name=f"sum_{column}", reset_less=True)
-            m.d.sync += total.eq(sum(products[1:], products[0]))
-            sums.append([(total, None)])
+            for start in range(0, self.config.depth, numerics.PACKED_CHAIN):
+                elements = range(start, min(start + numerics.PACKED_CHAIN, self.config.depth))
+                products = [word[k] * activation[k] for k in elements]
+                name = f"sum_{column}_{start}" if start else f"sum_{column}"
+                total = Signal(signed(16 + (len(elements) - 1).bit_length()), name=name, reset_less=True)
+                m.d.sync += total.eq(sum(products[1:], products[0]))
+                sums[column].append((total, None))
         return sums
 
     def _cascades(self, m: Module) -> list[list[tuple[Value, Value | None]]]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import C, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,11 +18,15 @@ from hw.row.normalizer import LayerNorm
 from hw.row.processing_pair import ProcessingPair, pair_signature
 from hw.row.reciprocal import Reciprocal
 from hw.row.residual_bank import ResidualBank
+from hw.row.softmax_unit import SoftmaxUnit
 from hw.timing import Timing
 from hw.verilog import SharedModule
 
-PASSED_DOWN = ("feed", "lane", "norm", "load", "table_write", "collector")
-"""Members of a `RowSlice` whose ``_below`` twin drives the next row, beside the columns' weights."""
+
+def passed_down(config: AcceleratorConfig) -> tuple[str, ...]:
+    """Members of a `RowSlice` whose ``_below`` twin drives the next row, beside the columns' weights."""
+    names = ("feed", "lane", "norm", "load", "table_write", "collector")
+    return (*names, "softmax") if config.softmax_pass else names
 
 
 def row_signature(config: AcceleratorConfig) -> wiring.Signature:
@@ -35,6 +39,8 @@ def row_signature(config: AcceleratorConfig) -> wiring.Signature:
         "table_write": tokens.table_write(config),
         "collector": tokens.collector_word(config),
     }
+    if config.softmax_pass:
+        layouts["softmax"] = tokens.softmax_token(config)
     members = {name: In(layout) for name, layout in layouts.items()}
     members |= {f"{name}_below": Out(layout) for name, layout in layouts.items()}
     weights = tokens.weight_word(config)
@@ -52,7 +58,7 @@ class RowSlice(wiring.Component):
 
     Members:
         feed, lane, norm, load, table_write: tokens of `hw.tokens`; the lane token comes `Timing.drain_latency` after the last
-            feed token.
+            feed token. With ``softmax_pass`` also softmax.
         weights: by column; of pair p `FEED_LATENCY` + p cycles after the feed token, and an element's `element_delays`.
         collector: the collector's slot from the row above.
         feed_below … collector_below: the same for the row below, one cycle later.
@@ -76,15 +82,21 @@ class RowSlice(wiring.Component):
         m.submodules.residual_bank = residual_bank = ResidualBank(config)
         m.submodules.layer_norm = layer_norm = LayerNorm(config)
         m.submodules.collector = collector = CollectorStage(config)
+        unit = SoftmaxUnit(config) if config.softmax_pass else None
+        exps, read_address = unit or feed, feed.bank_address
+        if unit is not None:
+            m.submodules.softmax_unit = unit
+            read_address = Mux(unit.reading, unit.bank_address, feed.bank_address)
+            self._pass_scores(m, unit, bank)
         m.d.comb += [
             feed.token.eq(self.feed),
-            feed.table_write.eq(self.table_write),
+            exps.table_write.eq(self.table_write),
             feed.bank_word.eq(bank.read_data),
-            feed.row_max.eq(lane.row_max),
-            bank.read_address.eq(feed.bank_address),
+            exps.row_max.eq(lane.row_max),
+            bank.read_address.eq(read_address),
             feed.normalized_word.eq(normalized_bank.read_data),
             normalized_bank.read_address.eq(feed.normalized_address),
-            lane.max_row_tile.eq(feed.max_row_tile),
+            lane.max_row_tile.eq(exps.max_row_tile),
             lane.token.eq(self.lane),
             lane.borrowed.eq(layer_norm.borrowed),
             layer_norm.borrow.eq(lane.borrow),
@@ -106,7 +118,7 @@ class RowSlice(wiring.Component):
             self.logits.eq(lane.logits),
         ]
         self._connect_columns(m, feed, lane)
-        self._write_banks(m, bank, residual_bank, lane.activation_write)
+        self._write_banks(m, bank, residual_bank, lane.activation_write, unit)
         norm_write = layer_norm.normalized_write
         m.d.comb += [
             normalized_bank.write_address.eq(norm_write.address),
@@ -115,6 +127,15 @@ class RowSlice(wiring.Component):
         ]
         self._pass_down(m)
         return m
+
+    def _pass_scores(self, m: Module, unit: SoftmaxUnit, bank: ActivationBank) -> None:
+        """The pass that turns scores into exps has the bank for itself."""
+        token, below = self.softmax, self.softmax_below
+        m.d.comb += [unit.token.eq(token), unit.bank_word.eq(bank.read_data)]
+        with m.If(token.valid):
+            m.d.sync += [below.eq(token), below.skip.eq(token.skip - (token.skip != 0))]
+            m.d.sync += below.units.eq(token.units - (token.skip == 0))
+        m.d.sync += below.valid.eq(token.valid & ((token.skip != 0) | (token.units != 1)))
 
     def _connect_columns(self, m: Module, feed: Feed, lane: Lane) -> None:
         """The PE pairs, and behind their drain chain the delay line that waits for a division."""
@@ -145,8 +166,10 @@ class RowSlice(wiring.Component):
         if config.score_columns == 2:
             m.d.comb += lane.second.eq(delay_line(m, before.chain_out.second, wait, "second"))
 
-    def _write_banks(self, m: Module, bank: ActivationBank, residual_bank: ResidualBank, lane_write) -> None:
-        """LOAD and GEMM never write at the same time."""
+    def _write_banks(
+        self, m: Module, bank: ActivationBank, residual_bank: ResidualBank, lane_write, unit: SoftmaxUnit | None
+    ) -> None:
+        """LOAD, GEMM and SOFTMAX never write at the same time."""
         depth, load = self.config.depth, self.load
         load_activation, load_residual = Signal(), Signal()
         enable = lane_write.valid << lane_write.element
@@ -164,6 +187,13 @@ class RowSlice(wiring.Component):
             bank.write_enable.eq(enable),
             bank.write_data.eq(data),
         ]
+        if unit is not None:
+            with m.If(unit.write.valid):
+                m.d.comb += [
+                    bank.write_address.eq(unit.write.address),
+                    bank.write_enable.eq(1 << unit.write.element),
+                    bank.write_data.eq(Cat(unit.write.data, C(0, 1)).replicate(depth)),
+                ]
         with m.If(load_activation):
             m.d.comb += [
                 bank.write_address.eq(load.address),

@@ -10,7 +10,7 @@ from hw import tokens
 from hw.config import AcceleratorConfig
 from hw.row.lane import logit
 from hw.row.processing_pair import ProcessingPair
-from hw.row.row_slice import PASSED_DOWN, RowSlice, pair_module_name, row_signature
+from hw.row.row_slice import RowSlice, pair_module_name, passed_down, row_signature
 from hw.verilog import SharedModule, to_rtlil
 
 ROW_MODULE = "row_slice"
@@ -33,7 +33,7 @@ class RowStack(wiring.Component):
             submodules, as Amaranth's simulator needs them.
 
     Members:
-        feed, weights, lane, norm, load, table_write: of row 0, as in `RowSlice`.
+        feed, weights, lane, norm, load, table_write, softmax (with ``softmax_pass``): of row 0, as in `RowSlice`.
         collector: words of K and V that leave the bottom row.
         logits: of row 0.
     """
@@ -49,6 +49,7 @@ class RowStack(wiring.Component):
                 "norm": In(tokens.norm_token(config)),
                 "load": In(tokens.load_word(config)),
                 "table_write": In(tokens.table_write(config)),
+                **({"softmax": In(tokens.softmax_token(config))} if config.softmax_pass else {}),
                 "collector": Out(tokens.collector_word(config)),
                 "logits": Out(logit(config)),
             }
@@ -62,7 +63,7 @@ class RowStack(wiring.Component):
             m.submodules[f"row_{number}"] = row
             source = self if above is None else above
             suffix = "" if above is None else "_below"
-            for name in PASSED_DOWN:
+            for name in passed_down(self.config):
                 if name != "collector" or above is not None:
                     m.d.comb += getattr(row, name).eq(getattr(source, name + suffix))
             for column in range(self.config.cols):

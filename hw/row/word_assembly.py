@@ -32,7 +32,8 @@ class WordAssembly(wiring.Component):
 
     Where a tile's channels of K are whole words (``cols % depth == 0``, the first channel on element 0), they leave together, with
     the address of the first. Else a word of K leaves at its last byte, too, and has the address of the column that completes
-    it: address and element go on counting where columns do not exist.
+    it: address and element go on counting where columns do not exist. Where rows gather (``gathers``), ``first`` and ``last`` of a
+    byte of K are those of a row tile's group of column tiles, and a byte of V has its own place in its word.
 
     Members:
         column: In, `word_column`.
@@ -52,8 +53,9 @@ class WordAssembly(wiring.Component):
         mask = Signal(width)
         begins, complete = self._edges(m)
         in_order = column.value if self.config.cols % self.config.depth else 1
+        place = column.index if self.config.gathers else Mux(column.first, 0, count)
         m.d.comb += [
-            position.eq(Mux(in_order, Mux(column.first, 0, count), column.element)),
+            position.eq(Mux(in_order, place, column.element)),
             mask.eq(Mux(begins, 0, word.mask) | (column.enabled << position)),
         ]
         m.d.sync += word.valid.eq(column.valid & complete & column.exists & mask.any())

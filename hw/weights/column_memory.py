@@ -52,15 +52,17 @@ class ColumnMemory(wiring.Component):
             ring_write.data.eq(self.write.data[self.lane * word_width : (self.lane + 1) * word_width]),
         ]
         slot, *earlier = self.collected
-        key = slot.valid & ~slot.value & (slot.index == self._column)
+        key = slot.valid if config.gathers else slot.valid & ~slot.value & (slot.index == self._column)
+        by_column = 0 if config.gathers else slot.value  # a byte for each column, not a word for one
         value_byte = slot.data.word_select(self._column, 8)
         m.d.comb += [
             kv_write.addr.eq(slot.address),
-            kv_write.data.eq(Mux(slot.value, value_byte.replicate(config.depth), slot.data[:word_width])),
+            kv_write.data.eq(Mux(by_column, value_byte.replicate(config.depth), slot.data[:word_width])),
             kv_write.en.eq(Mux(key, slot.mask[: config.depth], 0)),
         ]
-        with m.If(slot.valid & slot.value & slot.mask[self._column]):
-            m.d.comb += kv_write.en.eq(1 << slot.index)
+        if not config.gathers:
+            with m.If(slot.valid & slot.value & slot.mask[self._column]):
+                m.d.comb += kv_write.en.eq(1 << slot.index)
         for word, slot in enumerate(earlier, 1):
             with m.If(slot.valid & ~slot.value & (slot.index == self._column)):
                 m.d.comb += [

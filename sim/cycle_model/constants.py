@@ -10,7 +10,7 @@ from hw.isa import Opcode, Post
 from hw.memory.axi import BOUNDARY
 from hw.memory.jobs import JobKind
 from hw.memory.word_placer import ROWS_MARGIN, TABLE_SLOTS
-from hw.timing import FEED_LATENCY, NORM_LATENCY, STATISTICS_LATENCY, Timing
+from hw.timing import FEED_LATENCY, NORM_LATENCY, SOFTMAX_LATENCY, STATISTICS_LATENCY, Timing
 from sim.memory_timing import MemoryTiming
 
 IMAGE_START = 2
@@ -28,9 +28,10 @@ FIELDS: tuple[tuple[str, int], ...] = (
         "outstanding", "queue_depth", "score_columns", "weight_write_bytes", "parameter_bytes", "table_entries", "burst_boundary",
         "placements", "table_slots", "rows_margin", "job_parameters", "job_table", "job_rows", "image_start", "flush_cycles",
         "evaluate_cycles", "drain_latency", "weight_release", "parameter_release", "residual_settle", "norm_steps", "norm_latency",
-        "statistics_latency", "look_back", "memory_latency", "bytes_per_cycle", "memory_outstanding",
+        "statistics_latency", "softmax_latency", "exp_units", "gathers", "look_back",
+        "memory_latency", "bytes_per_cycle", "memory_outstanding",
     )),
-    ("check_cycles", _OPCODES), ("settle", _POSTS), ("intervals", 2 * _POSTS), ("table_delays", 2),
+    ("check_cycles", _OPCODES), ("settle", _POSTS), ("intervals", 4 * _POSTS), ("table_delays", 2),
 )  # fmt: skip
 """Members of the C++ struct `Constants`: name and count of 64-bit integers."""
 
@@ -51,7 +52,12 @@ def constants_header() -> str:
 def machine_constants(config: AcceleratorConfig, memory: MemoryTiming) -> Constants:
     """The numbers of a machine and its memory."""
     timing = Timing(config)
-    intervals = [timing.drain_interval(Post(post), reciprocal) for post in range(_POSTS) for reciprocal in (False, True)]
+    intervals = [
+        timing.drain_interval(Post(post), reciprocal, sends=sends)
+        for post in range(_POSTS)
+        for reciprocal in (False, True)
+        for sends in (False, True)
+    ]
     values: dict[str, int | list[int]] = {
         name: getattr(config, name) for name, _ in FIELDS if hasattr(config, name)
     } | {
@@ -78,7 +84,8 @@ def machine_constants(config: AcceleratorConfig, memory: MemoryTiming) -> Consta
         "norm_steps": config.depth // config.norm_elements,
         "norm_latency": NORM_LATENCY,
         "statistics_latency": STATISTICS_LATENCY,
-        "table_delays": [timing.settle(Post.GELU), FEED_LATENCY + config.rows],
+        "softmax_latency": SOFTMAX_LATENCY,
+        "table_delays": [timing.settle(Post.GELU), (SOFTMAX_LATENCY if config.softmax_pass else FEED_LATENCY) + config.rows],
         "look_back": max(intervals) + 64,
         "memory_latency": memory.latency,
         "bytes_per_cycle": memory.bytes_per_cycle,

@@ -9,7 +9,7 @@ from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Post, Target
 from hw.row.element_skew import operand_delay
 from hw.row.row_stack import RowStack
-from hw.timing import FEED_LATENCY, NORM_LATENCY, STATISTICS_LATENCY, Timing
+from hw.timing import FEED_LATENCY, NORM_LATENCY, SOFTMAX_LATENCY, STATISTICS_LATENCY, Timing
 
 
 def small_config(**changes: int) -> AcceleratorConfig:
@@ -106,21 +106,42 @@ class StackDriver:
                 self.cycle += 1
         self.settled = self.cycle + NORM_LATENCY + self.config.rows
 
+    def softmax(self, base: int, stride: int, tokens: int, keys: int, slot: int) -> None:
+        """Turn scores into exps, ``exp_units`` rows at a time; what follows may read them as early as it can."""
+        self.wait()
+        config, units = self.config, self.config.exp_units
+        for token in range(0, tokens, config.rows):
+            for first in range(0, min(config.rows, tokens - token), units):
+                for key in range(keys):
+                    self.events[self.cycle]["softmax"] = dict(
+                        valid=1, skip=first, units=min(units, config.rows - first, tokens - token - first), table_slot=slot,
+                        row_tile=token // config.rows, address=base + token // config.rows * stride + key // config.depth,
+                        element=key % config.depth,
+                    )  # fmt: skip
+                    self.cycle += 1
+        self.cycle += SOFTMAX_LATENCY - 1
+        self.settled = self.cycle + config.rows
+
     def gemm(self, weights: np.ndarray, source: int, base: int, tokens: int, post: Post, scale: dict, **options) -> None:
         """Issue a product with weights [K, N]; options: stride (of the destination), element, table_slot (both sides),
-        exponential, normalized (read that bank), multiplier (of the reciprocal)."""
+        exponential, normalized (read that bank), multiplier (of the reciprocal), by_rows (row tile by row tile)."""
         config = self.config
         k, columns = weights.shape
         stride = options.get("stride", ceil_div(columns, config.depth))
-        for n in range(ceil_div(columns, config.cols)):
+        tiles = list(np.ndindex(ceil_div(columns, config.cols), ceil_div(tokens, config.rows)))
+        if options.get("by_rows"):
+            tiles.sort(key=lambda tile: tile[1])
+        for n, i in tiles:
             padded = np.zeros((ceil_div(k, config.depth) * config.depth, config.cols), int)
             block = weights[:, n * config.cols : (n + 1) * config.cols]
             padded[:k, : block.shape[1]] = block
-            for i in range(ceil_div(tokens, config.rows)):
-                self._feed_tile(padded, k, n, i, source, post, options)
-                self._drain_tile(n, i, columns, base, stride, tokens, post, scale, options)
-                self.interval = self.timing.drain_interval(post, bool(options.get("exponential")) and n == 0)
-                self.settled = max(self.settled, self.last + self.timing.settle(post))
+            sends = (
+                not options.get("by_rows") or n == columns - 1 or (options.get("element", 0) + n) % config.depth == config.depth - 1
+            )
+            self._feed_tile(padded, k, n, i, source, post, options)
+            self._drain_tile(n, i, columns, base, stride, tokens, post, scale, options)
+            self.interval = self.timing.drain_interval(post, bool(options.get("exponential")) and n == 0, sends=sends)
+            self.settled = max(self.settled, self.last + self.timing.settle(post))
 
     def _feed_tile(self, weights, k, n, i, source, post, options) -> None:
         config = self.config
@@ -156,8 +177,11 @@ class StackDriver:
             channel = n * config.cols + c
             position = options.get("element", 0) + channel
             parameters = {name: int(values[min(channel, columns - 1)]) for name, values in scale.items()}
+            first, last = c == 0, c == config.cols - together
+            if post == Post.KEY and options.get("by_rows"):
+                first, last = n == 0, channel == columns - 1
             self.events[self.last + self.timing.drain_latency + c // together]["lane"] = dict(
-                valid=1, first=int(c == 0), last=int(c == config.cols - together), enabled=int(channel < columns),
+                valid=1, first=int(first), last=int(last), enabled=int(channel < columns),
                 second_enabled=int(together == 2 and channel + 1 < columns),
                 start=int(n == 0), exponential=int(options.get("exponential", 0)), post=post.value,
                 table_slot=options.get("table_slot", 0), row_tile=i,
@@ -186,6 +210,8 @@ class StackDriver:
 
     async def _bench(self, ctx) -> None:
         ports = {name: getattr(self.stack, name) for name in ("feed", "lane", "load", "norm", "table_write")}
+        if self.config.softmax_pass:
+            ports["softmax"] = self.stack.softmax
         active: set[str] = set()
         for cycle in range(self.settled):
             events = self.events.get(cycle, {})
@@ -210,6 +236,7 @@ class StackDriver:
             if word.mask >> place & 1:
                 byte = ((word.data >> (8 * place) & 255) ^ 128) - 128
                 address, element = word.address + place // self.config.depth, place % self.config.depth
-                key = (place, word.address, word.index) if word.value else (word.index, address, element)
+                by_column = word.value and not self.config.gathers
+                key = (place, word.address, word.index) if by_column else (0 if word.value else word.index, address, element)
                 assert key not in self.kv
                 self.kv[key] = byte

@@ -41,6 +41,11 @@ def word_columns(config, post, position):
     return [c for c in range(config.cols) if (position + c) % config.depth == config.depth - 1 or c == last]
 
 
+def single_words(config, posts):
+    """Tiles whose words leave one by one: V is gathered where a machine has one column (test_row_slice)."""
+    return [Post.KEY if config.gathers else post for post in posts]
+
+
 def schedule(config, posts):
     """Cycle of every word of row 0, tiles as close as `Timing.drain_interval` allows."""
     timing, start, position, cycles = Timing(config), 0, 0, []
@@ -57,7 +62,7 @@ def schedule(config, posts):
 def test_no_word_is_lost_at_the_least_interval(rows, cols, depth, rng):
     config = small_config(rows=rows, cols=cols, depth=depth, kv_words=1 << 12)
     posts = [Post.KEY] * 4 + [Post.VALUE] * 3 + [Post(int(p)) for p in rng.choice([Post.KEY, Post.VALUE], 8)]
-    cycles = schedule(config, posts)
+    cycles = schedule(config, single_words(config, posts))
     sent = {(cycle + row, row): number for row in range(rows) for number, cycle in enumerate(cycles)}
     width = max(config.cols, config.depth)
     arrived = []
@@ -104,6 +109,7 @@ def test_the_least_interval_at_every_small_shape(rows):
     for cols, depth in product(range(1, 9), range(1, 9)):
         config = small_config(rows=rows, cols=cols, depth=depth)
         for posts in ([Post.KEY] * 5 + [Post.VALUE] * 5 + [Post.KEY] * 3, [Post.VALUE, Post.KEY] * 6, [Post.KEY] * depth):
+            posts = single_words(config, posts)
             most, slots = most_waiting(config, posts)
             assert most <= config.key_slots_per_tile, (config, posts)
             if config.key_slots_per_tile > 1:
@@ -125,5 +131,5 @@ def test_fifo_is_deep_enough(rng):
     for _ in range(60):
         rows, cols, depth = (int(rng.integers(1, limit)) for limit in (10, 10, 9))
         config = small_config(rows=rows, cols=cols, depth=depth)
-        posts = [Post(int(p)) for p in rng.choice([Post.KEY, Post.VALUE], 12)]
+        posts = single_words(config, [Post(int(p)) for p in rng.choice([Post.KEY, Post.VALUE], 12)])
         assert most_waiting(config, posts)[0] <= config.key_slots_per_tile, (config, posts)

@@ -2,6 +2,7 @@ import pytest
 
 from hw.errors import InputError
 from hw.presets import PRESETS, find_preset
+from hw.timing import Timing
 
 
 def test_derived_values_of_the_flagship():
@@ -29,6 +30,14 @@ def test_two_scores_share_a_word_where_both_numbers_are_even(cols, depth, expect
     assert PRESETS["nano"].with_fields(f"cols={cols},depth={depth}").score_columns == expected
 
 
+def test_the_published_machine_of_pivot():
+    """36 PEs of 64 multipliers and one exp a cycle: 197 tokens take 197 * 197 cycles a head."""
+    config = PRESETS["pivot"]
+    assert (config.rows, config.cols, config.depth, config.exp_units) == (36, 1, 64, 1)
+    assert config.max_tokens >= 197
+    assert Timing(config).softmax_pass(197, 197) == 197 * 197
+
+
 def test_weight_port_bytes_are_whole_beats():
     config = PRESETS["nano"].with_fields("rows=3,cols=5,depth=3,weight_ports=2")
     size = config.weight_port_bytes(7, 2)
@@ -46,6 +55,8 @@ def test_weight_port_bytes_are_whole_beats():
         ("rows=two", "--set rows must be an integer, not 'two'"),
         ("norm_elements=3", r"norm_elements must divide depth \(4\), not 3"),
         ("normalized_words=1", "normalized_words must be between 2 and 65536, not 1"),
+        ("exp_units=5", r"exp_units must be 0 or 1 to rows \(4\), not 5"),
+        ("exp_units=-1", "exp_units must be 0 or a positive integer, not -1"),
         ("axi_bytes=12", "axi_bytes must be 8, 16, 32 or 64, not 12"),
         ("axi_bytes=64,burst_beats=128", "burst_beats times axi_bytes must be at most 4096, not 8192"),
     ],
@@ -56,5 +67,5 @@ def test_values_that_cannot_work_are_refused_with_the_reason(assignments, messag
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match=r"preset must be one of nano, edge, zcu102, not 'mega'"):
+    with pytest.raises(InputError, match=r"preset must be one of nano, edge, zcu102, pivot, not 'mega'"):
         find_preset("mega")

@@ -205,6 +205,29 @@ def test_elements_where_columns_share_words():
     assert found == [(code, CHECK_CYCLES[Opcode.GEMM] if code == 0 else 1) for _, code in cases]
 
 
+def softmax(**changes):
+    fields = dict(table=512, base=2, stride=4, keys=13, row_tiles=4, tokens=11, flags=isa.FLAG_ATTENTION)
+    return Descriptor(Opcode.SOFTMAX, {**fields, **changes})
+
+
+def test_a_softmax_where_exp_units_are_limited():
+    cases = [
+        (softmax(), 0), (softmax(base=64 - 12 - 4), 0), (softmax(base=64 - 12 - 3), Error.BUFFER),
+        (softmax(base=64 - 12 - 3, keys=12), 0), (softmax(stride=65535), Error.BUFFER), (softmax(keys=65535), Error.BUFFER),
+        (softmax(keys=0), Error.FIELD), (softmax(tokens=0), Error.FIELD), (softmax(row_tiles=0), Error.FIELD),
+        (softmax(row_tiles=5, tokens=13), Error.FIELD), (softmax(tokens=9), Error.FIELD), (softmax(tokens=13), Error.FIELD),
+        (softmax(table=520), Error.ADDRESS), (softmax(table=PROGRAM_BYTES - 256), 0),
+        (softmax(table=PROGRAM_BYTES - 240), Error.ADDRESS), (softmax(flags=isa.FLAG_EXP), Error.FIELD),
+        (softmax(encoder=32), Error.FIELD), (softmax(operation=11), Error.FIELD),
+        # a GEMM's table is then a GELU table
+        (gemm(flags=isa.FLAG_EXP, table=1 << 20), 0), (gemm(post=Post.GELU, table=1 << 20), Error.ADDRESS),
+    ]  # fmt: skip
+    found = simulate([descriptor.encode() for descriptor, _ in cases], replace(CONFIG, exp_units=2))
+    assert [code for code, _ in found] == [code for _, code in cases]
+    assert all(cycles == CHECK_CYCLES[d.opcode] for (d, code), (_, cycles) in zip(cases, found, strict=True) if not code)
+    assert [code for code, _ in simulate([softmax().encode()])] == [Error.OPCODE]
+
+
 def test_unknown_opcodes_and_reserved_bytes():
     encoded = [bytes([opcode]) + bytes(63) for opcode in (0, 6, 255)]
     encoded += [descriptor.encode()[:63] + b"\1" for descriptor in (gemm(), load(), norm())]

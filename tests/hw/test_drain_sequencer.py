@@ -52,6 +52,8 @@ def test_columns_come_on_time_with_their_parameters(cols, depth):
             parameter_tile=number % 3, multiplier=int(rng.integers(1 << 16)), shift=int(rng.integers(64)), tokens_left=number,
             kv_index=int(rng.integers(max(cols, depth))), kv_stride=int(rng.integers(9)),
         )  # fmt: skip
+        if machine.gathers:
+            tiles[cycle] |= dict(group_first=int(rng.integers(2)), group_last=int(rng.integers(2)))
         cycle += Timing(machine).drain_interval(Post.SCORE if post == Post.SCORE else Post.REQUANT, False) + int(
             rng.choice([0, 0, 3, 50])
         )
@@ -91,7 +93,9 @@ def test_columns_come_on_time_with_their_parameters(cols, depth):
             plain = (0, tile["multiplier"], tile["shift"])
             expected = parameters[tile["parameter_tile"], column] if tile["per_column"] else plain
             assert (lane.bias, lane.multiplier, lane.shift) == expected
-            assert (lane.first, lane.last) == (column == 0, column == cols - step)
+            gathers = machine.gathers and tile["post"] == Post.KEY
+            ends = (tile["group_first"], tile["group_last"]) if gathers else (column == 0, column == cols - step)
+            assert (lane.first, lane.last) == ends
             assert lane.enabled == (column < tile["columns"])
             assert lane.second_enabled == (step == 2 and column + 1 < tile["columns"])
             assert (lane.address, lane.element) == (address, element)

@@ -18,7 +18,7 @@ from tests.hw.test_processing_pair import run_tiles
 CORNERS = (-128, -127, -1, 0, 1, 127)
 
 
-@pytest.mark.parametrize("cols, depth", [(2, 8), (3, 3), (4, 1), (2, 11), (1, 8)])
+@pytest.mark.parametrize("cols, depth", [(2, 8), (3, 3), (4, 1), (2, 11), (3, 20), (1, 8), (1, 64)])
 def test_a_pair_of_cascades_is_its_twin_cycle_for_cycle(cols, depth, rng):
     """Tiles of one to four words, some wide, at the least interval; activation, even and odd weight at every corner at once."""
     config = small_config(cols=cols, depth=depth)

@@ -8,10 +8,10 @@ from hw.isa import Descriptor, Error, Opcode, Post
 from hw.memory.side_loader import JobKind
 
 
-def config(axi_bytes):
+def config(axi_bytes, **fields):
     return AcceleratorConfig(
         rows=2, cols=2, depth=2, activation_words=64, residual_words=32, weight_words=16, kv_words=24,
-        parameter_tiles=2, row_tiles=4, classes=10, axi_bytes=axi_bytes, queue_depth=2,
+        parameter_tiles=2, row_tiles=4, classes=10, axi_bytes=axi_bytes, queue_depth=2, **fields,
     )  # fmt: skip
 
 
@@ -30,9 +30,9 @@ END = Descriptor(Opcode.END, {"classes": 1})
 GATE = Descriptor(Opcode.GATE, {"classes": 2})
 
 
-def run(descriptors, axi_bytes=16, masks=(0, 0), cycles=400, proceed_at=None, accept=True):
+def run(descriptors, axi_bytes=16, masks=(0, 0), cycles=400, proceed_at=None, accept=True, **fields):
     """Events of a run: jobs and entries in the order of their acceptance, pulse counts, error."""
-    dut = Fetch(config(axi_bytes))
+    dut = Fetch(config(axi_bytes, **fields))
     program = b"".join(d if isinstance(d, bytes) else d.encode() for d in descriptors)
     beats = [int.from_bytes(program[i : i + axi_bytes], "little") for i in range(0, len(program), axi_bytes)]
     log = {"weights": [], "side": [], "entries": [], "skipped": 0, "executed": 0, "error": None, "last_entry": 0}
@@ -76,12 +76,21 @@ def run(descriptors, axi_bytes=16, masks=(0, 0), cycles=400, proceed_at=None, ac
     return log
 
 
+def test_a_softmax_takes_the_exp_table_where_exp_units_are_limited():
+    softmax = Descriptor(Opcode.SOFTMAX, dict(table=512, keys=3, row_tiles=1, tokens=2))
+    context = gemm(flags=isa.FLAG_EXP | isa.FLAG_KV, post=Post.REQUANT, table=0)
+    log = run([softmax, context, END], exp_units=1)
+    assert [(job.kind, job.address, job.exponential) for job in log["side"]] == [(JobKind.TABLE, BASE + 512, 1)]
+    assert log["executed"] == len(log["entries"]) == 3 and log["error"] == (0, 0)
+
+
 @pytest.mark.parametrize("axi_bytes", [8, 16, 32, 64])
 def test_jobs_of_every_operation(axi_bytes):
     load = Descriptor(
         Opcode.LOAD,
-        dict(flags=isa.FLAG_IMAGE, address=7, stride=1, segment_bytes=3, segments=1, tokens_inner=2, tokens_outer=1,
-             inner_stride=9),
+        dict(
+            flags=isa.FLAG_IMAGE, address=7, stride=1, segment_bytes=3, segments=1, tokens_inner=2, tokens_outer=1, inner_stride=9
+        ),
     )
     flags = isa.FLAG_PER_COLUMN
     program = [load, gemm(flags=flags, post=Post.GELU), gemm(flags=isa.FLAG_KV | isa.FLAG_EXP), END, gemm()]

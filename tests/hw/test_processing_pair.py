@@ -100,10 +100,10 @@ def run_tiles(config, tiles, wide=(), **options):
 
 def captured(config):
     """Cycles from a tile's last word to column 0 at the chain's end."""
-    return Timing(config).skew + PAIR_LATENCY + config.pairs
+    return Timing(config).skew + PAIR_LATENCY + Timing(config).tree_latency + config.pairs
 
 
-@pytest.mark.parametrize("cols, depth", [(1, 1), (2, 3), (3, 2), (4, 8), (5, 9)])
+@pytest.mark.parametrize("cols, depth", [(1, 1), (2, 3), (3, 2), (4, 8), (5, 9), (3, 20), (1, 64)])
 @pytest.mark.parametrize("corners", [False, True])
 def test_tiles_back_to_back(cols, depth, corners, rng):
     config = small_config(cols=cols, depth=depth)

@@ -24,6 +24,9 @@ SHAPES = [
     dict(rows=1, cols=4, depth=3),
     dict(rows=3, cols=2, depth=4, norm_elements=2),
     dict(rows=3, cols=4, depth=2),
+    dict(rows=3, cols=1, depth=2, exp_units=1),
+    dict(rows=3, cols=2, depth=3, exp_units=2),
+    dict(rows=4, cols=1, depth=10, exp_units=4),
 ]
 
 
@@ -73,6 +76,8 @@ def test_attention(shape, rng):
     driver.wait()
     driver.gemm(keys.T, 0, score_base, tokens, Post.SCORE, score_scale)
     driver.wait()
+    if config.softmax_pass:
+        driver.softmax(score_base, ceil_div(tokens, config.depth), tokens, tokens, slot=1)
     driver.gemm(
         values, score_base, context_base, tokens, Post.REQUANT, context_scale, exponential=1, table_slot=1, multiplier=50_000
     )
@@ -198,6 +203,31 @@ def test_values_are_transposed(shape, rng):
         for t in range(tokens)
         for d in range(channels)
     }
+    assert driver.kv == expected
+
+
+@pytest.mark.parametrize("rows, depth", [(1, 4), (3, 4), (5, 2), (9, 3)])
+def test_one_column_gathers_its_words(rows, depth, rng):
+    """K row tile by row tile and V, at the least intervals: one word a token, and one for each word's tokens of a row tile."""
+    config = small_config(rows=rows, cols=1, depth=depth, kv_words=512)
+    tokens, channels = 3 * rows - (rows > 1), 7
+    words, stride = ceil_div(channels, depth), ceil_div(tokens, depth)
+    driver = StackDriver(config)
+    activations = int8(rng, tokens, channels)
+    driver.load(activations, 0, Target.ACTIVATION)
+    driver.wait()
+    identity = np.eye(channels, dtype=int)
+    base = words * tokens
+    driver.gemm(identity, 0, base, tokens, Post.VALUE, identity_scale(channels), stride=stride)
+    driver.gemm(identity, 0, 0, tokens, Post.KEY, identity_scale(channels), stride=words, by_rows=True)
+    driver.gemm(identity, 0, base + channels * stride, tokens, Post.VALUE, identity_scale(channels), stride=stride)
+    driver.run()
+    expected = {}
+    for t, d in np.ndindex(tokens, channels):
+        value = int(activations[t, d])
+        expected[0, t * words + d // depth, d % depth] = value
+        for start in (base, base + channels * stride):
+            expected[0, start + d * stride + t // depth, t % depth] = value
     assert driver.kv == expected
 
 

@@ -44,6 +44,8 @@ def make_network(name: str, seed: int) -> tuple[IntegerNetwork, np.ndarray]:
 
 def draw_config(shapes, source: random.Random) -> AcceleratorConfig:
     rows, cols, depth = source.randint(1, 9), source.randint(1, 9), source.randint(1, 8)
+    if source.random() < 0.2:
+        cols, depth = 1, source.randint(1, 20)
     sizes = required_config(shapes, rows, cols, depth)
     for name in sorted(sizes.keys() - {"classes"}):
         sizes[name] += source.randint(0, 3)
@@ -272,14 +274,16 @@ def hazards(program: Program) -> tuple[list[int], int]:
             before, written = written, {}
         else:
             before = written
-        step = timing.tile_interval(d.k_words, post, False)
+        group = min(d.resident, d.column_tiles) or d.column_tiles
         end = last + max(interval, d.k_words)
         for row_tile, column_tile in tiles_of(d):
             early |= any(before.get(word, -1) > end - d.k_words + 1 for word in words_read(d, row_tile, column_tile))
             kv = post in (Post.KEY, Post.VALUE)
             delay = timing.settle(post) if kv else timing.drain_latency + config.cols + LANE_LATENCY
             fresh |= dict.fromkeys(words_written(d, row_tile, column_tile, config), end + delay)
-            last, end = end, end + step
+            ends = (column_tile + 1) % group == 0 or column_tile + 1 == d.column_tiles  # of the row tile's group
+            sends = not config.gathers or ends or (d.element + column_tile) % config.depth == config.depth - 1
+            last, end = end, end + timing.tile_interval(d.k_words, post, False, sends=sends)
         written = written | fresh
         interval = timing.drain_interval(post, False)
         if d.flags & FLAG_WAIT:

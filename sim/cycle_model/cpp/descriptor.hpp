@@ -14,6 +14,8 @@ public:
     const pivot_descriptor_gemm& gemm() const { return as<pivot_descriptor_gemm>(); }
     const pivot_descriptor_load& load() const { return as<pivot_descriptor_load>(); }
     const pivot_descriptor_norm& norm() const { return as<pivot_descriptor_norm>(); }
+    const pivot_descriptor_softmax& softmax() const { return as<pivot_descriptor_softmax>(); }
+    Count table() const { return opcode() == PIVOT_OPCODE_SOFTMAX ? softmax().table : gemm().table; }
     Count classes() const { return as<pivot_descriptor_end>().classes; } // END and GATE are alike
 
 private:

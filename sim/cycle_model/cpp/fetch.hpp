@@ -122,9 +122,10 @@ private:
         weight_cycle = gemm && !(d.flags() & PIVOT_FLAG_KV) ? UNKNOWN : start - 1;
         jobs_left = 0;
         if (d.opcode() == PIVOT_OPCODE_LOAD) jobs[jobs_left++] = {k.job_rows, index, false};
+        if (d.opcode() == PIVOT_OPCODE_SOFTMAX) jobs[jobs_left++] = {k.job_table, index, true};
         // The last one goes first.
         if (gemm && d.flags() & PIVOT_FLAG_PER_COLUMN) jobs[jobs_left++] = {k.job_parameters, index, false};
-        const bool exponential = gemm && d.flags() & PIVOT_FLAG_EXP;
+        const bool exponential = gemm && !k.exp_units && d.flags() & PIVOT_FLAG_EXP;
         if (exponential || (gemm && d.gemm().post == PIVOT_POST_GELU)) jobs[jobs_left++] = {k.job_table, index, exponential};
         stage = DISPATCH;
     }

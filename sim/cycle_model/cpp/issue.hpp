@@ -74,7 +74,7 @@ private:
         std::vector<Cycle> ready;
         Cycle idle = 0;
     };
-    enum Stage { NEXT, GEMM, LOAD, END };
+    enum Stage { NEXT, GEMM, LOAD, SOFTMAX, END };
     enum Operand { WEIGHTS, PARAMETERS, GELU_TABLE, EXP_TABLE, READY };
 
     static bool ends(const Descriptor& d, bool exits_low) {
@@ -123,6 +123,7 @@ private:
     bool execute(const Constants& k, const Program& program, Fetch& fetch, WeightSide& weights, SideLoader& side) {
         if (stage == GEMM) return step_gemm(k, program[at_hand.descriptor], weights, side);
         if (stage == LOAD) return end_load(program[at_hand.descriptor], side);
+        if (stage == SOFTMAX) return pass(k, program[at_hand.descriptor], side);
         if (stage == END || taken.size() <= executed) return false;
         at_hand = taken[executed++];
         const Descriptor d = program[at_hand.descriptor];
@@ -173,8 +174,13 @@ private:
         stall(PIVOT_COUNTER_STALL_DRAIN, begin, begin + 1);
         if (d.opcode() == PIVOT_OPCODE_LOAD) {
             side.rows_go.put(begin);
-            load_begin = begin;
+            other_begin = begin;
             stage = LOAD;
+            return;
+        }
+        if (d.opcode() == PIVOT_OPCODE_SOFTMAX) {
+            other_begin = begin;
+            stage = SOFTMAX;
             return;
         }
         last = begin + d.classes() + k.evaluate_cycles;
@@ -190,7 +196,25 @@ private:
     bool end_load(const Descriptor& d, SideLoader& side) {
         if (side.rows_done.size() < side.rows_go.size()) return false;
         last = side.rows_done.back();
-        stall(PIVOT_COUNTER_STALL_LOAD, load_begin + 1, last + 1);
+        stall(PIVOT_COUNTER_STALL_LOAD, other_begin + 1, last + 1);
+        account(d);
+        free.put(last + 1);
+        stage = NEXT;
+        return true;
+    }
+
+    // `SoftmaxIssue`: its tokens, as soon as its table is there.
+    bool pass(const Constants& k, const Descriptor& d, SideLoader& side) {
+        const Times& credits = side.table_credits[1];
+        if (credits.size() <= tables_used[1]) return false;
+        const Cycle first = std::max(credits[tables_used[1]++], other_begin + 1);
+        stall(PIVOT_COUNTER_STALL_TABLE, other_begin + 1, first);
+        const Count tokens = d.softmax().tokens, rest = tokens % k.rows;
+        const Count groups = tokens / k.rows * ceil_div(k.rows, k.exp_units) + ceil_div(rest, k.exp_units);
+        const Cycle end = first + groups * d.softmax().keys - 1;
+        trace.add(TRACK_SOFTMAX, first + 1, end + 2, at_hand.descriptor);
+        tables[1].end(end, k.table_delays[1], side.table_room[1]);
+        last = end + k.softmax_latency - 1;
         account(d);
         free.put(last + 1);
         stage = NEXT;
@@ -203,12 +227,17 @@ private:
         operation(d) += last - at_hand.cycle - norm_waits;
     }
 
+    // Whether the feed looks exps up; where exp units are limited, a SOFTMAX did.
+    static bool feeds_exps(const Constants& k, const Descriptor& d) { return d.flags() & PIVOT_FLAG_EXP && !k.exp_units; }
     static Count group_size(const pivot_descriptor_gemm& g) {
         const Count group = std::min(g.resident, g.column_tiles);
         return group ? group : g.column_tiles;
     }
-    static Cycle interval_of(const Constants& k, const Descriptor& d, Count tile) {
-        return k.intervals[2 * d.gemm().post + (d.flags() & PIVOT_FLAG_EXP && tile == 0)];
+    // `last`: of its group. With one column a KEY tile adds a byte to the rows' words; only full words, and a group's last, are sent.
+    static Cycle interval_of(const Constants& k, const Descriptor& d, Count tile, bool last) {
+        const bool reciprocal = d.flags() & PIVOT_FLAG_EXP && tile == 0;
+        const bool sends = last || !k.gathers || (d.gemm().element + tile) % k.depth == k.depth - 1;
+        return k.intervals[4 * d.gemm().post + 2 * reciprocal + sends];
     }
 
     void begin_gemm(const Descriptor& d) {
@@ -237,10 +266,10 @@ private:
                     tile_begin = begin;
                     gapped = true;
                 }
-                if (!operands(d, first, streams, per_column, weights, side)) return moved;
+                if (!operands(k, d, first, streams, per_column, weights, side)) return moved;
                 // In the next cycle, but a GEMM of one word is over by then.
                 if (first) begun.put(tile_begin + (k_words * g.column_tiles * g.row_tiles > 1));
-                end_tile(k, d, tile_begin + k_words - 1, group + tile);
+                end_tile(k, d, tile_begin + k_words - 1, group + tile, tile + 1 == tiles);
                 gapped = false;
                 if (release) give_back(k, k_words, streams, per_column, weights, side);
             }
@@ -249,7 +278,7 @@ private:
             for (tile = 0; tile < tiles; ++tile) {
                 const Cycle start = tile ? std::max(tile_end + 1, tile_end + interval - k_words + 1) : begin;
                 if (tile) stall(PIVOT_COUNTER_STALL_DRAIN, tile_end + 1, start);
-                end_tile(k, d, start + k_words - 1, group + tile);
+                end_tile(k, d, start + k_words - 1, group + tile, tile + 1 == tiles);
                 if (release) give_back(k, k_words, streams, per_column, weights, side);
             }
         }
@@ -286,16 +315,16 @@ private:
         gapped = true;
     }
 
-    void end_tile(const Constants& k, const Descriptor& d, Cycle end, Count column_tile) {
+    void end_tile(const Constants& k, const Descriptor& d, Cycle end, Count column_tile, bool last_of_group) {
         tile_end = end;
-        interval = interval_of(k, d, column_tile);
+        interval = interval_of(k, d, column_tile, last_of_group);
         trace.add(TRACK_ARRAY, end + 1 - d.gemm().k_words, end + 1, at_hand.descriptor);
         const Cycle drain = end + 1 + k.drain_latency;
         trace.add(TRACK_LANES, drain, drain + (d.gemm().post == PIVOT_POST_SCORE ? k.cols / k.score_columns : k.cols));
     }
 
     // Let `tile_begin` wait for the tile's weights and parameters, a GEMM's first tile for its tables, too; false if one is unknown.
-    bool operands(const Descriptor& d, bool first, bool streams, bool per_column, WeightSide& weights, SideLoader& side) {
+    bool operands(const Constants& k, const Descriptor& d, bool first, bool streams, bool per_column, WeightSide& weights, SideLoader& side) {
         const auto wait = [&](Cycle at, int cause) {
             if (at == UNKNOWN) return false;
             if (at > tile_begin) stall(cause, tile_begin, at), tile_begin = at;
@@ -313,7 +342,7 @@ private:
             operand = first ? GELU_TABLE : READY;
         }
         for (int kind = operand - GELU_TABLE; operand != READY; ++kind) {
-            const bool used = kind ? d.flags() & PIVOT_FLAG_EXP : d.gemm().post == PIVOT_POST_GELU;
+            const bool used = kind ? feeds_exps(k, d) : d.gemm().post == PIVOT_POST_GELU;
             if (used && !wait(credit(side.table_credits[kind], tables_used[kind]), PIVOT_COUNTER_STALL_TABLE)) return false;
             tables_used[kind] += used;
             operand = Operand(operand + 1);
@@ -335,7 +364,7 @@ private:
         if (d.flags() & PIVOT_FLAG_ATTENTION) count(PIVOT_COUNTER_ATTENTION_ARRAY_CYCLES) += words;
         count(PIVOT_COUNTER_TILES) += tiles;
         if (g.post == PIVOT_POST_GELU) tables[0].end(tile_end, k.table_delays[0], side.table_room[0]);
-        if (d.flags() & PIVOT_FLAG_EXP) tables[1].end(tile_end, k.table_delays[1], side.table_room[1]);
+        if (feeds_exps(k, d)) tables[1].end(tile_end, k.table_delays[1], side.table_room[1]);
         last = tile_end;
         account(d);
         free.put(last);
@@ -361,7 +390,7 @@ private:
     Norm last_norm;
     bool has_residual = false;
     std::vector<Cycle> residual; // of the last RESIDUAL GEMM: cycle from which each row tile's sums are complete
-    Cycle load_begin = 0, norm_waits = 0;
+    Cycle other_begin = 0, norm_waits = 0; // of a LOAD or SOFTMAX; for a NORM
     // The GEMM at hand
     Count group = 0, row_tile = 0, tile = -1; // first column tile of the group; row tile; column tile of the group, negative: not begun
     Operand operand = WEIGHTS;
@@ -390,7 +419,7 @@ inline void Issue::describe(Fingerprint& f, const SideLoader& side) const {
     }
     if (stage == NEXT) return;
     f << at_hand, f.number(norm_waits);
-    if (stage == LOAD) f.exact(load_begin);
+    if (stage == LOAD || stage == SOFTMAX) f.exact(other_begin);
     if (stage != GEMM) return;
     f.number(group), f.number(row_tile), f.number(tile);
     if (tile < 0) f.exact(next_cycle);

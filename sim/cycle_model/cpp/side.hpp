@@ -107,7 +107,7 @@ private:
         if (job.kind == k.job_parameters) {
             address = d.gemm().parameters, size = d.gemm().column_tiles * k.cols * k.parameter_bytes;
         } else if (job.kind == k.job_table) {
-            address = d.gemm().table, size = k.table_entries;
+            address = d.table(), size = k.table_entries;
         } else {
             const auto& load = d.load();
             const Count index = number % load.segments, token = number / load.segments;

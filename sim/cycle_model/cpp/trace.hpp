@@ -3,7 +3,7 @@
 
 #include "sequence.hpp"
 
-enum Track { TRACK_FETCH, TRACK_STALL, TRACK_ARRAY, TRACK_LANES, TRACK_NORM, TRACK_SIDE, TRACK_GATE, TRACK_RECORD, TRACK_PORT };
+enum Track { TRACK_FETCH, TRACK_STALL, TRACK_ARRAY, TRACK_LANES, TRACK_NORM, TRACK_SOFTMAX, TRACK_SIDE, TRACK_GATE, TRACK_RECORD, TRACK_PORT };
 
 struct Span {
     Count track, name, descriptor; // descriptor: negative where the unit does not know it
