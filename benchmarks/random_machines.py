@@ -2,14 +2,16 @@
 
     python benchmarks/random_machines.py [--seeds 200]
 
-Each seed draws a configuration (rows and columns 1 to 9, depth 1 to 8, odd buffer sizes) and three small ViTs that just fit
-it, each in a random loop order, runs three images of each, and compares logits, exits and entropies with the golden machine
-and all counters of an image with the cycle model. The result goes to random_machines.json after every machine; a run that was
+Each seed draws a configuration (rows and columns 1 to 9, depth 1 to 16 or 64, few or many exp units, odd buffer sizes) and three
+small ViTs that just fit it, each in a random loop order, with a random skip mask and a random memory. It runs three images of each
+with all attentions and one with the mask, and compares logits, exits and entropies with the golden machine and all counters of an
+image, with all attentions and with the mask, with the cycle model. The result goes to random_machines.json after every machine; a run that was
 interrupted goes on with the seeds that are missing there.
 """
 
 import argparse
 import json
+import random
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -37,20 +39,34 @@ def measure(seed: int) -> dict:
     workloads = [prepare(name, config, images=IMAGES, seed=seed, loop_order=order) for name, order in case.networks]
     jobs = [Job(program=workload.program, images=workload.images) for workload in workloads]
     jobs += [Job(program=workload.program, images=workload.images[:1]) for workload in workloads]
+    rng = random.Random(f"masks {seed}")
+    masks = [rng.randrange(1 << workload.depth) for workload in workloads]
+    jobs += [
+        Job(program=workload.program, images=workload.images[:1], path_masks=(mask, mask))
+        for workload, mask in zip(workloads, masks, strict=True)
+    ]
     results = RtlDevice(config, timeout_s=600, quick_build=True).run_jobs(jobs, memory_timing=timing, max_cycles=20_000_000)
     entries = []
-    singles = results[len(workloads) :]
-    for workload, (_, order), batch, single in zip(workloads, case.networks, results, singles, strict=False):
-        golden = GoldenMachine(workload.program).run(workload.images)
+    count = len(workloads)
+    batches, singles, masked = results[:count], results[count : 2 * count], results[2 * count :]
+    for workload, (_, order), mask, batch, single, skipping in zip(
+        workloads, case.networks, masks, batches, singles, masked, strict=True
+    ):
+        machine = GoldenMachine(workload.program)
+        wrong = mismatches(machine.run(workload.images), batch)
+        wrong += mismatches(machine.run(workload.images[:1], path_masks=(mask, mask)), skipping)
         quality = signal_to_noise_db(workload, batch)
         entries.append(
             {
                 "network": workload.model,
                 "loop_order": order,
-                "mismatches": mismatches(golden, batch),
+                "mask": mask,
+                "mismatches": wrong,
                 "logits_sqnr_db": None if quality is None else round(quality, 2),
                 "cycles": single.counters["cycles"],
-                "cycle_model_equal": predict(workload.program, timing).counters == dict(single.counters),
+                "cycles_with_mask": skipping.counters["cycles"],
+                "cycle_model_equal": predict(workload.program, timing).counters == dict(single.counters)
+                and predict(workload.program, timing, path_masks=(mask, mask)).counters == dict(skipping.counters),
             }
         )
     return {"seed": seed, "config": vars(config), "memory": vars(timing), "networks": entries}
@@ -63,6 +79,8 @@ def _store(machines: list[dict]) -> None:
         "command": "python benchmarks/random_machines.py",
         "machines_run": len(machines),
         "networks_run": len(networks),
+        "machines_with_limited_exp_units": sum(entry["config"]["exp_units"] > 0 for entry in machines),
+        "machines_deeper_than_a_chain": sum(entry["config"]["depth"] > 8 for entry in machines),
         "loop_orders": dict(Counter(network["loop_order"] for network in networks)),
         "images_with_mismatches": sum(network["mismatches"] for network in networks),
         "networks_with_unequal_counters": sum(not network["cycle_model_equal"] for network in networks),
