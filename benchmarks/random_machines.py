@@ -5,8 +5,8 @@
 Each seed draws a configuration (rows and columns 1 to 9, depth 1 to 16 or 64, few or many exp units, odd buffer sizes) and three
 small ViTs that just fit it, each in a random loop order, with a random skip mask and a random memory. It runs three images of each
 with all attentions and one with the mask, and compares logits, exits and entropies with the golden machine and all counters of an
-image, with all attentions and with the mask, with the cycle model. The result goes to random_machines.json after every machine; a run that was
-interrupted goes on with the seeds that are missing there.
+image, with all attentions and with the mask, with the cycle model. The result goes to random_machines.json after every machine; a
+run that was interrupted goes on with the seeds that are missing there.
 """
 
 import argparse

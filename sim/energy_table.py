@@ -162,7 +162,8 @@ def events_per_count(config: AcceleratorConfig, *, dsp48: bool = True) -> dict[s
 
     Per array cycle every row is fed one word and every column's memory reads one; its elements are then delayed for the cascades
     of DSP48E2s. A drained accumulator waits until a division would be done. Exps are looked up as words of scores are fed, which is
-    what busy cycles of the operation CONTEXT are for; in some of them, in many of a small network's, the issue waits. An
+    what busy cycles of the operation CONTEXT are for; in some of them, in many of a small network's, the issue waits. With limited
+    exp units they have a pass of their own, SOFTMAX, whose cycles all have as many units at work, but for a row tile's end. An
     accumulator is a row and column of a tile. Per element that is normalised the residual bank reads 2 bytes for the pass; before
     it the GEMM that made the element read 2 bytes and wrote them to the bank's two copies.
 
@@ -186,7 +187,7 @@ def events_per_count(config: AcceleratorConfig, *, dsp48: bool = True) -> dict[s
         "activation_read": {"cycles": 2 * word},
         "feed": {"array_cycles": word},
         "delay": {"array_cycles": skew, "tiles": wait},
-        "exp": {"operation_context": word},
+        "exp": {"operation_softmax": config.exp_units} if config.softmax_pass else {"operation_context": word},
         "weight_read": {"array_cycles": config.cols * config.depth},
         "residual": {"norm_cycles": 8 * norms},
         "lane": {"tiles": lanes},

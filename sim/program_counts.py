@@ -54,7 +54,7 @@ class OperationCounts:
         array_cycles: Words fed to row 0.
         tiles: Tiles issued.
         norm_cycles: Cycles of normalise passes.
-        exps: Exps looked up, padding included.
+        exps: Exps looked up, those of padding included where the feed looks them up.
         residual_bytes: Bytes that the residual banks read and write: 2 per element of a normalise pass; 2 read and 2 x 2 written
             per element that a GEMM adds.
         bytes: Bytes of descriptors, weights, parameters, tables and rows, without what alignment adds.
@@ -133,6 +133,9 @@ def count_operations(
             elements = d.row_tiles * d.words * config.depth * config.rows
             part.norm_cycles += elements // (config.rows * config.norm_elements)
             part.residual_bytes += 2 * elements
+        elif d.opcode == Opcode.SOFTMAX:
+            part.exps += d.tokens * d.keys
+            part.bytes += TABLE_ENTRIES
         elif d.opcode == Opcode.GEMM:
             tiles = d.column_tiles * d.row_tiles
             part.array_cycles += tiles * d.k_words
@@ -140,9 +143,10 @@ def count_operations(
             part.bytes += _weight_bytes(program, d)
             if d.flags & FLAG_PER_COLUMN:
                 part.bytes += (1 if d.resident else d.row_tiles) * d.column_tiles * config.cols * PARAMETER_BYTES
-            if d.flags & FLAG_EXP or d.post == Post.GELU:
+            exponential = d.flags & FLAG_EXP and not config.softmax_pass
+            if exponential or d.post == Post.GELU:
                 part.bytes += TABLE_ENTRIES
-            if d.flags & FLAG_EXP:
+            if exponential:
                 part.exps += tiles * d.k_words * config.rows * config.depth
             if d.post == Post.RESIDUAL:
                 part.residual_bytes += 6 * d.row_tiles * config.rows * d.columns

@@ -1,5 +1,6 @@
 """The cycle model against the RTL: cycles and every counter of an image."""
 
+import json
 import random
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from hw.errors import InputError
 from hw.presets import find_preset
 from hw.program import Program
 from sim.cycle_model import predict
+from sim.measure import main
 from sim.memory_timing import MemoryTiming
 from sim.random_machines import ALL_SEEDS, SHARED_SEEDS, random_case
 from sim.rtl_device import Job, RtlDevice
@@ -62,6 +64,14 @@ def test_small_network(device, small):
     jobs = [Job(program=small.program, images=small.images, path_masks=(mask, mask)) for mask in (3, 1, 0)]
     for timing in timings:
         check(device, jobs, timing)
+
+
+def test_the_engine_both_compares_them(tmp_path):
+    arguments = ["--model", SMALL, "--engine", "both", "--images", "2", "--skip", "1", "--json", str(tmp_path / "m.json")]
+    assert main(arguments) == 0
+    fields = json.loads((tmp_path / "m.json").read_text())
+    assert fields["runs_equal"] and fields["mismatches"] == 0
+    assert fields["model_run"] == fields["rtl_run"] == {"cycles": fields["cycles"], "counters": fields["counters"]}
 
 
 def test_default_network(device):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from sim.measurement import energy_fields
 from sim.program_counts import count_operations, count_program
 from sim.workload import prepare
 
+NETWORK = "vit:dim=24,depth=2,heads=3,tokens=11,classes=7"
 NANO = find_preset("nano")
 COUNTERS_OF_A_RUN = {
     "array_cycles": 1000, "tiles": 100, "norm_cycles": 50, "weight_bytes": 640, "system_bytes_read": 128,
@@ -22,7 +25,7 @@ COUNTERS_OF_A_RUN = {
 
 @pytest.fixture(scope="module")
 def program():
-    return prepare("vit:dim=24,depth=2,heads=3,tokens=11,classes=7", NANO, images=1).program
+    return prepare(NETWORK, NANO, images=1).program
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,16 @@ def test_counted_events_are_the_descriptors(program, counters):
     assert parts["context"].exps <= energy_events(counters, NANO)["exp"]
     # 2 encoders, 3 heads, 2 column tiles of 8 channels, 11 tokens in 3 row tiles of 4, 11 keys in 3 words of 4
     assert parts["context"].exps == 2 * 3 * 2 * 3 * 4 * 3 * 4
+
+
+def test_exps_of_a_pass_are_tokens_times_keys():
+    config = replace(NANO, exp_units=1)
+    program = prepare(NETWORK, config, images=1).program
+    parts = count_operations(program)
+    assert parts["softmax"].exps == 2 * 3 * 11 * 11 and parts["context"].exps == 0
+    counters = predict(program).counters
+    # The cycles before and after a pass count, too: half as many again with 121 exps a pass.
+    assert parts["softmax"].exps < energy_events(counters, config)["exp"] < 1.5 * parts["softmax"].exps
 
 
 def test_skipped_attentions_count_nothing(program):

@@ -26,7 +26,7 @@ SMALL = ["--model", "vit:dim=8,depth=2,heads=2,tokens=5,classes=3", "--engine", 
         ([*SMALL, "--set", "rows"], "--set takes field=value"),
         ([*SMALL, "--set", "kv_words=2"], "kv_words must be at least"),
         ([*SMALL, "--images", "0"], "--images must be at least 1, not 0"),
-        ([*SMALL, "--engine", "paper"], "--engine must be one of rtl, golden, not 'paper'"),
+        ([*SMALL, "--engine", "paper"], "--engine must be one of rtl, model, both, golden, not 'paper'"),
         ([*SMALL, "--data", "somewhere"], "--data must be left out"),
         ([*SMALL, "--json", "/proc/none/m.json"], "--json must name a file that can be written"),
         (["--weights", "missing.safetensors"], "missing.safetensors must exist"),
@@ -44,6 +44,21 @@ def test_golden_engine_writes_a_measurement(tmp_path):
     assert fields["kept"] == [0] and fields["skipped"] == [1] and fields["preset"] == "nano"
     assert fields["logits_sqnr_db"] > 20 and fields["cycles"] is None
     assert list(tmp_path.iterdir()) == [tmp_path / "m.json"]
+
+
+def test_the_model_engine_measures_cycles(tmp_path, capsys):
+    arguments = [*SMALL[:2], "--engine", "model", "--images", "1", "--json", str(tmp_path / "m.json")]
+    assert main([*arguments, "--trace", str(tmp_path / "trace.json")]) == 0
+    fields = json.loads((tmp_path / "m.json").read_text())
+    assert fields["cycles"] == fields["counters"]["cycles"] == sum(fields["breakdown"].values())
+    assert fields["mismatches"] is None and "model_run" not in fields and "million cycles/s" in capsys.readouterr().out
+    assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+
+
+def test_traces_need_a_place(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main([*SMALL[:2], "--engine", "model", "--images", "1", "--trace", str(tmp_path / "file" / "trace.json")]) == 2
+    assert "--trace must name a file that can be written" in capsys.readouterr().err
 
 
 def test_help_imports_nothing_heavy():
