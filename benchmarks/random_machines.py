@@ -6,7 +6,7 @@ Each seed draws a configuration (rows and columns 1 to 9, depth 1 to 16 or 64, f
 small ViTs that just fit it, each in a random loop order, with a random skip mask and a random memory. It runs three images of each
 with all attentions and one with the mask, and compares logits, exits and entropies with the golden machine and all counters of an
 image, with all attentions and with the mask, with the cycle model. The result goes to random_machines.json after every machine; a
-run that was interrupted goes on with the seeds that are missing there.
+run that was interrupted goes on with the seeds that are missing there, or that draw another machine now.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from rich.progress import track
 
+from hw.config import AcceleratorConfig
 from hw.device import mismatches
 from hw.golden import GoldenMachine
 from sim.cycle_model import predict
@@ -99,7 +100,8 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="forget the results that are there")
     options = parser.parse_args()
     known = [] if options.again or not RESULT.exists() else json.loads(RESULT.read_text())["machines"]
-    machines = {entry["seed"]: entry for entry in known}
+    current = (entry for entry in known if AcceleratorConfig(**entry["config"]) == random_case(entry["seed"]).config)
+    machines = {entry["seed"]: entry for entry in current}
     missing = [seed for seed in range(options.seeds) if seed not in machines]
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         for entry in track(pool.map(measure, missing), total=len(missing), description="machines"):

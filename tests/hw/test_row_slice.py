@@ -206,11 +206,11 @@ def test_values_are_transposed(shape, rng):
     assert driver.kv == expected
 
 
-@pytest.mark.parametrize("rows, depth", [(1, 4), (3, 4), (5, 2), (9, 3)])
-def test_one_column_gathers_its_words(rows, depth, rng):
+@pytest.mark.parametrize("rows, depth, channels", [(1, 4, 7), (3, 4, 7), (5, 2, 2), (8, 3, 3), (9, 3, 7)])
+def test_one_column_gathers_its_words(rows, depth, channels, rng):
     """K row tile by row tile and V, at the least intervals: one word a token, and one for each word's tokens of a row tile."""
     config = small_config(rows=rows, cols=1, depth=depth, kv_words=512)
-    tokens, channels = 3 * rows - (rows > 1), 7
+    tokens = 3 * rows - (rows > 1)
     words, stride = ceil_div(channels, depth), ceil_div(tokens, depth)
     driver = StackDriver(config)
     activations = int8(rng, tokens, channels)
