@@ -65,8 +65,10 @@ def _rows(fields: dict[str, Any]) -> list[tuple[str, str]]:
         equal = "all counters equal" if fields["runs_equal"] else "counters differ"
         rows.append(("cycles of model and RTL", f"{model:,} and {rtl:,}, {equal}"))
     if fields["build_wall_s"] is None:
+        cycles = "modelled"
         simulation = [("cycle model", f"{1e3 * fields['wall_s']:.1f} ms, {fields['sim_cycles_per_s'] / 1e6:.1f} million cycles/s")]
     else:
+        cycles = "simulated"
         simulation = [
             ("simulation", f"{fields['batch_cycles']:,} cycles in {fields['wall_s']:.1f} s"),
             ("simulation speed", f"{fields['sim_cycles_per_s'] / 1e6:.2f} million cycles/s"),
@@ -76,7 +78,7 @@ def _rows(fields: dict[str, Any]) -> list[tuple[str, str]]:
         ("cycles per image", f"{fields['cycles']:,}"),
         ("array utilization", _percent(fields["utilization"])),
         ("attention share of the delay", _percent(fields["attention_share"])),
-        ("delay per image", f"{fields['delay_ms']:.3f} ms at {fields['clock_mhz']} MHz "),
+        ("delay per image", f"{fields['delay_ms']:.3f} ms at {fields['clock_mhz']} MHz ({cycles} cycles)"),
         (
             "energy per image",
             f"{fields['energy_mj']:.2f} mJ, {fields['energy_low_mj']:.2f} to {fields['energy_high_mj']:.2f} (estimate)",
