@@ -19,6 +19,7 @@ from hw.isa import COUNTERS
 from hw.presets import find_preset
 from hw.program import Program
 from sim.cycle_model import predict, predict_every_mask
+from sim.energy import energy_matrix
 from sim.workload import prepare
 
 RESULT = Path(__file__).with_suffix(".json")
@@ -48,6 +49,9 @@ def measure(model: str, sampled: int) -> dict:
     started = time.perf_counter()
     counters = predict_every_mask(program)
     masks_s = time.perf_counter() - started
+    started = time.perf_counter()
+    energy = (counters @ energy_matrix(program.config)).sum(axis=1)
+    energy_s = time.perf_counter() - started
     masks = random.Random(0).sample(range(len(counters)), sampled)
     walked = np.array([list(predict(program, path_masks=(mask, mask)).counters.values()) for mask in masks])
     every = counters[:, [name for name, _ in COUNTERS].index("cycles")]
@@ -59,9 +63,12 @@ def measure(model: str, sampled: int) -> dict:
         "cycles_per_s": round(cycles / sorted(walks)[WALKS // 2]),
         "masks": len(counters),
         "every_mask_s": round(masks_s, 3),
-        "masks_per_s": round(len(counters) / masks_s),
+        "every_mask_energy_s": round(energy_s, 3),
+        "masks_per_s": round(len(counters) / (masks_s + energy_s)),
         "cycles_all_kept": int(every[-1]),
         "cycles_all_skipped": int(every[0]),
+        "energy_mj_all_kept": round(float(energy[-1]), 3),
+        "energy_mj_all_skipped": round(float(energy[0]), 3),
         "sampled_masks": sampled,
         "sampled_masks_that_differ": int(np.count_nonzero(np.any(walked != counters[masks], axis=1))),
     }
