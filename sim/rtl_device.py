@@ -154,16 +154,16 @@ def build_simulation(
     started = time.perf_counter()
     source = machine(config)
     lanes = config.rows >= LEAST_LANES
-    probe = ""
+    sources, probe = [MEMORY_MODEL, MEMORY_GUARD, source], ""
     if timeline:
-        from sim.timeline import timeline_probe
+        from sim.timeline import PROBE, timeline_probe
 
-        probe = timeline_probe(config)
+        sources, probe = [*sources, PROBE], timeline_probe(config)
     with tempfile.TemporaryDirectory(prefix="pivot-top-") as directory:
         top = Path(directory) / "fast_top.sv"
         top.write_text(fast_top(config, capacity_bytes, probe))
         executable = verilate(
-            [top, MEMORY_MODEL, MEMORY_GUARD, source],
+            [top, *sources],
             "fast_top",
             optimization="-O0" if quick_build else "-O3" if lanes else "-O2",
             arguments=["-O3", *(("--unroll-count", "1") if lanes else ())],

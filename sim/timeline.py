@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from amaranth.lib import data
 
 from hw import tokens
 from hw.config import AcceleratorConfig
@@ -37,6 +38,8 @@ from sim.memory_timing import MemoryTiming
 
 TRACKS = ("fetch", "stall", "array", "lanes", "norm", "softmax", "side", "gate", "record", "port")
 """Units by number; ports are numbered from the last on."""
+PROBE = Path(__file__).with_name("timeline_probe.sv")
+"""The module that watches the RTL."""
 CAUSES = ("weights", "parameters", "table", "drain", "norm", "load", "fetch")
 """Causes of a stall, in the order of the counters and of the machine's signal."""
 
@@ -110,85 +113,37 @@ def rtl_timeline(program: Program, image: np.ndarray, memory_timing: MemoryTimin
 
 
 def timeline_probe(config: AcceleratorConfig) -> str:
-    """SystemVerilog for the inside of ``fast_top``: writes a line ``track name descriptor begin end`` per span.
+    """SystemVerilog for the inside of ``fast_top``: `PROBE` on the units' signals by their names in the generated Verilog."""
 
-    It reads the units' signals by their names in the generated Verilog, and the AXI signals of the top.
-    """
+    def bit(name: str, layout: data.StructLayout, field: str) -> str:
+        return f"machine.sequencer.{name}[{layout[field].offset}]"
+
     lane, norm = tokens.lane_token(config), tokens.norm_token(config)
-    bit = {name: lane[name].offset for name in ("valid", "first")}
-    pass_bit = {name: norm[name].offset for name in ("valid", "capture")}
-    number = {name: index for index, name in enumerate(TRACKS)}
-    softmax = (
-        f"""timeline_run({number["softmax"]}, machine.sequencer.softmax[{tokens.softmax_token(config)["valid"].offset}], 0, 0,
-            int'(machine.sequencer.issue.index));"""
-        if config.softmax_pass
-        else ""
-    )
-    sequencer, issue, system = "machine.sequencer", "machine.sequencer.issue", "machine.system"
-    lane_token, norm_token = f"{sequencer}.lane", f"{sequencer}.norm"
-    return f"""
-    // One span per run of `active`; `split` begins another one.
-    int timeline_file, timeline_cycle;
-    string timeline_path;
-    initial begin
-        timeline_file = 0;
-        if ($value$plusargs("timeline=%s", timeline_path)) timeline_file = $fopen(timeline_path, "w");
-    end
-    final if (timeline_file != 0) $fclose(timeline_file);
-    always @(posedge clk) timeline_cycle <= machine.clear_counters ? 0 : timeline_cycle + 1;
-    function automatic void timeline_span(int track, int name, int descriptor, int first, int last);
-        if (timeline_file != 0) $fwrite(timeline_file, "%0d %0d %0d %0d %0d\\n", track, name, descriptor, first, last);
-    endfunction
-    int timeline_name[{len(TRACKS)}], timeline_descriptor[{len(TRACKS)}], timeline_begin[{len(TRACKS)}];
-    bit timeline_open[{len(TRACKS)}];
-    function automatic void timeline_run(int track, bit active, bit split, int name, int descriptor);
-        if (timeline_open[track] && (!active || split || name != timeline_name[track]
-                || descriptor != timeline_descriptor[track])) begin
-            timeline_span(track, timeline_name[track], timeline_descriptor[track], timeline_begin[track], timeline_cycle);
-            timeline_open[track] = 0;
-        end
-        if (active && !timeline_open[track]) begin
-            timeline_open[track] = 1;
-            timeline_name[track] = name;
-            timeline_descriptor[track] = descriptor;
-            timeline_begin[track] = timeline_cycle;
-        end
-    endfunction
-    always @(posedge clk) begin
-        if ({sequencer}.executed)
-            timeline_span({number["fetch"]}, 0, int'({sequencer}.fetch.index), timeline_cycle, timeline_cycle + 1);
-        if ({sequencer}.skipped)
-            timeline_span({number["fetch"]}, 1, int'({sequencer}.fetch.index), timeline_cycle, timeline_cycle + 1);
-        timeline_run({number["stall"]}, machine.image_loop.busy && {issue}.stall != 0, 0, $clog2(int'({issue}.stall)), -1);
-        timeline_run({number["array"]}, {issue}.array, {issue}.tiles, 0, int'({issue}.index));
-        timeline_run({number["lanes"]}, {lane_token}[{bit["valid"]}], {lane_token}[{bit["first"]}], 0, -1);
-        timeline_run({number["norm"]}, {norm_token}[{pass_bit["valid"]}], {norm_token}[{pass_bit["capture"]}], 0, -1);
-        {softmax}
-        if ({system}.parameter_tile_done)
-            timeline_span({number["side"]}, {int(JobKind.PARAMETERS)}, -1, timeline_cycle, timeline_cycle + 1);
-        if ({system}.table_done != 0)
-            timeline_span({number["side"]}, {int(JobKind.TABLE)}, -1, timeline_cycle, timeline_cycle + 1);
-        timeline_run({number["gate"]}, {issue}.gate_busy, 0, 0, int'({issue}.index));
-        timeline_run({number["record"]}, {system}.record_start || timeline_open[{number["record"]}],
-            {system}.record_start, 0, -1);
-        if ({system}.record_done) timeline_open_record_ends();
-    end
-    function automatic void timeline_open_record_ends();
-        timeline_span({number["record"]}, 0, -1, timeline_begin[{number["record"]}], timeline_cycle + 1);
-        timeline_open[{number["record"]}] = 0;
-    endfunction
-    for (genvar port = 0; port < {1 + config.weight_ports}; port++) begin : timeline_port
-        int begins[$], beats[$];
-        always @(posedge clk) begin
-            if (arvalid[port] && arready[port]) begin
-                begins.push_back(timeline_cycle);
-                beats.push_back(int'(arlen[port]) + 1);
-            end
-            if (rvalid[port] && rready[port] && rlast[port])
-                timeline_span({number["port"]} + port, beats.pop_front(), -1, begins.pop_front(), timeline_cycle + 1);
-        end
-    end
-"""
+    issue, system = "machine.sequencer.issue", "machine.system"
+    signals = {
+        "clk": "clk",
+        "clear": "machine.clear_counters",
+        "busy": "machine.image_loop.busy",
+        "executed": "machine.sequencer.executed",
+        "skipped": "machine.sequencer.skipped",
+        "fetch_index": "machine.sequencer.fetch.index",
+        "stall": f"{issue}.stall",
+        "array": f"{issue}.array",
+        "tile_begins": f"{issue}.tiles",
+        "index": f"{issue}.index",
+        "lane": bit("lane", lane, "valid"),
+        "lane_first": bit("lane", lane, "first"),
+        "norm": bit("norm", norm, "valid"),
+        "norm_first": bit("norm", norm, "capture"),
+        "softmax": bit("softmax", tokens.softmax_token(config), "valid") if config.softmax_pass else "1'b0",
+        "parameters": f"{system}.parameter_tile_done",
+        "table_done": f"|{system}.table_done",
+        "gate": f"{issue}.gate_busy",
+        "record_start": f"{system}.record_start",
+        "record_done": f"{system}.record_done",
+    } | {name: name for name in ("arvalid", "arready", "arlen", "rvalid", "rready", "rlast")}
+    connections = ",\n".join(f"        .{name}({signal})" for name, signal in signals.items())
+    return f"\n    timeline_probe #(.PORTS({1 + config.weight_ports})) timeline (\n{connections}\n    );"
 
 
 def _names(descriptors: Sequence[Descriptor], span: Span) -> tuple[str, dict[str, Any]]:
