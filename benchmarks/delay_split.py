@@ -5,7 +5,7 @@
 Both machines come from the same generator; `pivot` has 36 PEs of 64 multipliers and one exp unit, `zcu102` the exps on the way into
 P·V. Cycles are the cycle model's; --rtl runs DeiT-S on `pivot` in RTL, too, and compares all counters and all logits. The
 roofline shows each operation's MACs per cycle over its MACs per byte from memory, under the array's peak and the memory's
-bandwidth.
+bandwidth; the head may lie above it, because its weights come while the MLP before it runs.
 """
 
 import argparse
@@ -131,10 +131,10 @@ def draw_roofline(entries: list[dict[str, Any]], path: Path) -> None:
             name: (part["macs_per_byte"], part["macs_per_cycle"]) for name, part in entry["operations"].items() if part["macs"]
         }
         right = 2 * max(intensity for intensity, _ in points.values())
-        pane.plot([1, peak / bandwidth, right], [bandwidth, peak, peak], color="black", linewidth=1)
-        for name, (intensity, speed) in points.items():
-            pane.plot(intensity, speed, "o", markersize=5)
-            pane.annotate(name, (intensity, speed), xytext=(3, -10), textcoords="offset points", fontsize=8)
+        pane.plot([0.5, peak / bandwidth, right], [0.5 * bandwidth, peak, peak], color="black", linewidth=1)
+        for marker, (name, (intensity, speed)) in zip("osD^v<>", points.items(), strict=True):
+            pane.plot(intensity, speed, marker, markersize=5, label=name, alpha=0.8)
+        pane.legend(loc="lower right", frameon=False, fontsize=8)
         pane.set(xscale="log", yscale="log", xlabel="MACs per byte from memory", title=f"{preset}: {entry['network']}")
     panes[0].set_ylabel("MACs per cycle")
     _save(figure, path)
