@@ -65,7 +65,7 @@ def code_digest() -> str:
     digest = hashlib.sha256()
     for package in ("hw", "sim", "search", "sw"):
         for path in sorted((_ROOT / package).rglob("*")):
-            if path.suffix in (".py", ".sv") and path.is_file():
+            if path.suffix in (".py", ".sv", ".hpp", ".cpp") and path.is_file():
                 digest.update(str(path.relative_to(_ROOT)).encode())
                 digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -1,13 +1,17 @@
+import gzip
 import itertools
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+
+from sw.data import ASSETS
 
 SMALL = (
     "--efforts=3,6", "--images=96", "--steps=60", "--batch=16", "--rtl-images=6", "--random-paths=2", "--lec=0.1",
@@ -72,6 +76,25 @@ def test_a_killed_search_goes_on_and_ends_with_the_same_bytes(whole_run, tmp_pat
             process.wait()
     subprocess.run(_command(tmp_path), check=True, capture_output=True, timeout=600)
     assert _comparable(tmp_path / "result.json") == _comparable(reference / "result.json")
+
+
+def test_the_test_labels_choose_nothing(whole_run, tmp_path):
+    """Shuffled labels of the test split change what is reported, and nothing that was chosen."""
+    data = tmp_path / "data"
+    shutil.copytree(ASSETS, data)
+    labels = data / "t10k-labels-idx1-ubyte.gz"
+    content = bytearray(gzip.decompress(labels.read_bytes()))
+    shuffled = list(content[8:])  # behind magic and count
+    random.Random(0).shuffle(shuffled)
+    content[8:] = bytes(shuffled)
+    labels.write_bytes(gzip.compress(content))
+    out = tmp_path / "run"
+    subprocess.run(_command(out, f"--data={data}"), check=True, capture_output=True, timeout=600)
+    shown, reference = (json.loads((path / "result.json").read_text()) for path in (out, whole_run[0]))
+    for name in ("low", "high", "threshold_nats", "f_low", "f_low_test", "delay_ms", "energy_mj"):
+        assert shown[name] == reference[name], name
+    assert shown["best_single"]["kept"] == reference["best_single"]["kept"]
+    assert shown["accuracy"]["cascade"] < 0.3 < reference["accuracy"]["cascade"]
 
 
 def test_a_finished_search_is_not_run_again_but_changed_arguments_are(whole_run):
