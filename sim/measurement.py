@@ -69,11 +69,10 @@ def run_rtl(workload: Workload, config: AcceleratorConfig, timing: MemoryTiming)
     return batch, single
 
 
-def _model_counters(workload: Workload, timing: MemoryTiming) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+def _model_counters(workload: Workload, timing: MemoryTiming) -> list[dict[str, int]]:
     """The cycle model's counters of an image on the workload's path, with all attentions, and with none."""
     masks = (workload.kept_mask, (1 << workload.depth) - 1, 0)
-    path, full, none = (predict(workload.program, timing, path_masks=(mask, mask)).counters for mask in masks)
-    return path, full, none
+    return [predict(workload.program, timing, path_masks=(mask, mask)).counters for mask in masks]
 
 
 ENERGY_FIELDS = (
@@ -167,7 +166,7 @@ def measure(
         speed = {"wall_s": wall_s, "build_wall_s": None, "sim_cycles_per_s": runs[0]["cycles"] / wall_s}
     else:
         batch, single = run_rtl(workload, config, timing)
-        runs = tuple(dict(result.counters) for result in single)
+        runs = [dict(result.counters) for result in single]
         fields |= {"mismatches": mismatches(golden, batch), "logits_sqnr_db": signal_to_noise_db(workload, batch)}
         fields["batch_cycles"] = batch.counters["cycles"]
         speed = {"wall_s": batch.wall_s, "build_wall_s": batch.build_wall_s, "sim_cycles_per_s": batch.sim_cycles_per_s}

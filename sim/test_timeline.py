@@ -72,7 +72,8 @@ def test_the_file_is_what_the_format_says(small, tmp_path):
     trace = json.loads(plain.read_text())
     assert trace == json.loads(gzip.decompress(packed.read_bytes())) == chrome_trace(small.program, spans)
     assert not list(tmp_path.glob("*.tmp"))
-    named, ends = set(), {}
+    named: set[int] = set()
+    ends: dict[int, int] = {}
     for event in trace["traceEvents"]:
         assert event["ph"] in ("X", "M") and isinstance(event["name"], str)
         assert isinstance(event["pid"], int) and isinstance(event["tid"], int) and isinstance(event["args"], dict)

@@ -58,9 +58,8 @@ def machine_constants(config: AcceleratorConfig, memory: MemoryTiming) -> Consta
         for reciprocal in (False, True)
         for sends in (False, True)
     ]
-    values: dict[str, int | list[int]] = {
-        name: getattr(config, name) for name, _ in FIELDS if hasattr(config, name)
-    } | {
+    own: dict[str, int | list[int]] = {name: getattr(config, name) for name, _ in FIELDS if hasattr(config, name)}
+    values = own | {
         "weight_write_bytes": config.columns_per_beat * config.depth,
         "parameter_bytes": PARAMETER_BYTES,
         "table_entries": TABLE_ENTRIES,
@@ -74,7 +73,7 @@ def machine_constants(config: AcceleratorConfig, memory: MemoryTiming) -> Consta
         "image_start": IMAGE_START,
         "flush_cycles": FLUSH_CYCLES,
         "evaluate_cycles": EVALUATE_CYCLES,
-        "check_cycles": [CHECK_CYCLES.get(number, 0) for number in range(_OPCODES)],
+        "check_cycles": [CHECK_CYCLES[Opcode(number)] if number in CHECK_CYCLES else 0 for number in range(_OPCODES)],
         "settle": [timing.settle(Post(post)) for post in range(_POSTS)],
         "intervals": intervals,
         "drain_latency": timing.drain_latency,
