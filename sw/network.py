@@ -1,10 +1,12 @@
 """The networks: ViTs from timm, named by a checkpoint, a timm name or their numbers.
 
 - ``fmnist_vit_tiny``: the shipped checkpoint (28x28 grey images, patch 7, dim 96, depth 12, 3 heads);
+- ``fmnist_lvvit``: LV-ViT (see `sw.lv_vit`) for the same images padded to 32x32: 16 encoders of dim 96, MLP ratio 3;
+- ``lvvit_s``: LV-ViT-S, 224x224;
 - any timm name of a plain ViT, such as ``deit_small_patch16_224``;
 - ``vit:dim=24,depth=2,heads=3,tokens=11,classes=7``, a network made on the spot; ``tokens`` counts the class token.
 
-All are timm's ``VisionTransformer``, its code unchanged.
+All are timm's ``VisionTransformer``, its code unchanged; LV-ViT with another patch embedding.
 """
 
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ class NetworkSpec:
         mlp_ratio: hidden channels of an MLP over ``dim``.
         classes: number of logits.
         timm_name: the timm model, or None where the numbers alone define the network.
+        stem_channels: channels of LV-ViT's convolution stem; None for a plain ViT. `patch_size` counts the stem's stride in.
     """
 
     name: str
@@ -47,6 +50,7 @@ class NetworkSpec:
     mlp_ratio: float
     classes: int
     timm_name: str | None = None
+    stem_channels: int | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -102,6 +106,12 @@ class NetworkSpec:
         )
 
 
+_LV_VITS = {
+    "fmnist_lvvit": NetworkSpec("fmnist_lvvit", (32, 32), 1, 8, 96, 16, 3, 3.0, 10, stem_channels=32),
+    "lvvit_s": NetworkSpec("lvvit_s", (224, 224), 3, 16, 384, 16, 6, 3.0, 1000, stem_channels=64),
+}
+
+
 def parse_network(name: str) -> NetworkSpec:
     """Return the shape of a network by name; imports timm only for a timm name.
 
@@ -110,6 +120,8 @@ def parse_network(name: str) -> NetworkSpec:
     """
     if name == "fmnist_vit_tiny":
         return NetworkSpec(name, (28, 28), 1, 7, 96, 12, 3, 4.0, 10)
+    if name in _LV_VITS:
+        return _LV_VITS[name]
     if name.startswith(_MADE_PREFIX):
         return _parse_made(name)
     return _parse_timm(name)
@@ -179,11 +191,17 @@ def untrained_network(spec: NetworkSpec, seed: int = 0) -> Any:
     """Return a VisionTransformer in training mode with timm's own initial weights, drawn from ``seed``."""
     import torch
 
+    from sw.lv_vit import create_lv_vit
     from sw.plain_vit import create_from_arguments, create_plain
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        vit = create_from_arguments(spec.arguments()) if spec.timm_name is None else create_plain(spec.timm_name)
+        if spec.stem_channels is not None:
+            vit = create_lv_vit(**spec.arguments(), stem_channels=spec.stem_channels)
+        elif spec.timm_name is None:
+            vit = create_from_arguments(spec.arguments())
+        else:
+            vit = create_plain(spec.timm_name)
     for block in vit.blocks:
         # At 17 tokens the plain operations train 960 images/s under bfloat16, torch's fused attention 600.
         block.attn.fused_attn = False
