@@ -21,6 +21,31 @@ class FloatLinear:
 
 
 @dataclass(frozen=True, eq=False)
+class FoldedConvolution:
+    """A convolution of a stem with BatchNorm folded in, and the elementwise activation behind it.
+
+    Attributes:
+        weight: float32 [outputs, inputs, kernel height, kernel width].
+        bias: float32 [outputs].
+        stride: of both axes.
+        padding: zeros on all four sides.
+        activation: a callable on float tensors, such as a ReLU.
+    """
+
+    weight: Any
+    bias: Any
+    stride: int
+    padding: int
+    activation: Any
+
+    def __call__(self, maps: Any) -> Any:
+        """Return the activated map [n, outputs, height', width'] of float32 maps [n, inputs, height, width]."""
+        from torch.nn.functional import conv2d
+
+        return self.activation(conv2d(maps, self.weight, self.bias, stride=self.stride, padding=self.padding))
+
+
+@dataclass(frozen=True, eq=False)
 class FoldedEncoder:
     """Linear layers of one encoder and the epsilons of its norms; `activation` is the MLP's GELU as a module."""
 
@@ -39,12 +64,14 @@ class FoldedNetwork:
     """A plain ViT, folded.
 
     Attributes:
-        image_size, channels, patch_size, heads: as in `sw.network.NetworkSpec`.
-        embedding: weight [dim, patch_size² · channels] in the order (ky, kx, channel).
+        image_size, channels, heads: as in `sw.network.NetworkSpec`.
+        patch_size: side of a patch in pixels of the map that the embedding reads: the picture, or the stem's last map.
+        embedding: weight [dim, patch_size² · channels of that map] in the order (ky, kx, channel).
         positions: float32 [tokens, dim]: initial residual stream, the class token included.
         encoders: in order.
         head: classifier.
         epsilon: of the final norm.
+        stem: convolutions before the embedding; empty for a plain ViT.
     """
 
     image_size: tuple[int, int]
@@ -56,9 +83,12 @@ class FoldedNetwork:
     encoders: tuple[FoldedEncoder, ...]
     head: FloatLinear
     epsilon: float
+    stem: tuple[FoldedConvolution, ...] = ()
 
     def patches(self, images: Any) -> Any:
-        """Return patch rows [n, patches, patch_size² · channels] of images [n, channels, height, width]."""
+        """Return the embedding's input rows [n, patches, patch_size² · channels] of images [n, channels, height, width]."""
+        for convolution in self.stem:
+            images = convolution(images)
         count, channels, height, width = images.shape
         side = self.patch_size
         grid = images.reshape(count, channels, height // side, side, width // side, side)
