@@ -106,7 +106,7 @@ def normalized(tokens: Any, epsilon: float) -> Any:
 
 
 def fold_network(vit: Any) -> FoldedNetwork:
-    """Fold a torch network whose ``patch_embed.img_size`` is its image's height and width; its parameters are left alone.
+    """Fold a torch network whose images are of `image_shape`; its parameters are left alone.
 
     Raises:
         InputError: it is not a plain ViT; see `sw.importing.import_network`.
@@ -117,12 +117,12 @@ def fold_network(vit: Any) -> FoldedNetwork:
 
 
 def image_shape(vit: Any) -> tuple[int, int, int]:
-    """Return channels, height and width of a network's images: its first convolution's and its ``patch_embed.img_size``."""
+    """Return channels, height and width of a network's images: its ``patch_embed.img_size``, or else timm's configuration."""
     from torch import nn
 
-    convolution = next(part for part in vit.modules() if isinstance(part, nn.Conv2d))
-    height, width = vit.patch_embed.img_size
-    return convolution.in_channels, int(height), int(width)
+    channels = next((part.in_channels for part in vit.modules() if isinstance(part, nn.Conv2d)), 3)
+    size = getattr(getattr(vit, "patch_embed", None), "img_size", None) or vit.pretrained_cfg["input_size"][1:]
+    return channels, int(size[0]), int(size[1])
 
 
 def after_norm(weight: Any, bias: Any, norm: Any) -> FloatLinear:

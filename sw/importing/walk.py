@@ -1,5 +1,6 @@
 """Walks the ATen graph of an exported network and finds the plain ViT in it, whatever its modules are called."""
 
+import inspect
 import math
 import operator
 import warnings
@@ -119,9 +120,8 @@ class _Walk:
             if isinstance(moved, torch.Tensor):
                 return Value(first.source, moved)
             return [Value(first.source, places) for places in moved]
-        handler = getattr(operations, name, None) if name in _HANDLED else None
-        if handler is not None:
-            return handler(*args, **kwargs)
+        if name in _HANDLED:
+            return _call(getattr(operations, name), args, kwargs)
         function = getattr(torch.ops.aten, name)
         overload = getattr(function, target._overloadname)
         pointwise = torch.Tag.pointwise in overload.tags or name in operations.UNTAGGED_POINTWISE
@@ -137,6 +137,15 @@ _HANDLED = frozenset(
     "conv2d batch_norm cat layer_norm linear matmul softmax scaled_dot_product_attention mul div add sub neg dropout".split()
 )
 """Operations that `sw.importing.operations` has a function for."""
+
+
+def _call(handler: Any, args: Any, kwargs: Any) -> Any:
+    """The handler's result; what it takes as a `Value` must be one, and no constant."""
+    signature = inspect.signature(handler)
+    for name, given in signature.bind(*args, **kwargs).arguments.items():
+        if signature.parameters[name].annotation is Value and not isinstance(given, Value):
+            raise Unsupported(f"its {name} must come from the image's tokens, not from parameters alone")
+    return handler(*args, **kwargs)
 
 
 def _where(node: Any) -> str:
