@@ -39,7 +39,7 @@ def quantize(network: Any, calibration_inputs: Any, kept: Iterable[int] | None =
     """Quantize a network on calibration images.
 
     Args:
-        network: a plain timm VisionTransformer, or a `sw.skipping.PathVit`, whose own path counts where `kept` is None.
+        network: a plain ViT (see `sw.importing`), or a `sw.skipping.PathVit`, whose own path counts where `kept` is None.
         calibration_inputs: float32 tensor [n, channels, height, width] of `sw.data.to_input`; a few hundred images do.
         kept: encoders whose attention the network has; others are left out of it, for a path that was fine-tuned. None
             holds all of them, so that any path can be chosen at run time, at the scales of the whole network.
@@ -53,8 +53,8 @@ def quantize(network: Any, calibration_inputs: Any, kept: Iterable[int] | None =
     if isinstance(network, PathVit):
         kept = network.kept if kept is None else kept
         network = network.vit
-    path = validated_kept(kept, len(network.blocks))
     folded = fold_network(network)
+    path = validated_kept(kept, len(folded.encoders))
     return quantize_folded(folded, calibrate(folded, calibration_inputs, path))
 
 
