@@ -7,7 +7,7 @@ from hw import isa
 from hw.config import PARAMETER_BYTES, TABLE_ENTRIES, AcceleratorConfig
 from hw.register_docs import flag_meanings, member_meanings, register_bits
 
-_C_TYPES = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t"}
+_C_TYPES = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t", 8: "uint64_t"}
 
 _HEAD = """\
 /* PIVOT accelerator: registers, descriptors and result records. Generated from hw/isa.py; do not edit.

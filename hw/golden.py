@@ -35,7 +35,7 @@ class _State:
     normalized: np.ndarray  # int8 [n, rows, words * depth]
     residual: np.ndarray  # int16 [n, rows, words * depth]
     kv: np.ndarray  # int8 [n, cols, words, depth]
-    row_max: np.ndarray  # int8 [n, tokens]
+    row_max: np.ndarray  # int8 [n, row_tiles * rows], by row state
     logits: np.ndarray  # int64 [n, classes]
 
     def select(self, keep: np.ndarray) -> "_State":
@@ -58,7 +58,7 @@ class GoldenMachine:
         self.threads = threads
         self._descriptors = program.descriptors()
         self._memory = np.frombuffer(program.memory, dtype=np.int8)
-        self._weights: dict[int, np.ndarray] = {}
+        self._weights: dict[tuple[int, int, int], np.ndarray] = {}  # by address, words and columns
 
     def run(self, images: np.ndarray, *, path_masks: tuple[int, int] | None = None, threshold: int | None = None) -> RunResult:
         """Run a batch.
@@ -77,9 +77,9 @@ class GoldenMachine:
         started = time.perf_counter()
         masks = self.program.path_masks if path_masks is None else path_masks
         limit = self.program.threshold if threshold is None else threshold
-        for index, descriptor in enumerate(self._descriptors):  # decode once, before the threads share it
+        for descriptor in self._descriptors:  # decode once, before the threads share it
             if descriptor.opcode == Opcode.GEMM and not descriptor.flags & isa.FLAG_KV:
-                self._weight_matrix(index, descriptor)
+                self._weight_matrix(descriptor)
         flat = check_images(self.program, images)
         chunks = [flat[start : start + self.chunk] for start in range(0, len(flat), self.chunk)]
         # The batches are the parallelism: threads of their own in small matrix products cost far more than they give.
@@ -106,7 +106,7 @@ class GoldenMachine:
         exits, entropies = np.zeros(count, np.int64), np.zeros(count, np.int64)
         gates = np.full(count, 0xFFFFFFFF, np.int64)
         running = np.arange(count)
-        for index, descriptor in enumerate(self._descriptors):
+        for descriptor in self._descriptors:
             if descriptor.flags & isa.FLAG_ATTENTION:
                 mask = masks[1 if descriptor.flags & isa.FLAG_HIGH else 0]
                 if not mask >> descriptor.encoder & 1:
@@ -117,7 +117,7 @@ class GoldenMachine:
                 case Opcode.NORM:
                     self._norm(state, descriptor)
                 case Opcode.GEMM:
-                    self._gemm(state, index, descriptor)
+                    self._gemm(state, descriptor)
                 case Opcode.SOFTMAX:
                     self._softmax(state, descriptor)
                 case Opcode.GATE | Opcode.END:
@@ -178,18 +178,18 @@ class GoldenMachine:
         exps = SoftmaxUnit.model(scores, state.row_max[:, : d.tokens], self._table(d).view(np.uint8))
         self._write(state.activation, d.base, d.stride, 0, exps)
 
-    def _gemm(self, state: _State, index: int, descriptor: Descriptor) -> None:
+    def _gemm(self, state: _State, descriptor: Descriptor) -> None:
         """GEMM: feed, multiply, requantize, post-process."""
         d = descriptor
         bank = state.normalized if d.flags & isa.FLAG_NORMALIZED else state.activation
-        fed = self._read(bank, d.source_base, d.source_stride, d.row_tiles, d.k_elements)[:, : d.tokens]
+        fed = self._operand(bank, d)[:, : d.tokens]
         sums = None
         if d.flags & isa.FLAG_EXP:
             if self.program.config.softmax_pass:
                 sums = Feed.model_sum(fed)
             else:
-                fed, sums = Feed.model(fed, state.row_max[:, : d.tokens], self._table(d).view(np.uint8))
-        weights = self._kv_matrix(state, d) if d.flags & isa.FLAG_KV else self._weight_matrix(index, d)
+                fed, sums = Feed.model(fed, state.row_max[:, self._row_states(d)], self._table(d).view(np.uint8))
+        weights = self._kv_matrix(state, d) if d.flags & isa.FLAG_KV else self._weight_matrix(d)
         accumulator = ProcessingPair.model(fed, weights[..., : d.k_elements, :])
         bias, multiplier, shift = self._parameters(d)
         if sums is not None:
@@ -202,16 +202,20 @@ class GoldenMachine:
 
     def _post(self, state: _State, d: Descriptor, post: Post, values: np.ndarray) -> None:
         """What the lanes do with requantized columns, int64 [n, tokens, columns]."""
+        if d.blank_rows:
+            row = np.arange(d.tokens) % self.program.config.rows
+            blank = np.array([d.blank_rows >> int(bit) & 1 for bit in row], bool)
+            values = np.where(blank[:, None], -128, values)
         match post:
             case Post.GELU:
                 values = self._table(d)[values + 128]
             case Post.RESIDUAL:
-                before = self._read(state.residual, d.base, d.stride, d.row_tiles, d.columns, d.element)
+                before = self._read(state.residual, d.addend_base, d.stride, d.row_tiles, d.columns, d.element)
                 values = Lane.model_residual(before[:, : d.tokens], values)
                 self._write(state.residual, d.base, d.stride, d.element, values)
                 return
             case Post.SCORE:
-                state.row_max[:, : d.tokens] = values.max(axis=2)
+                state.row_max[:, self._row_states(d)] = values.max(axis=2)
             case Post.KEY | Post.VALUE:
                 self._write_kv(state, d, post, values)
                 return
@@ -232,6 +236,22 @@ class GoldenMachine:
             bank, word = channel % config.cols, d.base + channel // config.cols * d.stride + token // config.depth
             state.kv[:, bank, word, token % config.depth] = values
 
+    def _row_states(self, d: Descriptor) -> slice:
+        """Row states of a GEMM's tokens."""
+        first = d.first_row_tile * self.program.config.rows
+        return slice(first, first + d.tokens)
+
+    def _operand(self, bank: np.ndarray, d: Descriptor) -> np.ndarray:
+        """Token rows [n, row_tiles * rows, k_elements] that a GEMM feeds, segment behind segment."""
+        depth = self.program.config.depth
+        words = d.segment_words or d.k_words
+        segments = [
+            self._read(bank, d.source_base + start // words * d.segment_stride, d.source_stride, d.row_tiles,
+                       min(words * depth, d.k_elements - start * depth))
+            for start in range(0, d.k_words, words)
+        ]  # fmt: skip
+        return segments[0] if len(segments) == 1 else np.concatenate(segments, axis=2)
+
     def _read(self, bank: np.ndarray, base: int, stride: int, row_tiles: int, channels: int, element: int = 0) -> np.ndarray:
         """Token rows [n, row_tiles * rows, channels] of a bank, from element ``element`` of each row tile's first word on."""
         starts = [(base + row_tile * stride) * self.program.config.depth + element for row_tile in range(row_tiles)]
@@ -244,9 +264,10 @@ class GoldenMachine:
             part = rows[:, token : token + bank.shape[1]]
             bank[:, : part.shape[1], start : start + rows.shape[2]] = part
 
-    def _weight_matrix(self, index: int, d: Descriptor) -> np.ndarray:
+    def _weight_matrix(self, d: Descriptor) -> np.ndarray:
         """int8 [k_words * depth, columns] of a GEMM's streamed weights."""
-        if index not in self._weights:
+        key = (d.weights, d.k_words, d.columns)
+        if key not in self._weights:
             config = self.program.config
             size = config.weight_port_bytes(d.k_words, d.column_tiles)
             shape = (d.column_tiles, d.k_words, config.groups_per_port, config.columns_per_beat, config.depth)
@@ -255,10 +276,10 @@ class GoldenMachine:
             ]
             tiles = np.stack(ports, axis=3)  # [tiles, words, groups, ports, columns, depth]
             tiles = tiles.reshape(d.column_tiles, d.k_words, -1, config.depth)[:, :, : config.cols]
-            self._weights[index] = np.ascontiguousarray(
+            self._weights[key] = np.ascontiguousarray(
                 tiles.transpose(1, 3, 0, 2).reshape(d.k_words * config.depth, -1)[:, : d.columns]
             )
-        return self._weights[index]
+        return self._weights[key]
 
     def _kv_matrix(self, state: _State, d: Descriptor) -> np.ndarray:
         """int8 [n, k_words * depth, columns] from the K and V buffer."""

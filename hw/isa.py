@@ -137,6 +137,7 @@ _FIELDS: dict[Opcode, tuple[tuple[str, int, str], ...]] = {
         ("shift", 1, "shift of the normalised output, before the root's exponent is added"),
         ("multiplier", 2, "output scale's mantissa, in [2^15, 2^16)"),
         ("epsilon", 4, "n^2 * epsilon in squared residual units, at least 1"),
+        ("first_row_tile", 2, "statistics of row tile i are number first_row_tile + i"),
     ),
     Opcode.GEMM: (
         ("weights", 4, "byte offset of the weights: one region of `weight_port_bytes` per port, in port order"),
@@ -153,13 +154,20 @@ _FIELDS: dict[Opcode, tuple[tuple[str, int, str], ...]] = {
         ("k_elements", 2, "elements per dot product; the feed zeroes the rest of the last word"),
         ("columns", 2, "output channels"),
         ("column_tiles", 2, "ceil(columns / cols)"),
-        ("row_tiles", 2, "row tiles, ceil(tokens / rows)"),
+        ("row_tiles", 2, "row tiles, ceil(tokens / rows): a token of every row each, or a pixel of every row's patch"),
         ("tokens", 2, "tokens; the collector drops rows beyond"),
         ("kv_base", 2, "K and V buffer word of column tile 0, with FLAG_KV"),
         ("multiplier", 2, "without FLAG_PER_COLUMN: requantization multiplier; with FLAG_EXP: the reciprocal's"),
         ("shift", 1, "without FLAG_PER_COLUMN: shift; with FLAG_EXP the sum's exponent is added to it"),
         ("resident", 2, "column tiles of a group: they stay in the ring while all row tiles pass (1: weight_major); "
                         "0: token_major, weights and parameters pass again for every row tile"),
+        ("segment_words", 2, "words of a dot product that lie one behind the other; the last segment may have fewer, but must fit "
+                             "whole; 0: all words are one segment; not with post KEY"),
+        ("segment_stride", 2, "words from a segment's first word to the next one's"),
+        ("first_row_tile", 2, "row state (statistics, row maximum, reciprocal) of row tile i is number first_row_tile + i"),
+        ("addend_base", 2, "RESIDUAL: word of row tile 0 and channel 0 that is added to, with the destination's stride and "
+                           "element; `base` for an add in place"),
+        ("blank_rows", 8, "REQUANT and GELU: bit r makes -128 of row r's requantized outputs, before the table"),
     ),
     Opcode.SOFTMAX: (
         ("table", 4, "byte offset of the 256-byte exp table"),

@@ -341,6 +341,8 @@ class _NetworkCompiler:
         gemm = self._shape(linear.inputs, linear.outputs, source, target)
         gemm |= {"weights": weights, "parameters": parameters, "post": int(post), "operation": int(operation)}
         gemm |= {"flags": flags | FLAG_PER_COLUMN, "encoder": encoder, **fields}
+        if post == Post.RESIDUAL:
+            gemm["addend_base"] = gemm["base"]
         writes = None
         if target is not None and post != Post.RESIDUAL:  # only NORM, which waits by itself, reads the residual banks
             writes = _kv(target) if post in (Post.KEY, Post.VALUE) else _activation(target)

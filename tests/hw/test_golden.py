@@ -6,7 +6,7 @@ import pytest
 from hw import isa
 from hw.device import EXIT_END, EXIT_LOW, NO_GATE
 from hw.errors import InputError
-from hw.golden import GoldenDevice, GoldenMachine
+from hw.golden import GoldenDevice, GoldenMachine, _State
 from hw.isa import Descriptor, Opcode, Operation, Post
 from hw.presets import PRESETS
 from hw.program import Program
@@ -79,6 +79,74 @@ def test_a_flipped_bit_of_a_weight_changes_the_answer(rng):
     flipped = Program(CONFIG, bytes(memory), program.descriptor_count, PIXELS, CLASSES, (0, 0))
     before, after = (GoldenMachine(each).run(images).logits[0] for each in (program, flipped))
     assert abs(after[0] - before[0]) == 3 << 4 and (after[1:] == before[1:]).all()
+
+
+def _state(rng):
+    """Memories of one image with random activations and residuals."""
+    machine = GoldenMachine(_program(np.ones((PIXELS, CLASSES), int), np.zeros(CLASSES)))
+    rows, depth = CONFIG.rows, CONFIG.depth
+    return machine, _State(
+        images=np.zeros((1, PIXELS), np.int8),
+        activation=rng.integers(-128, 128, (1, rows, CONFIG.activation_words * depth)).astype(np.int8),
+        normalized=np.zeros((1, rows, CONFIG.normalized_words * depth), np.int8),
+        residual=rng.integers(-9000, 9000, (1, rows, CONFIG.residual_words * depth)).astype(np.int16),
+        kv=rng.integers(-128, 128, (1, CONFIG.cols, CONFIG.kv_words, depth)).astype(np.int8),
+        row_max=np.zeros((1, CONFIG.max_tokens), np.int8),
+        logits=np.zeros((1, CLASSES), np.int64),
+    )
+
+
+_FIELDS = {
+    "flags": isa.FLAG_KV, "k_words": 5, "k_elements": 18, "columns": CONFIG.cols, "column_tiles": 1, "row_tiles": 2,
+    "tokens": 2 * CONFIG.rows, "source_base": 3, "source_stride": 2, "base": 100, "stride": 3, "multiplier": 1 << 15, "shift": 23,
+}  # fmt: skip
+
+
+def _products(state, words):
+    """int64 [2, rows, cols]: what the words at these offsets from a row tile's first one give with the K and V buffer's 5 words."""
+    depth = CONFIG.depth
+    weights = state.kv[0, :, :5].reshape(CONFIG.cols, -1)[:, :18].astype(np.int64).T
+    banks = state.activation[0].reshape(CONFIG.rows, -1, depth).astype(np.int64)
+    fed = np.stack([banks[:, [3 + 2 * tile + word for word in words]].reshape(CONFIG.rows, -1)[:, :18] for tile in range(2)])
+    return (fed @ weights + 128) >> 8
+
+
+def test_a_dot_product_is_gathered_from_segments(rng):
+    machine, state = _state(rng)
+    expected = np.clip(_products(state, [0, 1, 7, 8, 14]), -128, 127)
+    machine._gemm(state, Descriptor(Opcode.GEMM, _FIELDS | {"segment_words": 2, "segment_stride": 7}))
+    written = state.activation[0].reshape(CONFIG.rows, -1, CONFIG.depth)
+    np.testing.assert_array_equal(np.stack([written[:, 100], written[:, 103]]), expected)
+
+
+def test_blank_rows_write_the_least_code(rng):
+    machine, state = _state(rng)
+    expected = np.clip(_products(state, range(5)), -128, 127)
+    expected[:, [1, 3]] = -128
+    machine._gemm(state, Descriptor(Opcode.GEMM, _FIELDS | {"blank_rows": 0b1010}))
+    written = state.activation[0].reshape(CONFIG.rows, -1, CONFIG.depth)
+    np.testing.assert_array_equal(np.stack([written[:, 100], written[:, 103]]), expected)
+
+
+def test_a_residual_goes_on_in_another_region(rng):
+    machine, state = _state(rng)
+    before = state.residual[0].reshape(CONFIG.rows, -1, CONFIG.depth).copy()
+    expected = before[:, [10, 13]].transpose(1, 0, 2) + _products(state, range(5))
+    machine._gemm(state, Descriptor(Opcode.GEMM, _FIELDS | {"post": Post.RESIDUAL, "addend_base": 10}))
+    after = state.residual[0].reshape(CONFIG.rows, -1, CONFIG.depth)
+    np.testing.assert_array_equal(after[:, [100, 103]].transpose(1, 0, 2), expected)
+    np.testing.assert_array_equal(np.delete(after, [100, 103], axis=1), np.delete(before, [100, 103], axis=1))
+
+
+def test_scores_leave_their_maximum_in_the_row_state_they_name(rng):
+    machine, state = _state(rng)
+    scores = Descriptor(Opcode.GEMM, _FIELDS | {"post": Post.SCORE, "first_row_tile": 3})
+    machine._gemm(state, scores)
+    written = state.activation[0].reshape(CONFIG.rows, -1, CONFIG.depth)
+    greatest = np.concatenate([written[:, 100].max(axis=1), written[:, 103].max(axis=1)])
+    states = slice(3 * CONFIG.rows, 5 * CONFIG.rows)
+    np.testing.assert_array_equal(state.row_max[0, states], greatest)
+    assert not np.delete(state.row_max[0], np.r_[states]).any()
 
 
 def test_images_and_programs_that_do_not_fit_are_refused():

@@ -8,7 +8,7 @@ from hw.isa import DESCRIPTOR_FIELDS, Descriptor, Opcode, descriptor_layout
 @pytest.mark.parametrize("opcode", list(Opcode))
 def test_the_rtl_reads_the_fields_that_the_encoder_writes(opcode, rng):
     values = {
-        name: int(rng.integers(0, 1 << (8 * size)))
+        name: int.from_bytes(rng.bytes(size), "little")
         for name, size, _ in DESCRIPTOR_FIELDS[opcode]
         if name != "opcode"
     }
