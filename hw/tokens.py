@@ -36,7 +36,7 @@ def feed_token(config: AcceleratorConfig) -> data.StructLayout:
             "table_slot": 1,  # exp table to use; of no use with ``softmax_pass``
             "address": index_width(max(config.activation_words, config.normalized_words)),
             "elements": index_width(config.depth + 1),  # elements of the word that exist; the feed zeroes the rest
-            "row_tile": index_width(config.row_tiles),
+            "row_tile": index_width(config.row_tiles),  # number of the row state
             "multiplier": unsigned(numerics.MULTIPLIER_WIDTH),  # numerator of the reciprocal
         }
     )
@@ -69,13 +69,15 @@ def lane_token(config: AcceleratorConfig) -> data.StructLayout:
             "bias": signed(config.accumulator_width),
             "multiplier": unsigned(numerics.MULTIPLIER_WIDTH),
             "shift": unsigned(numerics.SHIFT_WIDTH),
-            "row_tile": index_width(config.row_tiles),
+            "row_tile": index_width(config.row_tiles),  # number of the row state
             "address": bank_address_width(config),  # destination word
+            "addend": index_width(config.residual_words),  # RESIDUAL: word of the element that is added to
             "element": index_width(config.depth),  # element of that word; KEY: element of the K word
             # KEY and VALUE: per-row fields, advanced by each row before it passes the token on
             "tokens_left": 16,  # valid tokens from this row on; 0: this row's token does not exist
             "kv_index": index_width(max(config.cols, config.depth)),  # KEY: column bank; VALUE: byte of the word
             "kv_stride": bank_address_width(config),  # added to address where kv_index wraps (at cols or depth)
+            "blank": config.rows,  # bit 0: this row's value is -128; each row passes on the bits above it
         }
     )
 
@@ -88,7 +90,7 @@ def norm_token(config: AcceleratorConfig) -> data.StructLayout:
             "statistics": 1,
             "capture": 1,
             "valid": 1,
-            "row_tile": index_width(config.row_tiles),  # with statistics
+            "row_tile": index_width(config.row_tiles),  # with statistics: number of the row state
             "source": index_width(config.residual_words),
             "group": index_width(config.depth // config.norm_elements),  # elements group * norm_elements ...
             "destination": index_width(config.normalized_words),
@@ -189,8 +191,9 @@ def tile_token(config: AcceleratorConfig) -> data.StructLayout:
             "release": 1,  # last row tile of the column tile: its parameters may be overwritten
             "table_slot": 1,
             "columns": index_width(config.cols + 1),  # existing columns of the tile
-            "row_tile": index_width(config.row_tiles),
+            "row_tile": index_width(config.row_tiles),  # number of the row state
             "address": bank_address_width(config),
+            "addend_offset": index_width(config.residual_words),  # from the address to the addend's, modulo 2^width
             "element": index_width(config.depth),
             "parameter_tile": index_width(config.parameter_tiles),
             "multiplier": unsigned(numerics.MULTIPLIER_WIDTH),
@@ -198,6 +201,7 @@ def tile_token(config: AcceleratorConfig) -> data.StructLayout:
             "tokens_left": 16,
             "kv_index": index_width(max(config.cols, config.depth)),
             "kv_stride": bank_address_width(config),
+            "blank": config.rows,
             # where a KEY tile only adds to the rows' words: first and last column tile of the group for the row tile
             **({"group_first": 1, "group_last": 1} if config.gathers else {}),
         }

@@ -76,10 +76,10 @@ def calibrate(network: FoldedNetwork, images: Any, kept: frozenset[int]) -> Cali
 
     with torch.no_grad():
         tokens = network.positions.expand(len(images), -1, -1).clone()
-        tokens[:, 1:] += network.embedding(network.patches(images))
+        tokens[:, network.prefix_tokens :] += network.embedding(network.patches(images))
         peak = max(float(network.positions.abs().max()), float(tokens.abs().max()))
-        # The class token's initial residual is less the patch bias.
-        peak = max(peak, float((network.positions[0] - network.embedding.bias).abs().max()))
+        # A prefix token's initial residual is less the patch bias.
+        peak = max(peak, float((network.positions[: network.prefix_tokens] - network.embedding.bias).abs().max()))
         attentions: list[AttentionScales | None] = []
         mlps = []
         for index, encoder in enumerate(network.encoders):
@@ -91,7 +91,7 @@ def calibrate(network: FoldedNetwork, images: Any, kept: frozenset[int]) -> Cali
             mlp_scales, tokens = _calibrate_mlp(encoder, tokens)
             peak = max(peak, float(tokens.abs().max()))
             mlps.append(mlp_scales)
-        final = normalized(tokens[:, 0], network.epsilon)
+        final = normalized(tokens[:, : network.head_tokens], network.epsilon).flatten(1)
         return Calibration(peak, tuple(attentions), tuple(mlps), tensor_scale(final, _importance(network.head)))
 
 

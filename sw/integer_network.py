@@ -100,7 +100,8 @@ class IntegerMlp:
     Attributes:
         norm: LayerNorm before it.
         fc1: [hidden, dim], to the GELU's symmetric int8 input.
-        gelu_table: uint8 [256], entry code + 128; each entry is an int8 in two's complement.
+        gelu_table: of the MLP's activation, whichever it is: uint8 [256], entry code + 128; each entry is an int8 in two's
+            complement.
         fc2: [dim, hidden], to the residual stream; the GELU output's zero point is in its bias.
     """
 
@@ -129,11 +130,13 @@ class IntegerNetwork:
         heads: attention heads.
         residual_scale: real value of one step of the residual stream.
         embedding: [dim, patch_size² · channels] in the order (ky, kx, channel), to the residual stream.
-        initial_residual: int16 [tokens, dim]: position embeddings; for token 0 the class token with its position, less
+        initial_residual: int16 [tokens, dim]: position embeddings; for prefix tokens the token with its position, less
             what the embedding of an all-zero patch adds.
         encoders: in order.
         final_norm: LayerNorm before the head.
-        head: [classes, dim], to logits of 24 bits in 2^-12 nat.
+        head: [classes, head_tokens * dim], to logits of 24 bits in 2^-12 nat; reads the first tokens one behind the other.
+        prefix_tokens: tokens without a patch, before all others: class, distillation and register tokens.
+        head_tokens: tokens that the head reads: 1, or 2 with a distillation token.
     """
 
     image_size: tuple[int, int]
@@ -146,6 +149,8 @@ class IntegerNetwork:
     encoders: tuple[IntegerEncoder, ...]
     final_norm: IntegerNorm
     head: IntegerLinear
+    prefix_tokens: int = 1
+    head_tokens: int = 1
 
     @property
     def dim(self) -> int:

@@ -198,8 +198,9 @@ def _parse_timm(name: str, image_size: tuple[int, int] | None) -> NetworkSpec:
     from sw.folding import fold_network
     from sw.plain_vit import create_by_name
 
+    vit = create_by_name(name, image_size, device="meta")
     try:
-        network = fold_network(create_by_name(name, image_size, device="meta"))
+        network = fold_network(vit)
     except InputError as error:
         raise InputError(f"{error} (network {name!r})") from None
     dim = len(network.embedding.weight)

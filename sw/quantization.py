@@ -7,7 +7,8 @@ import numpy as np
 
 from hw import numerics
 from hw.errors import InputError
-from hw.row.table import exp_table, gelu_table
+from hw.config import TABLE_ENTRIES
+from hw.row.table import exp_table
 from sw.calibration import AttentionScales, Calibration, MlpScales, calibrate
 from sw.folding import FloatLinear, FoldedEncoder, FoldedNetwork, fold_network
 from sw.integer_network import (
@@ -62,9 +63,10 @@ def quantize_folded(network: FoldedNetwork, calibration: Calibration) -> Integer
     """Quantize a folded network with the scales of a calibration."""
     dim, residual = network.embedding.weight.shape[0], _residual_scale(network, calibration)
     embedding = integer_linear("embedding", network.embedding, IMAGE_SCALE, residual)
-    # Token 0's patch row is zeros, to which the embedding GEMM adds its requantized bias; every other token keeps it.
+    # Prefix tokens' patch rows are zeros, to which the embedding GEMM adds its requantized bias; every other token keeps it.
     initial = np.rint(network.positions.numpy().astype(np.float64) / residual)
-    initial[0] -= numerics.requantize(np.zeros(dim, np.int64), embedding.bias, embedding.multiplier, embedding.shift, 16)
+    prefix = slice(network.prefix_tokens)
+    initial[prefix] -= numerics.requantize(np.zeros(dim, np.int64), embedding.bias, embedding.multiplier, embedding.shift, 16)
     encoders = []
     for index, (encoder, attention, mlp) in enumerate(zip(network.encoders, calibration.attentions, calibration.mlps, strict=True)):
         name = f"encoder{index}"
@@ -81,6 +83,8 @@ def quantize_folded(network: FoldedNetwork, calibration: Calibration) -> Integer
         encoders=tuple(encoders),
         final_norm=integer_norm(dim, calibration.final_norm, residual, network.epsilon),
         head=integer_linear("head", network.head, calibration.final_norm, LOGIT_SCALE),
+        prefix_tokens=network.prefix_tokens,
+        head_tokens=network.head_tokens,
     )
 
 
@@ -120,6 +124,31 @@ def integer_linear(name: str, layer: FloatLinear, input_scale: float, output_sca
         )
     multiplier, shift = numerics.multiplier_and_shift(requantization)
     return IntegerLinear(codes.astype(np.int8), offset.astype(np.int32), multiplier.astype(np.uint16), shift.astype(np.uint8))
+
+
+def activation_table(function: Any, scale_in: float, scale_out: float, zero_point: int) -> np.ndarray:
+    """Table of a function of one number for every int8 code.
+
+    Args:
+        function: on float64 tensors.
+        scale_in: real value of one step of the code.
+        scale_out: real value of one step of an entry.
+        zero_point: entry that stands for 0.
+
+    Returns:
+        uint8 [256]: entry ``code + 128`` is ``saturate8(round(function(code * scale_in) / scale_out) + zero_point)`` in two's
+        complement.
+
+    Raises:
+        QuantizationError: the function is not finite somewhere in the range of the codes.
+    """
+    import torch
+
+    values = function((torch.arange(TABLE_ENTRIES) - TABLE_ENTRIES // 2).double() * scale_in).numpy()
+    if not np.isfinite(values).all():
+        raise QuantizationError(f"An activation must be finite from {-128 * scale_in:.3g} to {127 * scale_in:.3g}")
+    entries = np.rint(values / scale_out).astype(np.int64) + zero_point
+    return numerics.saturate(entries, 8).astype(np.int8).view(np.uint8)
 
 
 def integer_norm(channels: int, scale: float, residual_scale: float, epsilon: float) -> IntegerNorm:
@@ -178,10 +207,10 @@ def _attention(name: str, encoder: FoldedEncoder, scales: AttentionScales, resid
 
 def _mlp(name: str, encoder: FoldedEncoder, scales: MlpScales, residual: float) -> IntegerMlp:
     dim = encoder.fc2.weight.shape[0]
-    table = gelu_table(scales.gelu_in, scales.gelu_out, scales.zero_point)
+    table = activation_table(encoder.activation, scales.gelu_in, scales.gelu_out, scales.zero_point)
     return IntegerMlp(
         norm=integer_norm(dim, scales.norm, residual, encoder.epsilons[1]),
         fc1=integer_linear(f"{name}.fc1", encoder.fc1, scales.norm, scales.gelu_in),
-        gelu_table=np.asarray(table).astype(np.uint8),
+        gelu_table=table,
         fc2=integer_linear(f"{name}.fc2", encoder.fc2, scales.gelu_out, residual, scales.zero_point),
     )

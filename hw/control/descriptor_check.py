@@ -11,7 +11,7 @@ from hw.config import TABLE_ENTRIES, AcceleratorConfig
 from hw.control.norm_issue import MAX_CHANNELS
 from hw.isa import Error, Opcode, Post
 
-CHECK_CYCLES = {Opcode.END: 1, Opcode.GATE: 1, Opcode.NORM: 7, Opcode.SOFTMAX: 9, Opcode.LOAD: 27, Opcode.GEMM: 25}
+CHECK_CYCLES = {Opcode.END: 1, Opcode.GATE: 1, Opcode.NORM: 7, Opcode.SOFTMAX: 9, Opcode.LOAD: 27, Opcode.GEMM: 27}
 """Cycles from `start` to `done` of a good descriptor; a bad one may end sooner."""
 
 _WIDE = 34
@@ -42,7 +42,7 @@ class _Step:
     unit: int = 0
     limit: ValueLike | None = None  # total <= limit
     when: ValueLike = 1
-    divide: bool = False  # divide total - 1 by rows
+    divide: bool = False  # divide total - 1
     quotient: bool = False  # needs the quotient
     code: Error = Error.FIELD
 
@@ -118,8 +118,11 @@ class DescriptorCheck(wiring.Component):
         with m.Elif(busy & evaluate):
             m.d.sync += self.code.eq(wrong)
 
-        m.d.comb += dividend.eq(Mux(self.start, self._view(Opcode.GEMM).tokens, total[:16]) - 1)
-        self._divider(m, self.start | dividing, dividend, opcode == Opcode.LOAD, quotient, divided)
+        gemm = self._view(Opcode.GEMM)
+        key = gemm.post == Post.KEY
+        m.d.comb += dividend.eq(Mux(self.start, Mux(key, gemm.tokens, gemm.k_words), total[:16]) - 1)
+        divisor = Mux(opcode == Opcode.LOAD, self._config.rows, Mux(key, self._config.cols, gemm.segment_words))
+        self._divider(m, self.start | dividing, dividend, divisor, quotient, divided)
         return m
 
     def _step(
@@ -148,12 +151,10 @@ class DescriptorCheck(wiring.Component):
         if broken is not None:
             m.d.comb += wrong.eq(Mux(broken & Value.cast(step.when).bool(), step.code, Error.NONE))
 
-    def _divider(self, m: Module, start: Value, dividend: Signal, by_rows: Value, quotient: Signal, divided: Signal) -> None:
-        """``quotient = dividend // (rows if by_rows else cols)``, one bit a cycle; `divided` 17 cycles after `start`."""
-        config = self._config
+    def _divider(self, m: Module, start: Value, dividend: Signal, divisor: Value, quotient: Signal, divided: Signal) -> None:
+        """``quotient = dividend // divisor``, of 16 bits each, one bit a cycle; `divided` 17 cycles after `start`."""
         count = Signal(range(17))
-        rest, doubled = Signal(8), Signal(9)
-        divisor = Mux(by_rows, config.rows, config.cols)
+        rest, doubled = Signal(16), Signal(17)
         m.d.comb += [doubled.eq(Cat(quotient[-1], rest)), divided.eq(count == 0)]
         with m.If(start):
             m.d.sync += [count.eq(16), rest.eq(0), quotient.eq(dividend)]
@@ -187,13 +188,13 @@ class DescriptorCheck(wiring.Component):
         rules[Opcode.NORM] = [
             *(norm[name] == 0 for name in ("words", "channels", "row_tiles", "epsilon")),
             norm.channels > MAX_CHANNELS,
-            norm.row_tiles > config.row_tiles,
+            norm.first_row_tile + norm.row_tiles > config.row_tiles,
             norm.shift > 63,
             (norm.inverse_shift < 4) | (norm.inverse_shift > 63),
         ]
         rules[Opcode.GEMM] = [
             *(gemm[name] == 0 for name in ("k_words", "k_elements", "columns", "column_tiles", "row_tiles", "tokens")),
-            gemm.row_tiles > config.row_tiles,
+            gemm.first_row_tile + gemm.row_tiles > config.row_tiles,
             gemm.element >= config.depth,
             gemm.post > Post.LOGITS,
             gemm.shift > 63,
@@ -203,6 +204,9 @@ class DescriptorCheck(wiring.Component):
             # Two scores share an activation word; the collector's slot for K is whole words.
             score & (gemm.element[0] if config.score_columns == 2 else 0),
             (gemm.post == Post.KEY) & (gemm.element != 0 if config.cols % config.depth == 0 else 0),
+            (gemm.post == Post.KEY) & (gemm.segment_words != 0),
+            (gemm.post > Post.GELU) & (gemm.blank_rows != 0),
+            gemm.blank_rows[config.rows :].any(),
         ]
         if config.softmax_pass:
             softmax = self._view(Opcode.SOFTMAX)
@@ -256,6 +260,8 @@ class DescriptorCheck(wiring.Component):
         normalized = (gemm.flags & isa.FLAG_NORMALIZED) != 0
         source_words = Mux(normalized, config.normalized_words, config.activation_words)
         strides = Mux(key, quotient, Mux(value, gemm.column_tiles, gemm.row_tiles) - 1)[:16]
+        segmented = gemm.segment_words != 0
+        elsewhere = (gemm.post == Post.RESIDUAL) & (gemm.addend_base > gemm.base)
         return [
             _Step(a=gemm.k_words, b=config.depth, covered=gemm.k_elements, unit=config.depth),
             _Step(a=gemm.column_tiles, b=config.cols, covered=gemm.columns, unit=config.cols),
@@ -279,10 +285,15 @@ class DescriptorCheck(wiring.Component):
             ),
             _Step(a=gemm.table, b=1, c=TABLE_ENTRIES, limit=whole_beats, when=table, code=Error.ADDRESS),
             _Step(
-                a=(gemm.row_tiles - 1)[:16], b=gemm.source_stride, c=gemm.source_base + gemm.k_words,
-                limit=source_words, code=Error.BUFFER,
+                a=(gemm.row_tiles - 1)[:16], b=gemm.source_stride,
+                c=gemm.source_base + Mux(segmented, gemm.segment_words, gemm.k_words), keep="partial",
             ),
-            _Step(a=strides, b=gemm.stride, c=gemm.base, keep="partial", quotient=True),
+            _Step(
+                a=Mux(segmented, quotient, 0), b=gemm.segment_stride, c=partial, quotient=True, limit=source_words,
+                code=Error.BUFFER,
+            ),
+            # Of what is written and, for a RESIDUAL, read with the same stride: the range that ends last.
+            _Step(a=strides, b=gemm.stride, c=Mux(elsewhere, gemm.addend_base, gemm.base), keep="partial", quotient=True),
             _Step(
                 a=partial, b=config.depth, c=Mux(value, gemm.tokens, gemm.element + gemm.columns),
                 limit=bank_words * config.depth, when=gemm.post != Post.LOGITS, code=Error.BUFFER,

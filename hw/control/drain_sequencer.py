@@ -78,7 +78,7 @@ class DrainSequencer(wiring.Component):
             ]
 
         token = Signal(tokens.lane_token(config))
-        shared = ("start", "exponential", "post", "table_slot", "row_tile", "tokens_left", "kv_index", "kv_stride")
+        shared = ("start", "exponential", "post", "table_slot", "row_tile", "tokens_left", "kv_index", "kv_stride", "blank")
         m.d.comb += [token[name].eq(tile[name]) for name in (*shared, "multiplier", "shift")]
         m.d.comb += [
             token.valid.eq(running),
@@ -87,6 +87,7 @@ class DrainSequencer(wiring.Component):
             token.enabled.eq(column < tile.columns),
             token.second_enabled.eq(wide & (column + 1 < tile.columns)),
             token.address.eq(address),
+            token.addend.eq(address + tile.addend_offset),
             token.element.eq(element),
         ]
         if config.gathers:

@@ -200,7 +200,7 @@ class GemmIssue(wiring.Component):
             self.feed.table_slot.eq(slot),
             self.feed.address.eq(loops.feed_address),
             self.feed.elements.eq(loops.elements),
-            self.feed.row_tile.eq(loops.row_tile),
+            self.feed.row_tile.eq(loops.row_state),
             self.feed.multiplier.eq(gemm.multiplier),
             self.weight.valid.eq(self.word),
             self.weight.kv.eq(flag["KV"]),
@@ -211,11 +211,14 @@ class GemmIssue(wiring.Component):
             self.tile.exponential.eq(flag["EXP"]),
             self.tile.per_column.eq(flag["PER_COLUMN"]),
             self.tile.release.eq(loops.last_use & flag["PER_COLUMN"]),
-            self.tile.row_tile.eq(loops.row_tile),
+            self.tile.row_tile.eq(loops.row_state),
             self.tile.multiplier.eq(gemm.multiplier),
             self.tile.shift.eq(gemm.shift),
+            self.tile.blank.eq(gemm.blank_rows),
         ]
-        shared: tuple[str, ...] = ("parameter_tile", "address", "element", "kv_index", "kv_stride", "tokens_left", "columns")
+        shared: tuple[str, ...] = (
+            "parameter_tile", "address", "addend_offset", "element", "kv_index", "kv_stride", "tokens_left", "columns",
+        )  # fmt: skip
         if self._config.gathers:
             shared += ("group_first", "group_last")
         m.d.sync += [self.tile[name].eq(getattr(loops, name)) for name in shared]

@@ -33,7 +33,8 @@ class GemmLoops(wiring.Component):
         first_tile: first tile of the GEMM; first_column_tile: n == 0.
         first_use, last_use: the tile's weights and parameters were not read before, will not be read again.
         last_word, last_row_tile, last_column_tile: of the tile, the group, the GEMM.
-        feed_address, elements, row_tile: of the feed token.
+        row_tile: counts the GEMM's own row tiles, from 0; row_state: number of its state in the rows.
+        feed_address, elements: of the feed token.
         weight_address: in the ring or, with FLAG_KV, in the K and V buffer.
         parameter_tile … columns: of the tile token.
         group_first, group_last: where rows gather, first and last column tile of the row tile's group.
@@ -55,10 +56,13 @@ class GemmLoops(wiring.Component):
                 "feed_address": Out(feed["address"].shape),
                 "elements": Out(feed["elements"].shape),
                 "row_tile": Out(feed["row_tile"].shape),
+                "row_state": Out(feed["row_tile"].shape),
                 "weight_address": Out(tokens.weight_token(config)["address"].shape),
                 **{
                     name: Out(tile[name].shape)
-                    for name in ("parameter_tile", "address", "element", "kv_index", "kv_stride", "tokens_left", "columns")
+                    for name in (
+                        "parameter_tile", "address", "addend_offset", "element", "kv_index", "kv_stride", "tokens_left", "columns",
+                    )
                 },
                 **({"group_first": Out(1), "group_last": Out(1)} if config.gathers else {}),
             }
@@ -117,27 +121,35 @@ class GemmLoops(wiring.Component):
     def _row_tiles(self, m: Module, head: data.View, ends: _Ends) -> None:
         """Row tiles, tokens left, feed addresses."""
         gemm, config = self.gemm, self._config
-        source = Signal.like(self.feed_address)
+        source, segment = (Signal.like(self.feed_address, name=name) for name in ("source", "segment"))  # their first words
+        left = Signal(16)  # words of the segment; from 0, of a single segment, it does not come down to 1
         m.d.comb += self.last_row_tile.eq(self.row_tile == (gemm.row_tiles - 1)[:16])
         with m.If(self.advance):
-            m.d.sync += self.feed_address.eq(self.feed_address + 1)
-        with m.If(ends.tile):
-            m.d.sync += self.feed_address.eq(source)
+            m.d.sync += [self.feed_address.eq(self.feed_address + 1), left.eq(left - 1)]
+        following = source + gemm.source_stride
+        for begins, address, view in (
+            (self.advance & (left == 1), segment + gemm.segment_stride, gemm),
+            (ends.tile, source, gemm),
+            (ends.row, following, gemm),
+            (ends.group, gemm.source_base, gemm),
+            (self.accept, head.source_base, head),
+        ):
+            with m.If(begins):
+                m.d.sync += [self.feed_address.eq(address), segment.eq(address), left.eq(view.segment_words)]
         with m.If(ends.row):
-            following = source + gemm.source_stride
             m.d.sync += [
                 self.row_tile.eq(self.row_tile + 1),
+                self.row_state.eq(self.row_state + 1),
                 self.tokens_left.eq(self.tokens_left - config.rows),
                 source.eq(following),
-                self.feed_address.eq(following),
             ]
         for end, view in ((ends.group, gemm), (self.accept, head)):
             with m.If(end):
                 m.d.sync += [
                     self.row_tile.eq(0),
+                    self.row_state.eq(view.first_row_tile),
                     self.tokens_left.eq(view.tokens),
                     source.eq(view.source_base),
-                    self.feed_address.eq(view.source_base),
                 ]
 
     def _column_tiles(self, m: Module, head: data.View, ends: _Ends) -> None:
@@ -185,6 +197,8 @@ class GemmLoops(wiring.Component):
         key, value = gemm.post == Post.KEY, gemm.post == Post.VALUE
         row_offset, column_base = Signal.like(self.address), Signal.like(self.address)
         m.d.comb += [self.kv_stride.eq(Mux(value, 1, gemm.stride)), self.address.eq(column_base + row_offset)]
+        with m.If(self.accept):
+            m.d.sync += self.addend_offset.eq(head.addend_base - head.base)
 
         # Row tile to row tile: t0 = i * rows, divided by cols (KEY) or depth (VALUE).
         modulus = Mux(value, depth, cols)

@@ -15,15 +15,15 @@ MAX_CHANNELS = 4095
 
 
 class NormIssue(wiring.Component):
-    """One NORM at a time. The statistics of row tile i begin when its residual is complete, with the pass of i - 1 at the
-    earliest; the pass of i begins STATISTICS_LATENCY later, behind the pass of i - 1 at the earliest.
-    What is decided in a cycle is on `norm` in the next one.
+    """One NORM at a time. The statistics of row tile i begin when its residual is complete, with FLAG_WAIT when every GEMM has
+    settled, and with the pass of i - 1 at the earliest; the pass of i begins STATISTICS_LATENCY later, behind the pass of i - 1 at
+    the earliest. What is decided in a cycle is on `norm` in the next one.
 
     Members:
         start: one cycle high, with the encoded descriptor, while not `busy`; statistics may begin in the next cycle.
         stop: give up the NORM at hand.
         residual_tiles: row tiles whose residual is complete.
-        quiet: no GEMM will complete another one.
+        quiet: no GEMM at hand will complete another one; nor will a later one, which waits for this NORM.
         normalizes: a token that normalises is decided in this cycle.
         busy: a NORM is at work, until a feed token may read what its last token writes.
         normalized_tiles: row tiles whose first feed token may be decided in this cycle (`Timing.norm_ready`).
@@ -52,26 +52,28 @@ class NormIssue(wiring.Component):
         norm, head = Signal(layout), data.View(layout, self.descriptor)
         statistics, begin, last = Signal(), Signal(), Signal()  # in this cycle: statistics begin, a pass begins, a pass ends
         row_tile = Signal(range(self._config.row_tiles + 1))  # of the next statistics
+        row_state = Signal.like(self.norm.row_tile)
+        was_quiet, complete = Signal(), Signal()
         computing = Signal()  # statistics whose pass has not begun
         timer = Signal(range(STATISTICS_LATENCY))
         passing = Signal()
         m.d.comb += [
             begin.eq(computing & (timer == 0) & ~passing),
             self.normalizes.eq(begin | passing),
-            statistics.eq(
-                self.busy & (row_tile != norm.row_tiles) & (self.quiet | (row_tile < self.residual_tiles)) & (begin | ~computing)
-            ),
+            complete.eq(was_quiet | self.quiet | ((row_tile < self.residual_tiles) & ((norm.flags & isa.FLAG_WAIT) == 0))),
+            statistics.eq(self.busy & (row_tile != norm.row_tiles) & complete & (begin | ~computing)),
         ]
         m.d.sync += [computing.eq(statistics | (computing & ~begin)), passing.eq((begin | passing) & ~last)]
         with m.If(timer != 0):
             m.d.sync += timer.eq(timer - 1)
         with m.If(statistics):
-            m.d.sync += [timer.eq(STATISTICS_LATENCY - 1), row_tile.eq(row_tile + 1)]
+            m.d.sync += [timer.eq(STATISTICS_LATENCY - 1), row_tile.eq(row_tile + 1), row_state.eq(row_state + 1)]
         final = last & (row_tile == norm.row_tiles) & (begin | ~computing)
         self._pass(m, norm, head, last)
         self._ready(m, head, last, final)
+        m.d.sync += was_quiet.eq(~self.start & (was_quiet | self.quiet))
         with m.If(self.start):
-            m.d.sync += [norm.eq(head), row_tile.eq(0), self.busy.eq(1)]
+            m.d.sync += [norm.eq(head), row_tile.eq(0), row_state.eq(head.first_row_tile), self.busy.eq(1)]
         with m.If(self.stop):
             m.d.sync += [self.busy.eq(0), computing.eq(0), passing.eq(0)]
 
@@ -79,7 +81,7 @@ class NormIssue(wiring.Component):
         m.d.sync += [
             *(self.norm[name].eq(norm[name]) for name in constants),
             self.norm.statistics.eq(statistics),
-            self.norm.row_tile.eq(row_tile),
+            self.norm.row_tile.eq(row_state),
             self.norm.capture.eq(begin),
             self.norm.valid.eq(self.normalizes),
         ]

@@ -40,8 +40,8 @@ def logit(config: AcceleratorConfig) -> data.StructLayout:
 
 
 _PASSAGE = (
-    "first", "last", "enabled", "second_enabled", "start", "post", "table_slot", "row_tile", "address", "element", "tokens_left",
-    "kv_index",
+    "first", "last", "enabled", "second_enabled", "start", "post", "table_slot", "row_tile", "address", "addend", "element",
+    "tokens_left", "kv_index",
 )  # fmt: skip
 _OPERANDS = 1  # cycle in which the requantizer takes its operands
 _VALUE = _OPERANDS + REQUANTIZER_LATENCY  # cycle in which the requantized value is there
@@ -54,8 +54,8 @@ class Lane(wiring.Component):
     Where ``score_columns`` is 2, the normaliser requantizes the second of two scores, without a bias.
 
     Every memory write is asserted `LANE_LATENCY` - 1 cycles after the token, so a read `LANE_LATENCY` cycles after it
-    sees the data; the row maximum can be looked up from then on, too. An element of the residual must not come again
-    within 5 cycles. KEY: address and element go on counting in tokens that are not ``enabled``.
+    sees the data; the row maximum can be looked up from then on, too. An element of the residual must not be added to
+    within 5 cycles of its write. KEY: address and element go on counting in tokens that are not ``enabled``.
 
     Members:
         column, second: In, signed `accumulator_width`, with their ``token``.
@@ -136,7 +136,7 @@ class Lane(wiring.Component):
             with m.Case(Post.LOGITS):
                 m.d.comb += requantizer.saturation.eq(Saturation.LOGIT)
             with m.Default():
-                m.d.comb += requantizer.saturation.eq(Saturation.BYTE)
+                m.d.comb += requantizer.saturation.eq(Mux(operands.blank[0], Saturation.LEAST, Saturation.BYTE))
 
         valids, stages = self._elaborate_passage(m, operands)
         self._elaborate_residual(m, valids, stages, requantizer.value)
@@ -172,7 +172,7 @@ class Lane(wiring.Component):
         is_residual = valids[_VALUE] & (now.post == Post.RESIDUAL)
         m.d.comb += [
             self.residual_read.valid.eq(valids[_RESIDUAL_READ] & (early.post == Post.RESIDUAL)),
-            self.residual_read.address.eq(early.address),
+            self.residual_read.address.eq(early.addend),
             total.eq(before + value[: numerics.RESIDUAL_WIDTH].as_signed()),
             self.statistics.value.eq(self.residual_write.data),
         ]

@@ -14,11 +14,12 @@ _PRODUCT_WIDTH = 44
 
 
 class Saturation(enum.Enum, shape=2):  # type: ignore[call-arg]  # amaranth is untyped
-    """Width that a value is saturated to."""
+    """Width that a value is saturated to; LEAST: -128, whatever the value."""
 
     BYTE = 0
     RESIDUAL = 1
     LOGIT = 2
+    LEAST = 3
 
 
 SATURATION_WIDTHS = {
@@ -26,7 +27,7 @@ SATURATION_WIDTHS = {
     Saturation.RESIDUAL: numerics.RESIDUAL_WIDTH,
     Saturation.LOGIT: numerics.LOGIT_WIDTH,
 }
-"""Bits of each `Saturation`."""
+"""Bits of each `Saturation` to a width."""
 
 
 class Requantizer(wiring.Component):
@@ -119,6 +120,8 @@ class Requantizer(wiring.Component):
         m.d.comb += rounded.eq((Cat(fine, sign).as_signed() >> 1) + fine[0])
         m.d.sync += self.value.eq(rounded)
         with m.Switch(saturation if self.widest != Saturation.BYTE else Saturation.BYTE):
+            with m.Case(Saturation.LEAST):
+                m.d.sync += self.value.eq(-128)
             for choice, width in SATURATION_WIDTHS.items():
                 if width > len(fine):
                     continue

@@ -214,6 +214,7 @@ class RowSlice(wiring.Component):
             m.d.sync += self.load_below.rows_left.eq(self.load.rows_left - 1)
         with m.If(self.lane.valid):
             m.d.sync += self.lane_below.tokens_left.eq(self.lane.tokens_left - (self.lane.tokens_left != 0))
+            m.d.sync += self.lane_below.blank.eq(self.lane.blank >> 1)
         value = self.lane.post == Post.VALUE
         with m.If(self.lane.valid & ((self.lane.post == Post.KEY) | value)):
             m.d.sync += self.lane_below.kv_index.eq(self.lane.kv_index + 1)

@@ -41,6 +41,12 @@ UNTAGGED_POINTWISE = frozenset(["hardswish", "log_sigmoid"])
 """Functions of each number that torch does not tag as pointwise."""
 
 
+_NAMES = {
+    Map: "a map", Stream: "some of its channels", Normalized: "another LayerNorm's output", Linear: "a linear layer's output",
+    Elementwise: "an activation", Scores: "scores", Probabilities: "a softmax", Context: "an attention's output", Answer: "an answer",
+}  # fmt: skip
+
+
 def is_number(value: Any) -> bool:
     """Whether it is a Python number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -101,7 +107,7 @@ def layer_norm(inputs: Value, shape: list[int], weight: Any = None, bias: Any = 
 
     source = _embedded(inputs) if isinstance(inputs.source, Map) and inputs.places.ndim == 3 else inputs.source
     if not isinstance(source, Stream) or len(shape) != 1:
-        raise Unsupported("a LayerNorm must read the residual stream, over all its channels")
+        raise Unsupported(f"a LayerNorm must read the residual stream over all its channels, not {_NAMES[type(source)]}")
     value = Value(source, inputs.places) if source is inputs.source else whole(source, tuple(inputs.places.shape))
     _, order = value.rows()
     if not torch.equal(order, torch.arange(len(order))):

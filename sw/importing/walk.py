@@ -127,16 +127,24 @@ class _Walk:
         pointwise = torch.Tag.pointwise in overload.tags or name in operations.UNTAGGED_POINTWISE
         if pointwise and isinstance(first, Value) and not any(isinstance(part, Value | torch.Tensor) for part in args[1:]):
             return operations.elementwise(lambda x: overload(x, *args[1:], **kwargs), first)
-        raise Unsupported(
-            "a plain ViT has convolutions, class tokens, positions, LayerNorm, attention, MLPs with a function of each number, and "
-            "a linear head on the class token"
-        )
+        raise Unsupported(_HINTS.get(name, _PLAIN))
 
 
 _HANDLED = frozenset(
     "conv2d batch_norm cat layer_norm linear matmul softmax scaled_dot_product_attention mul div add sub neg dropout".split()
 )
 """Operations that `sw.importing.operations` has a function for."""
+
+_PLAIN = (
+    "a plain ViT has convolutions, class tokens, positions, LayerNorm, attention, MLPs with a function of each number, and a linear "
+    "head on the class token"
+)
+_HINTS = {
+    "mean": "a network must answer from its class token, not from a mean of tokens",
+    "stack": "an attention must use its queries and keys as they are, without rotary positions",
+    "index": "an attention must have no position bias on its scores",
+}
+"""What would be right in place of operations that are often met."""
 
 
 def _call(handler: Any, args: Any, kwargs: Any) -> Any:

@@ -20,13 +20,13 @@ class NormModel:
     """A NORM handed over in a cycle; its row tiles are computed when they are asked for.
 
     Arguments:
-        complete: cycle from which the statistics of each row tile of the RESIDUAL GEMM before may begin.
+        complete: cycle from which the statistics of each row tile of the RESIDUAL GEMM before may begin, without FLAG_WAIT.
         quiet: first cycle from a given one on in which no GEMM completes a row tile, by all that is issued so far.
     """
 
     def __init__(self, machine, descriptor, handed, complete, quiet):
         self.descriptor, self.handed = descriptor, handed
-        self._complete, self._quiet = complete, quiet
+        self._complete, self._quiet = [] if descriptor.flags & isa.FLAG_WAIT else complete, quiet
         self._pass = Timing(machine).norm_pass(descriptor.words)
         self._ready = Timing(machine).norm_ready(descriptor.words)
         self.statistics, self.begins = [], []
@@ -35,7 +35,8 @@ class NormModel:
         while len(self.begins) <= row_tile:
             i = len(self.begins)
             earliest = self.begins[-1] if i else self.handed + 1
-            start = max(earliest, self._complete[i]) if i < len(self._complete) else self._quiet(earliest)
+            complete = self._complete[i] if i < len(self._complete) else self._quiet(self.handed + 1)
+            start = max(earliest, complete)
             self.statistics.append(start)
             self.begins.append(max(start + STATISTICS_LATENCY, self.begins[-1] + self._pass if i else 0))
 

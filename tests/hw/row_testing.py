@@ -90,12 +90,12 @@ class StackDriver:
             self.cycle += 1
         self.settled = max(self.settled, self.cycle + self.config.rows)
 
-    def norm(self, source: int, base: int, words: int, row_tiles: int, **fields: int) -> None:
-        """Normalise row tiles into the normalised bank, one after the other."""
+    def norm(self, source: int, base: int, words: int, row_tiles: int, *, first: int = 0, **fields: int) -> None:
+        """Normalise row tiles into the normalised bank, one after the other, by the row states from ``first`` on."""
         self.wait()
         groups = self.config.depth // self.config.norm_elements
         for tile in range(row_tiles):
-            self.events[self.cycle]["norm"] = dict(statistics=1, row_tile=tile, **fields)
+            self.events[self.cycle]["norm"] = dict(statistics=1, row_tile=first + tile, **fields)
             self.cycle += STATISTICS_LATENCY
             for step in range(words * groups):
                 offset = tile * words + step // groups
@@ -124,7 +124,8 @@ class StackDriver:
 
     def gemm(self, weights: np.ndarray, source: int, base: int, tokens: int, post: Post, scale: dict, **options) -> None:
         """Issue a product with weights [K, N]; options: stride (of the destination), element, table_slot (both sides),
-        exponential, normalized (read that bank), multiplier (of the reciprocal), by_rows (row tile by row tile)."""
+        exponential, normalized (read that bank), multiplier (of the reciprocal), by_rows (row tile by row tile), addend (word of
+        row tile 0 that a residual is added to), first_row_tile (row state of row tile 0), blank (rows, a bit each)."""
         config = self.config
         k, columns = weights.shape
         stride = options.get("stride", ceil_div(columns, config.depth))
@@ -154,7 +155,8 @@ class StackDriver:
                 wide=int(post == Post.SCORE and config.score_columns == 2 and word == k_words - 1),
                 exponential=int(options.get("exponential", 0)), reciprocal=int(n == 0),
                 table_slot=options.get("table_slot", 0), address=source + i * k_words + word,
-                elements=min(config.depth, k - word * config.depth), row_tile=i, multiplier=options.get("multiplier", 0),
+                elements=min(config.depth, k - word * config.depth), row_tile=options.get("first_row_tile", 0) + i,
+                multiplier=options.get("multiplier", 0),
             )  # fmt: skip
             due = start + word + FEED_LATENCY + operand_delay(config, dsp48=False)
             for column in range(config.cols):
@@ -184,8 +186,10 @@ class StackDriver:
                 valid=1, first=int(first), last=int(last), enabled=int(channel < columns),
                 second_enabled=int(together == 2 and channel + 1 < columns),
                 start=int(n == 0), exponential=int(options.get("exponential", 0)), post=post.value,
-                table_slot=options.get("table_slot", 0), row_tile=i,
+                table_slot=options.get("table_slot", 0), row_tile=options.get("first_row_tile", 0) + i,
                 address=start if post == Post.VALUE else start + position // config.depth,
+                addend=(options.get("addend", base) - base + start + position // config.depth) % config.residual_words,
+                blank=options.get("blank", 0),
                 element=position % config.depth, tokens_left=max(0, tokens - token), kv_index=index, kv_stride=kv_stride,
                 **parameters,
             )  # fmt: skip

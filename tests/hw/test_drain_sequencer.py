@@ -50,7 +50,8 @@ def test_columns_come_on_time_with_their_parameters(cols, depth):
             release=number % 2, table_slot=number % 2, columns=int(rng.integers(1, cols + 1)),
             row_tile=number % 4, address=int(rng.integers(30)), element=int(rng.integers(depth)) // step * step,
             parameter_tile=number % 3, multiplier=int(rng.integers(1 << 16)), shift=int(rng.integers(64)), tokens_left=number,
-            kv_index=int(rng.integers(max(cols, depth))), kv_stride=int(rng.integers(9)),
+            kv_index=int(rng.integers(max(cols, depth))), kv_stride=int(rng.integers(9)), blank=number % 4,
+            addend_offset=int(rng.integers(machine.residual_words)),
         )  # fmt: skip
         if machine.gathers:
             tiles[cycle] |= dict(group_first=int(rng.integers(2)), group_last=int(rng.integers(2)))
@@ -99,7 +100,9 @@ def test_columns_come_on_time_with_their_parameters(cols, depth):
             assert lane.enabled == (column < tile["columns"])
             assert lane.second_enabled == (step == 2 and column + 1 < tile["columns"])
             assert (lane.address, lane.element) == (address, element)
-            for name in ("post", "start", "exponential", "table_slot", "row_tile", "tokens_left", "kv_index", "kv_stride"):
+            assert lane.addend == (address + tile["addend_offset"]) % machine.residual_words
+            same = ("post", "start", "exponential", "table_slot", "row_tile", "tokens_left", "kv_index", "kv_stride", "blank")
+            for name in same:
                 assert lane[name] == tile[name]
             if tile["post"] != Post.VALUE:
                 address, element = address + (element == depth - step), (element + step) % depth

@@ -33,7 +33,11 @@ def gemm(machine, rng=None, **changes):
     fields["k_words"] = ceil_div(fields["k_elements"], machine.depth)
     fields["column_tiles"] = ceil_div(fields["columns"], machine.cols)
     fields["row_tiles"] = ceil_div(fields["tokens"], machine.rows)
-    return Descriptor(Opcode.GEMM, fields)
+    more = dict(
+        segment_words=pick(0, 4), segment_stride=pick(0, 9), first_row_tile=pick(0, machine.row_tiles - fields["row_tiles"] + 1),
+        addend_base=pick(0, 9), blank_rows=pick(0, 1 << machine.rows),
+    )  # fmt: skip
+    return Descriptor(Opcode.GEMM, more | fields)
 
 
 def expected_tokens(machine, model):
@@ -51,19 +55,21 @@ def expected_tokens(machine, model):
             weights_at[n], parameters_at[n] = ring, slots
             ring, slots = ring + (not kv) * g.k_words, slots + per_column
         for k in range(g.k_words):
+            segment, word = divmod(k, g.segment_words or g.k_words)
             weight = g.kv_base + n * g.k_words + k if kv else (weights_at[n] + k) % machine.weight_words
             feeds[begin + k] = dict(
                 first=k == 0, last=k == g.k_words - 1, exponential=exp, reciprocal=exp and n == 0, normalized=normalized,
                 wide=g.post == Post.SCORE and machine.score_columns == 2, table_slot=tables[1] % 2,
-                address=g.source_base + i * g.source_stride + k, elements=min(depth, g.k_elements - k * depth), row_tile=i,
-                multiplier=g.multiplier,
+                address=g.source_base + i * g.source_stride + segment * g.segment_stride + word,
+                elements=min(depth, g.k_elements - k * depth), row_tile=g.first_row_tile + i, multiplier=g.multiplier,
             )  # fmt: skip
             weights[begin + k] = dict(kv=kv, address=weight)
         last, token, channel = begin + g.k_words - 1, i * rows, n * cols
         tile = dict(
             post=g.post, start=n == 0, exponential=exp, per_column=per_column, table_slot=tables[0] % 2,
-            release=per_column and last_use, columns=min(cols, g.columns - channel), row_tile=i,
-            multiplier=g.multiplier, shift=g.shift, tokens_left=g.tokens - token,
+            release=per_column and last_use, columns=min(cols, g.columns - channel),
+            row_tile=g.first_row_tile + i, multiplier=g.multiplier, shift=g.shift, tokens_left=g.tokens - token,
+            addend_offset=(g.addend_base - g.base) % machine.residual_words, blank=g.blank_rows,
             address=g.base + i * g.stride + (g.element + channel) // depth, element=(g.element + channel) % depth,
         )  # fmt: skip
         if per_column:
@@ -81,7 +87,7 @@ def expected_tokens(machine, model):
     for norm in model.norms:
         d = norm.descriptor
         for i, at in enumerate(norm.statistics):
-            norms.setdefault(at + 1, {}).update(statistics=1, row_tile=i)
+            norms.setdefault(at + 1, {}).update(statistics=1, row_tile=d.first_row_tile + i)
         for i, at in enumerate(norm.begins):
             for t in range(d.words * groups):
                 norms.setdefault(at + 1 + t, {}).update(
@@ -193,6 +199,7 @@ def norm(machine, rng=None, **changes):
         inverse=7, inverse_shift=8, shift=9, multiplier=10, epsilon=11, operation=Operation.NORM,
     )  # fmt: skip
     fields.update(changes)
+    fields.setdefault("first_row_tile", int(rng.integers(0, machine.row_tiles - fields["row_tiles"] + 1)))
     return Descriptor(Opcode.NORM, fields | {"channels": fields["words"] * machine.depth})
 
 
@@ -249,7 +256,7 @@ def test_random_norms_run_beside_gemms(shape, seed):
     for _ in range(16):
         kind = rng.choice(["norm", "load", "residual", "normalized", "both", "other"], p=[0.3, 0.05, 0.25, 0.25, 0.05, 0.1])
         if kind == "norm":
-            descriptors.append(norm(machine, rng))
+            descriptors.append(norm(machine, rng, flags=isa.FLAG_WAIT * int(rng.integers(4) == 0)))
         elif kind == "load":
             descriptors.append(Descriptor(Opcode.LOAD, {"operation": Operation.EMBEDDING}))
         else:

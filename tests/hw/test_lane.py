@@ -66,7 +66,9 @@ def tile(rng, config, post, number):
         "table_slot": rng.randrange(2),
         "tokens_left": rng.choice((0, 1, 300, 65535)),
         "kv_index": rng.randrange(config.cols),
+        "blank": rng.getrandbits(config.rows) if post in (Post.REQUANT, Post.GELU) else 0,
     }
+    elsewhere = rng.choice((0, 8))  # the addend's words from the destination's
     together = config.score_columns if post == Post.SCORE else 1
     for column in range(0, config.cols, together):
         token = {
@@ -81,6 +83,7 @@ def tile(rng, config, post, number):
             "address": (place // config.depth) % 16 if post != Post.VALUE else number % 16,
             "element": place % config.depth if post != Post.VALUE else 0,
         }
+        token["addend"] = (token["address"] + elsewhere) % 16
         yield fixed | token, (accumulator(rng), accumulator(rng))
         place += together
 
@@ -104,6 +107,8 @@ class ReferenceLane:
 
     def step(self, token, columns):
         value, second = self.value(token, columns[0], token["bias"]), self.value(token, columns[1], 0)
+        if token["blank"] & 1:
+            value = -128
         post, where = token["post"], {k: token[k] for k in ("address", "element")}
         expected = {}
         if post in (Post.REQUANT, Post.GELU, Post.SCORE) and token["enabled"]:
@@ -121,7 +126,7 @@ class ReferenceLane:
             expected["statistics"] = {k: token[k] for k in ("valid", "start", "first", "last", "row_tile")} | {"value": 0}
             if token["enabled"]:
                 place = token["address"] % self.config.residual_words, token["element"]
-                value = int(Lane.model_residual(self.residual[place], value))
+                value = int(Lane.model_residual(self.residual[token["addend"], token["element"]], value))
                 self.residual[place] = value
                 expected["residual_write"] = {"valid": 1, **where, "data": value & 0xFFFF}
                 expected["statistics"]["value"] = value

@@ -15,7 +15,7 @@ def operands(rng):
     return accumulator, bias, multiplier, rng.choice((rng.randrange(64), rng.randrange(10, 40), 0, 1, 63))
 
 
-@pytest.mark.parametrize("widest", list(Saturation))
+@pytest.mark.parametrize("widest", list(SATURATION_WIDTHS))
 def test_equals_model(widest):
     rng = seeded(4)
     choices = {choice: width for choice, width in SATURATION_WIDTHS.items() if width <= SATURATION_WIDTHS[widest]}
@@ -31,6 +31,16 @@ def test_equals_model(widest):
         expected = Requantizer.model(*columns[:, chosen], width)
         assert np.array_equal(values[chosen], expected)
         assert {expected.min(), expected.max()} == {-(1 << (width - 1)), (1 << (width - 1)) - 1}
+
+
+def test_the_least_code_whatever_the_value():
+    rng = seeded(5)
+    names = ("accumulator", "bias", "multiplier", "shift", "saturation")
+    cases = [(*operands(rng), rng.choice((Saturation.LEAST, Saturation.BYTE))) for _ in range(1000)]
+    inputs = [dict(zip(names, case, strict=True)) for case in cases] + [{}] * REQUANTIZER_LATENCY
+    values = [cycle["value"] for cycle in trace(Requantizer(), inputs, ("value",))[REQUANTIZER_LATENCY:]]
+    expected = [-128 if case[4] == Saturation.LEAST else int(Requantizer.model(*case[:4], 8)) for case in cases]
+    assert values == expected and len(set(expected)) > 10
 
 
 @pytest.mark.parametrize("width", [8, 16, 24])

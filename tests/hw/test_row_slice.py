@@ -115,6 +115,61 @@ def test_residual_and_layer_norm(shape, rng):
     np.testing.assert_array_equal(driver.read_out(base, channels, tokens, normalized=True), expected)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_residual_goes_on_elsewhere(shape, rng):
+    """A second region with row states of its own; the first one and its statistics stay."""
+    config = small_config(**shape, activation_words=64, kv_words=128, residual_words=64, row_tiles=5, normalized_words=64)
+    tokens, k, channels = 2 * config.rows, 4, 6
+    words = ceil_div(channels, config.depth)
+    there = 2 * words + 1
+    driver = StackDriver(config)
+    before = rng.integers(-(1 << 14), 1 << 14, (tokens, channels))
+    activations, weights = int8(rng, tokens, k), int8(rng, 3, k, channels)
+    scale = random_scale(rng, channels, k) | dict(shift=np.full(channels, 17))
+    inverse, inverse_shift = 43_691, 18  # 2^18 / 6
+    fields = dict(channels=channels, inverse=inverse, inverse_shift=inverse_shift, epsilon=77, multiplier=40_000, shift=10)
+    driver.load(activations, 0, Target.ACTIVATION)
+    driver.load(before, 0, Target.RESIDUAL)
+    driver.wait()
+    driver.gemm(weights[0], 0, 0, tokens, Post.RESIDUAL, scale)
+    driver.gemm(weights[1], 0, there, tokens, Post.RESIDUAL, scale, addend=0, first_row_tile=3)
+    driver.gemm(weights[2], 0, there, tokens, Post.RESIDUAL, scale, first_row_tile=3)
+    driver.norm(0, 0, words, 2, **fields)
+    driver.norm(there, 2 * words, words, 2, first=3, **fields)
+
+    delta = [requantize(ProcessingPair.model(activations, each), **scale, width=numerics.RESIDUAL_WIDTH) for each in weights]
+    here = Lane.model_residual(before, delta[0])
+    elsewhere = Lane.model_residual(Lane.model_residual(here, delta[1]), delta[2])
+    expected = [LayerNorm.model(each, inverse, inverse_shift, 77, 40_000, 10) for each in (here, elsewhere)]
+    assert not np.array_equal(*expected)
+    found = driver.read_out(0, channels, 2 * tokens, normalized=True)  # one region behind the other
+    np.testing.assert_array_equal(found, np.concatenate(expected))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_blank_rows(shape, rng):
+    """Every row looks at its own bit: -128 before the table, or as it is."""
+    config = small_config(**shape, activation_words=64, kv_words=128)
+    tokens, k, columns = 2 * config.rows, 4, 5
+    words = ceil_div(columns, config.depth)
+    driver = StackDriver(config)
+    activations, weights = int8(rng, tokens, k), int8(rng, k, columns)
+    table, scale = gelu_table(0.05, 0.03, -100), random_scale(rng, columns, k)
+    base = 2 * ceil_div(k, config.depth)
+    driver.load(activations, 0, Target.ACTIVATION)
+    driver.table(table, 0, exponential=False)
+    driver.wait()
+    expected = []
+    for number, (post, blank) in enumerate(((Post.GELU, 0b0101), (Post.REQUANT, 0b0010))):
+        blank &= (1 << config.rows) - 1
+        driver.gemm(weights, 0, base + 2 * number * words, tokens, post, scale, blank=blank)
+        codes = requantize(ProcessingPair.model(activations, weights), **scale, width=8)
+        codes[[bool(blank >> token % config.rows & 1) for token in range(tokens)]] = -128
+        expected.append(Lane.model_gelu(table, codes) if post == Post.GELU else codes)
+    assert (expected[0][0] == table[0]).all()
+    np.testing.assert_array_equal(driver.read_out(base, columns, 2 * tokens), np.concatenate(expected))
+
+
 def norm_beside(driver, ends, words, base, fields):
     """NORM of row tiles whose residual's last feed tokens come in cycles ``ends``, as early as `Timing` allows.
 

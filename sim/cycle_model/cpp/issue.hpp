@@ -149,12 +149,14 @@ private:
     // `NormIssue`: statistics of one row tile beside the pass of the one before.
     void normalize(const Constants& k, const Descriptor& d) {
         const Count words = d.norm().words, row_tiles = d.norm().row_tiles;
-        if (has_residual && row_tiles > Count(residual.size())) throw std::invalid_argument("NORM has more row tiles than its GEMM");
+        const bool waits = d.flags() & PIVOT_FLAG_WAIT;
+        if (!waits && has_residual && row_tiles > Count(residual.size()))
+            throw std::invalid_argument("A NORM of more row tiles than the RESIDUAL GEMM before must have FLAG_WAIT");
         const Cycle length = words * k.norm_steps, ready = length - words + k.norm_latency;
-        Cycle begin = at_hand.cycle + 1, passed = begin; // earliest next statistics; end of the pass before
+        Cycle begin = std::max(at_hand.cycle + 1, waits ? settled : 0), passed = begin; // earliest next statistics; end of the pass before
         last_norm.ready.clear();
         for (Count row_tile = 0; row_tile < row_tiles; ++row_tile) {
-            const Cycle at = has_residual ? std::max(begin, residual[row_tile]) : begin;
+            const Cycle at = has_residual && !waits ? std::max(begin, residual[row_tile]) : begin;
             begin = std::max(at + k.statistics_latency, passed); // the pass, and the next statistics
             passed = begin + length;
             trace.add(TRACK_NORM, begin + 1, passed + 1);
