@@ -49,6 +49,10 @@ class Shapes(Protocol):
     def depth(self) -> int:
         """Encoders."""
 
+    @property
+    def head_tokens(self) -> int:
+        """Tokens that the head reads."""
+
 
 @dataclass(frozen=True)
 class Region:
@@ -128,7 +132,7 @@ def required_config(shapes: Shapes, rows: int, cols: int, depth: int) -> dict[st
         "activation_words": max(2, layout.patches.end, layout.context.end, layout.hidden.end),
         "normalized_words": max(2, layout.normalized.end),
         "residual_words": max(2, layout.residual.end),
-        "weight_words": max(2, *(ceil_div(size, depth) for size in contractions)),
+        "weight_words": max(2, *(ceil_div(size, depth) for size in contractions), shapes.head_tokens * ceil_div(shapes.dim, depth)),
         "kv_words": max(2, layout.value.end),
         "parameter_tiles": 2,
         "row_tiles": layout.row_tiles,

@@ -217,10 +217,8 @@ def untrained_network(spec: NetworkSpec, seed: int = 0) -> Any:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if spec.timm_name is None:
-            vit = create_from_arguments(spec.arguments())
-        else:
-            vit = create_by_name(spec.timm_name, spec.image_size)
+        made = spec.timm_name is None
+        vit = create_from_arguments(spec.arguments()) if made else create_by_name(spec.timm_name or "", spec.image_size)
     return _unfused(vit)
 
 
