@@ -82,6 +82,7 @@ def prepare(
     seed: int = 0,
     data: str | None = None,
     loop_order: str = "auto",
+    image_size: tuple[int, int] | None = None,
 ) -> Workload:
     """Build, quantize and compile a network, and take its images.
 
@@ -90,10 +91,11 @@ def prepare(
         config: The machine.
         images: Test images.
         skip: Encoders whose attention is skipped, as ``2,5,8``.
-        weights: ``random`` or a safetensors file; None for a checkpoint's own, and random ones for ``vit:...``.
+        weights: ``random``, ``pretrained`` or a file; None for a checkpoint's own, and random ones for ``vit:...``.
         seed: Of random weights and images.
         data: Directory of Fashion-MNIST; see `sw.data.load_fashion_mnist`.
         loop_order: Of all GEMMs; see `sw.loop_order`.
+        image_size: Height and width in place of a timm model's own.
 
     Raises:
         InputError: For a bad name, index, file or count, and for a network that does not fit the machine.
@@ -104,12 +106,13 @@ def prepare(
 
     if images < 1:
         raise InputError(f"--images must be at least 1, not {images}")
-    spec = parse_network(model)
+    spec = parse_network(model, image_size)
     kept = frozenset(range(spec.depth)) - parse_skip(skip, spec.depth)
     checked_layout(spec, config)  # before the slow part
     checked_order(loop_order)
     calibration, test, source = _pixels(spec, images, seed, data)
-    network = build_network(model, RANDOM if weights is None and model.startswith("vit:") else weights, seed)
+    weights = RANDOM if weights is None and model.startswith("vit:") else weights
+    network = build_network(model, weights, seed, image_size)
 
     import torch
 

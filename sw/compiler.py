@@ -1,6 +1,7 @@
 """Compiles integer networks to Programs: descriptors, weights, parameters and tables for one machine."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from hw.isa import (
     FLAG_KV,
     FLAG_NORMALIZED,
     FLAG_PER_COLUMN,
+    FLAG_WAIT,
     Opcode,
     Operation,
     Post,
@@ -182,12 +184,23 @@ class _NetworkCompiler:
             if encoder.attention is not None and index in present:
                 self._attention(index, encoder.attention)
             self._mlp(index, encoder.mlp)
-        self._norm(network.final_norm, 0, row_tiles=1, encoder=0)
-        normalized = self.map.normalized
-        self._linear(
-            "head", network.head, Post.LOGITS, Operation.HEAD, normalized, None,
-            flags=FLAG_NORMALIZED, encoder=0, row_tiles=1, tokens=1,
-        )  # fmt: skip
+        self._head()
+
+    def _token_order(self) -> np.ndarray:
+        """Network token of each token of the machine, int64 [tokens].
+
+        Attention does not care about the order. The head reads row 0 alone, so a distillation token, number 1, changes places with
+        the first token of row tile 1.
+
+        Raises:
+            InputError: there is no such token.
+        """
+        order, rows = np.arange(self.network.tokens), self.config.rows
+        if self.network.head_tokens == 2:
+            if len(order) <= rows:
+                raise InputError(f"rows must be less than {len(order)}, the tokens of this distilled network, not {rows}")
+            order[[1, rows]] = rows, 1
+        return order
 
     def _embedding(self) -> None:
         network, layout, config = self.network, self.map, self.config
@@ -198,11 +211,11 @@ class _NetworkCompiler:
         self.stream.emit(
             Opcode.LOAD,
             {**tokens, "address": zeros, "target": int(Target.ACTIVATION)}
-            | {"segment_bytes": patch_bytes, "segments": 1, "tokens_inner": 1, "tokens_outer": 1},
+            | {"segment_bytes": patch_bytes, "segments": 1, "tokens_inner": network.prefix_tokens, "tokens_outer": 1},
         )
         patches = {
-            "first_row": 1 % config.rows,
-            "first_row_tile": 1 // config.rows,
+            "first_row": network.prefix_tokens % config.rows,
+            "first_row_tile": network.prefix_tokens // config.rows,
             "segment_bytes": segment,
             "segments": side,
             "segment_stride": width * channels,
@@ -214,7 +227,10 @@ class _NetworkCompiler:
         flags, words = _contiguous(segment, config.depth)
         patches |= {"flags": FLAG_IMAGE | flags, "segment_words": words}
         self.stream.emit(Opcode.LOAD, {**tokens, **patches, "target": int(Target.ACTIVATION), "address": 0})
-        residual = self.image.add(f"{self.prefix}positions", network.initial_residual.astype("<i2").tobytes())
+        order = self._token_order()
+        for place in np.flatnonzero(order != np.arange(len(order))):
+            self._moved_patch(tokens, int(place), int(order[place]) - network.prefix_tokens, zeros)
+        residual = self.image.add(f"{self.prefix}positions", network.initial_residual[order].astype("<i2").tobytes())
         row_bytes = 2 * network.dim
         flags, words = _contiguous(row_bytes, 2 * config.depth)
         self.stream.emit(
@@ -230,6 +246,21 @@ class _NetworkCompiler:
             | {"tokens_inner": network.tokens, "inner_stride": row_bytes, "tokens_outer": 1},
         )
         self._linear("embedding", network.embedding, Post.RESIDUAL, Operation.EMBEDDING, layout.patches, layout.residual)
+
+    def _moved_patch(self, tokens: dict[str, int], place: int, patch: int, zeros: int) -> None:
+        """Load one patch, or the zeros of a prefix token where its number is negative, to token ``place``."""
+        network, rows = self.network, self.config.rows
+        side, line = network.patch_size, network.image_size[1] * network.channels
+        segment = side * network.channels
+        down, across = divmod(patch, network.image_size[1] // side)
+        source = {"address": zeros}
+        if patch >= 0:
+            source = {"address": down * side * line + across * segment, "flags": FLAG_IMAGE, "segment_stride": line}
+        self.stream.emit(
+            Opcode.LOAD,
+            {**tokens, **source, "segment_bytes": segment, "segments": side, "tokens_inner": 1, "tokens_outer": 1}
+            | {"first_row": place % rows, "first_row_tile": place // rows, "target": int(Target.ACTIVATION)},
+        )
 
     def _attention(self, encoder: int, attention: IntegerAttention) -> None:
         """Heads overlap: the next head's keys are computed between a head's scores and its context, its values between
@@ -303,13 +334,32 @@ class _NetworkCompiler:
         )  # fmt: skip
         self._linear(f"{name}.fc2", mlp.fc2, Post.RESIDUAL, Operation.MLP, layout.hidden, layout.residual, encoder=encoder)
 
-    def _norm(self, norm: IntegerNorm, flags: int, row_tiles: int, encoder: int) -> None:
+    def _head(self) -> None:
+        """The final norm of what the head reads, and the head. A distillation token is the second segment of its dot products."""
+        network, normalized, depth = self.network, self.map.normalized, self.config.depth
+        linear, segments = network.head, {}
+        if network.head_tokens == 2:
+            # Norms take their turns, so that the one that the head follows is the last.
+            self._norm(network.final_norm, FLAG_WAIT, row_tiles=1, encoder=0, first_row_tile=1)
+            words = ceil_div(network.dim, depth)
+            parts = np.split(linear.weights, 2, axis=1)
+            gap = np.zeros((linear.outputs, words * depth - network.dim), np.int8)
+            linear = replace(linear, weights=np.concatenate([parts[0], gap, parts[1]], axis=1))
+            segments = {"segment_words": words, "segment_stride": normalized.stride}
+        self._norm(network.final_norm, 0, row_tiles=1, encoder=0)
+        self._linear(
+            "head", linear, Post.LOGITS, Operation.HEAD, normalized, None,
+            flags=FLAG_NORMALIZED, encoder=0, row_tiles=1, tokens=1, **segments,
+        )  # fmt: skip
+
+    def _norm(self, norm: IntegerNorm, flags: int, row_tiles: int, encoder: int, first_row_tile: int = 0) -> None:
         dim, layout = self.network.dim, self.map
         inverse, inverse_shift = numerics.multiplier_and_shift(np.float64(1 / dim))
         self.stream.norm(
             {"flags": flags, "encoder": encoder, "operation": int(Operation.NORM)}
-            | {"base": layout.normalized.base, "stride": layout.normalized.stride}
-            | {"source_base": layout.residual.base, "source_stride": layout.residual.stride}
+            | {"base": layout.normalized.base + first_row_tile * layout.normalized.stride, "stride": layout.normalized.stride}
+            | {"source_base": layout.residual.base + first_row_tile * layout.residual.stride}
+            | {"source_stride": layout.residual.stride, "first_row_tile": first_row_tile}
             | {"words": ceil_div(dim, self.config.depth), "channels": dim, "row_tiles": row_tiles}
             | {"inverse": int(inverse), "inverse_shift": int(inverse_shift)}
             | {"multiplier": norm.multiplier, "shift": norm.shift, "epsilon": norm.epsilon},

@@ -58,6 +58,10 @@ class Shapes(Protocol):
     def depth(self) -> int:
         """Encoders."""
 
+    @property
+    def head_tokens(self) -> int:
+        """Tokens that the head reads."""
+
 
 @dataclass(frozen=True)
 class Region:
@@ -144,7 +148,7 @@ def required_config(shapes: Shapes, rows: int, cols: int, depth: int) -> dict[st
     `weight_words` and `parameter_tiles` of this size leave no room to fetch ahead.
     """
     layout = allocate(shapes, rows, cols, depth)
-    contractions = [layout.patches.stride, ceil_div(shapes.dim, depth), ceil_div(shapes.hidden, depth)]
+    contractions = [layout.patches.stride, shapes.head_tokens * ceil_div(shapes.dim, depth), ceil_div(shapes.hidden, depth)]
     stem = _least_stem(shapes, depth)
     if stem:
         contractions.append(most_k_words(stem))

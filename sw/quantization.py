@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from hw import numerics
-from hw.errors import InputError
 from hw.config import TABLE_ENTRIES
+from hw.errors import InputError
 from hw.row.table import exp_table
 from sw.calibration import ActivationScales, AttentionScales, Calibration, MlpScales, calibrate
 from sw.folding import FloatLinear, FoldedConvolution, FoldedEncoder, FoldedNetwork, fold_network

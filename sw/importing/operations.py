@@ -29,12 +29,14 @@ from sw.importing.values import (
 )
 
 LAYOUT = frozenset(
-    "reshape view _unsafe_view flatten unflatten transpose permute squeeze unsqueeze unbind chunk split split_with_sizes select "
-    "slice narrow expand movedim t numpy_T swapaxes tile".split()
-)
+    (
+        "reshape", "view", "_unsafe_view", "flatten", "unflatten", "transpose", "permute", "squeeze", "unsqueeze", "unbind",
+        "chunk", "split", "split_with_sizes", "select", "slice", "narrow", "expand", "movedim", "t", "numpy_T", "swapaxes", "tile",
+    )
+)  # fmt: skip
 """Operations that only move numbers, executed on the places."""
 
-UNCHANGED = frozenset("contiguous clone detach alias lift_fresh_copy detach_".split())
+UNCHANGED = frozenset(["contiguous", "clone", "detach", "alias", "lift_fresh_copy", "detach_"])
 """Operations that return their first argument."""
 
 UNTAGGED_POINTWISE = frozenset(["hardswish", "log_sigmoid"])
@@ -43,7 +45,8 @@ UNTAGGED_POINTWISE = frozenset(["hardswish", "log_sigmoid"])
 
 _NAMES = {
     Map: "a map", Stream: "some of its channels", Normalized: "another LayerNorm's output", Linear: "a linear layer's output",
-    Elementwise: "an activation", Scores: "scores", Probabilities: "a softmax", Context: "an attention's output", Answer: "an answer",
+    Elementwise: "an activation", Scores: "scores", Probabilities: "a softmax", Context: "an attention's output",
+    Answer: "an answer",
 }  # fmt: skip
 
 
@@ -64,8 +67,8 @@ def conv2d(
     if not (is_number(step) and is_number(border)):
         raise Unsupported("a convolution must have one stride and one padding for both axes")
     bias = weight.new_zeros(weight.shape[0]) if bias is None else bias
-    sides = ((side + 2 * border - kernel) // step + 1 for side, kernel in zip(inputs.source.size[1:], weight.shape[2:], strict=True))
-    size = (weight.shape[0], *sides)
+    height, width = ((inputs.source.size[axis] + 2 * border - weight.shape[axis + 1]) // step + 1 for axis in (1, 2))
+    size = (weight.shape[0], height, width)
     convolution = FoldedConvolution(weight, bias, int(step), int(border), identity)
     return whole(Map((*inputs.source.convolutions, convolution), size), (1, *size))
 
@@ -101,7 +104,9 @@ def cat(parts: list[Any], dim: int = 0) -> Value:
     return whole(extended, (1, *extended.size))
 
 
-def layer_norm(inputs: Value, shape: list[int], weight: Any = None, bias: Any = None, eps: float = 1e-5, cudnn: bool = True) -> Value:
+def layer_norm(
+    inputs: Value, shape: list[int], weight: Any = None, bias: Any = None, eps: float = 1e-5, cudnn: bool = True
+) -> Value:  # fmt: skip
     """LayerNorm of the residual stream, or of some of its rows."""
     import torch
 
@@ -140,7 +145,8 @@ def matmul(left: Any, right: Any) -> Value:
         raise Unsupported("a matrix product must be a linear layer or an attention's")
     if isinstance(left.source, Probabilities):
         return _context(left, right)
-    return _scores(left, Value(right.source, right.places.transpose(-1, -2)), 1.0, (*left.places.shape[:-1], right.places.shape[-1]))
+    keys = Value(right.source, right.places.transpose(-1, -2))
+    return _scores(left, keys, 1.0, (*left.places.shape[:-1], right.places.shape[-1]))
 
 
 def softmax(inputs: Value, dim: int, dtype: Any = None) -> Value:
@@ -416,8 +422,9 @@ def _context(probabilities: Value, value: Value) -> Value:
         raise Unsupported("an attention must have values of the same tokens and as many heads as its queries")
     context = Context(scores, layer)
     tokens, width = context.size
-    if width != scores.source.size[1]:
-        raise Unsupported(f"an attention's heads must together have the {scores.source.size[1]} channels of the network, not {width}")
+    dim = scores.source.size[1]
+    if width != dim:
+        raise Unsupported(f"an attention's heads must together have the {dim} channels of the network, not {width}")
     places = torch.arange(tokens * width).reshape(tokens, heads, width // heads).transpose(0, 1)
     return Value(context, places.reshape(*probabilities.places.shape[:-1], width // heads))
 

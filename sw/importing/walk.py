@@ -46,10 +46,9 @@ def _export(module: Any, image_shape: tuple[int, int, int]) -> Any:
             warnings.simplefilter("ignore")
             return torch.export.export(module, (torch.zeros(1, *image_shape, device=device),), strict=False)
     except Exception as error:  # whatever a network's own code raises, and torch.export's refusals
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"Network must go through torch.export with an image of {'x'.join(map(str, image_shape))}: {type(error).__name__}: {reason}"
-        ) from None
+        reason, shape = " ".join(str(error).split())[:200], "x".join(map(str, image_shape))
+        kind = type(error).__name__
+        raise InputError(f"Network must go through torch.export with an image of {shape}: {kind}: {reason}") from None
     finally:
         for part in training:
             part.training = True
@@ -131,13 +130,16 @@ class _Walk:
 
 
 _HANDLED = frozenset(
-    "conv2d batch_norm cat layer_norm linear matmul softmax scaled_dot_product_attention mul div add sub neg dropout".split()
-)
+    (
+        "conv2d", "batch_norm", "cat", "layer_norm", "linear", "matmul", "softmax", "scaled_dot_product_attention", "mul", "div",
+        "add", "sub", "neg", "dropout",
+    )
+)  # fmt: skip
 """Operations that `sw.importing.operations` has a function for."""
 
 _PLAIN = (
-    "a plain ViT has convolutions, class tokens, positions, LayerNorm, attention, MLPs with a function of each number, and a linear "
-    "head on the class token"
+    "a plain ViT has convolutions, class tokens, positions, LayerNorm, attention, MLPs with a function of each number, and a "
+    "linear head on the class token"
 )
 _HINTS = {
     "mean": "a network must answer from its class token, not from a mean of tokens",
@@ -173,15 +175,15 @@ def _folded(answer: Answer, picture: tuple[int, int, int]) -> FoldedNetwork:
 
     norm, stream = answer.source, answer.source.stream
     if sorted(answer.parts) != list(range(len(answer.parts))) or len(answer.parts) > min(2, stream.prefix):
-        raise Unsupported(
-            f"the network must answer from its class token, and at most one more token behind it, not from tokens {sorted(answer.parts)}"
-        )
+        found = sorted(answer.parts)
+        raise Unsupported(f"the network must answer from its class token, and at most one more behind it, not from tokens {found}")
     heads = [after_norm(layer.weight, layer.bias, norm) for _, layer in sorted(answer.parts.items())]
     *stem, embedding = stream.patches.convolutions
     channels, height, width = picture
     side, before = embedding.stride, _size_before(picture, stem)
     if before[0] % side or before[1] % side:
-        raise Unsupported(f"the embedding's map must have sides that are multiples of its patch {side}, not {before[0]}x{before[1]}")
+        found = f"{before[0]}x{before[1]}"
+        raise Unsupported(f"the embedding's map must have sides that are multiples of its patch {side}, not {found}")
     encoders = _encoders(stream)
     return FoldedNetwork(
         image_size=(height, width),
