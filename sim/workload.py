@@ -14,6 +14,8 @@ CALIBRATION_IMAGES = 512
 
 REAL_IMAGE = ((28, 28), 1)
 """Image size and channels of the networks that get Fashion-MNIST's images; others get random ones."""
+PADDED = ("fmnist_lvvit",)
+"""Networks that get them in the middle of black ones."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,13 @@ def parse_skip(text: str | None, depth: int) -> frozenset[int]:
 
 def _pixels(spec: Any, count: int, seed: int, data: str | None) -> tuple[np.ndarray, np.ndarray, str]:
     """(calibration, test, source) as uint8 images [n, height, width, channels]."""
-    if (tuple(spec.image_size), spec.channels) == REAL_IMAGE:
-        from sw.data import load_fashion_mnist
+    if (tuple(spec.image_size), spec.channels) == REAL_IMAGE or spec.name in PADDED:
+        from sw.data import load_fashion_mnist, padded
 
         splits = load_fashion_mnist(data)
-        return splits.calibration.take(CALIBRATION_IMAGES).images, splits.test_all.take(count).images, splits.source
+        parts = (splits.calibration.take(CALIBRATION_IMAGES), splits.test_all.take(count))
+        calibration, test = (padded(part.images, spec.image_size) for part in parts)
+        return calibration, test, splits.source
     if data is not None:
         raise InputError(f"--data must be left out for a network without 28x28x1 images, such as {spec.name!r}")
     # Few images calibrate a network on noise as well as many do, and large ones are slow.
