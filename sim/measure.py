@@ -32,7 +32,10 @@ def _parser() -> argparse.ArgumentParser:
         help="auto, weight_major, token_major, or the number of column tiles that stay resident (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--memory", default="", metavar="FIELD=VALUE,...", help="latency, bytes_per_cycle, outstanding")
-    parser.add_argument("--weights", metavar="random|FILE", help="weights; a checkpoint's own by default")
+    parser.add_argument("--image-size", metavar="HxW", help="of a timm model, height and width; its own by default")
+    parser.add_argument(
+        "--weights", metavar="random|pretrained|FILE", help="weights; a checkpoint's own by default, pretrained are timm's"
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of random weights and images (default: %(default)s)")
     parser.add_argument("--data", metavar="DIR", help="Fashion-MNIST files; the shipped subset by default")
     parser.add_argument(
@@ -145,10 +148,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     config = find_preset(options.preset).with_fields(options.set)
     timing = MemoryTiming.parse(options.memory)
     from sim.workload import prepare
+    from sw.network import parse_image_size
 
     workload = prepare(
         options.model, config, images=options.images, skip=options.skip, weights=options.weights,
-        seed=options.seed, data=options.data, loop_order=options.loop_order,
+        seed=options.seed, data=options.data, loop_order=options.loop_order, image_size=parse_image_size(options.image_size),
     )  # fmt: skip
     from sim.measurement import measure
 

@@ -24,7 +24,7 @@ class ProgramCounts:
     """Counts of one image.
 
     Attributes:
-        macs: Multiply-accumulates of GEMMs, without padding.
+        macs: Multiply-accumulates of GEMMs, without padding; of a stem's convolutions without those of halos, which several rows do.
         array_cycles: Words fed to row 0, as the counter of that name.
         attention_array_cycles: Of these, words of descriptors that belong to an attention.
         tiles: Tiles issued.
@@ -99,7 +99,7 @@ def count_program(program: Program, path_masks: tuple[int, int] | None = None, *
         path_masks: (low, high) masks of kept attentions; the Program's own when None.
         exit_low: Whether the image leaves at the first gate.
     """
-    counts = ProgramCounts()
+    counts, stems = ProgramCounts(), set()
     for d, kept in _executed(program, path_masks, exit_low):
         if not kept:
             counts.descriptors_skipped += 1
@@ -107,12 +107,15 @@ def count_program(program: Program, path_masks: tuple[int, int] | None = None, *
         counts.descriptors += 1
         if d.opcode != Opcode.GEMM:
             continue
+        if d.operation == Operation.EMBEDDING:
+            stems.add(bool(d.flags & FLAG_HIGH))
         tiles = d.column_tiles * d.row_tiles
         counts.macs += d.tokens * d.columns * d.k_elements
         counts.tiles += tiles
         counts.array_cycles += tiles * d.k_words
         counts.attention_array_cycles += bool(d.flags & FLAG_ATTENTION) * tiles * d.k_words
         counts.weight_bytes += _weight_bytes(program, d)
+    counts.macs -= len(stems) * program.redundant_macs
     return counts
 
 

@@ -14,6 +14,8 @@ CALIBRATION_IMAGES = 512
 
 REAL_IMAGE = ((28, 28), 1)
 """Image size and channels of the networks that get Fashion-MNIST's images; others get random ones."""
+PADDED = ("fmnist_lvvit",)
+"""Networks that get them in the middle of black ones."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,13 @@ def parse_skip(text: str | None, depth: int) -> frozenset[int]:
 
 def _pixels(spec: Any, count: int, seed: int, data: str | None) -> tuple[np.ndarray, np.ndarray, str]:
     """(calibration, test, source) as uint8 images [n, height, width, channels]."""
-    if (tuple(spec.image_size), spec.channels) == REAL_IMAGE:
-        from sw.data import load_fashion_mnist
+    if (tuple(spec.image_size), spec.channels) == REAL_IMAGE or spec.name in PADDED:
+        from sw.data import load_fashion_mnist, padded
 
         splits = load_fashion_mnist(data)
-        return splits.calibration.take(CALIBRATION_IMAGES).images, splits.test_all.take(count).images, splits.source
+        parts = (splits.calibration.take(CALIBRATION_IMAGES), splits.test_all.take(count))
+        calibration, test = (padded(part.images, spec.image_size) for part in parts)
+        return calibration, test, splits.source
     if data is not None:
         raise InputError(f"--data must be left out for a network without 28x28x1 images, such as {spec.name!r}")
     # Few images calibrate a network on noise as well as many do, and large ones are slow.
@@ -82,6 +86,7 @@ def prepare(
     seed: int = 0,
     data: str | None = None,
     loop_order: str = "auto",
+    image_size: tuple[int, int] | None = None,
 ) -> Workload:
     """Build, quantize and compile a network, and take its images.
 
@@ -90,10 +95,11 @@ def prepare(
         config: The machine.
         images: Test images.
         skip: Encoders whose attention is skipped, as ``2,5,8``.
-        weights: ``random`` or a safetensors file; None for a checkpoint's own, and random ones for ``vit:...``.
+        weights: ``random``, ``pretrained`` or a file; None for a checkpoint's own, and random ones for ``vit:...``.
         seed: Of random weights and images.
         data: Directory of Fashion-MNIST; see `sw.data.load_fashion_mnist`.
         loop_order: Of all GEMMs; see `sw.loop_order`.
+        image_size: Height and width in place of a timm model's own.
 
     Raises:
         InputError: For a bad name, index, file or count, and for a network that does not fit the machine.
@@ -104,12 +110,13 @@ def prepare(
 
     if images < 1:
         raise InputError(f"--images must be at least 1, not {images}")
-    spec = parse_network(model)
+    spec = parse_network(model, image_size)
     kept = frozenset(range(spec.depth)) - parse_skip(skip, spec.depth)
     checked_layout(spec, config)  # before the slow part
     checked_order(loop_order)
     calibration, test, source = _pixels(spec, images, seed, data)
-    network = build_network(model, RANDOM if weights is None and model.startswith("vit:") else weights, seed)
+    weights = RANDOM if weights is None and model.startswith("vit:") else weights
+    network = build_network(model, weights, seed, image_size)
 
     import torch
 

@@ -52,6 +52,34 @@ def load_tensors(path: Path) -> dict[str, Any]:
         raise InputError(f"Checkpoint file {path} must be a whole safetensors file: {reason}") from None
 
 
+_STATE_KEYS = ("state_dict", "model")
+"""Where published checkpoints keep their state dict."""
+
+
+def load_state_dict(path: Path) -> dict[str, Any]:
+    """Return the named torch tensors of a state dict that ``torch.save`` wrote, such as a published ``.pth``.
+
+    Nothing but tensors and plain containers is read from it (``weights_only``).
+
+    Raises:
+        InputError: the file is no such file, or holds something else.
+    """
+    import pickle
+
+    import torch
+
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"Checkpoint file {path} must be a safetensors file or a torch state dict: {reason}") from None
+    while isinstance(loaded, dict) and (inner := next((key for key in _STATE_KEYS if isinstance(loaded.get(key), dict)), None)):
+        loaded = loaded[inner]
+    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise InputError(f"Checkpoint file {path} must hold a state dict of named tensors, not {type(loaded).__name__}")
+    return loaded
+
+
 def save_json(path: Path, value: Any) -> None:
     """Write a JSON file, indented, atomically."""
     write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())

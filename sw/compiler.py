@@ -1,6 +1,7 @@
 """Compiles integer networks to Programs: descriptors, weights, parameters and tables for one machine."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,17 +16,20 @@ from hw.isa import (
     FLAG_KV,
     FLAG_NORMALIZED,
     FLAG_PER_COLUMN,
+    FLAG_WAIT,
     Opcode,
     Operation,
     Post,
     Target,
 )
-from hw.program import Program
+from hw.program import ImageLayout, Program
 from sw.descriptor_stream import DescriptorStream, Span
 from sw.integer_network import IntegerAttention, IntegerLinear, IntegerMlp, IntegerNetwork, IntegerNorm
 from sw.loop_order import AUTO, GemmShape, checked_order, choose_resident
 from sw.memory_map import MemoryMap, Region, checked_layout
 from sw.program_image import ProgramImage, parameter_bytes, weight_bytes
+from sw.stem_compiler import StemCompiler, padded_lines
+from sw.stem_layout import chunks
 
 _GREATEST_THRESHOLD = (1 << 32) - 1
 
@@ -54,10 +58,11 @@ def compile_network(
     """
     path = _path(network, kept)
     stream, image = DescriptorStream(config), ProgramImage(config)
-    _NetworkCompiler(network, config, stream, image, "", loop_order).compile(network.kept if mask_register else path)
+    compiler = _NetworkCompiler(network, config, stream, image, "", loop_order)
+    compiler.compile(network.kept if mask_register else path)
     _finish(stream, Opcode.END, network.classes)
     mask = _mask(path)
-    return _program(config, network, stream, image, (mask, mask), 0)
+    return _program(compiler, (mask, mask), 0)
 
 
 def compile_pair(
@@ -94,12 +99,17 @@ def compile_pair(
         raise InputError(f"Gate threshold must be 0 to {_GREATEST_THRESHOLD} (2^-12 nat), not {threshold}")
     masks = (_mask(_path(low, low_kept)), _mask(_path(high, high_kept)))
     stream, image = DescriptorStream(config), ProgramImage(config)
-    _NetworkCompiler(low, config, stream, image, "low.", loop_order).compile(low.kept)
+    first, second = (
+        _NetworkCompiler(network, config, stream, image, prefix, loop_order) for network, prefix in ((low, "low."), (high, "high."))
+    )
+    first.compile(low.kept)
     _finish(stream, Opcode.GATE, low.classes)
     stream.high = True
-    _NetworkCompiler(high, config, stream, image, "high.", loop_order).compile(high.kept)
+    second.compile(high.kept)
     _finish(stream, Opcode.END, high.classes)
-    return _program(config, low, stream, image, masks, int(threshold))
+    if first.image_layout != second.image_layout:
+        raise InputError("A pair must have stems of the same shape, or none: an image lies in memory once")
+    return _program(first, masks, int(threshold))
 
 
 def _path(network: IntegerNetwork, kept: Iterable[int] | None) -> frozenset[int]:
@@ -118,25 +128,22 @@ def _finish(stream: DescriptorStream, opcode: Opcode, classes: int) -> None:
     stream.emit(opcode, {"operation": int(operation), "classes": classes})
 
 
-def _program(
-    config: AcceleratorConfig,
-    network: IntegerNetwork,
-    stream: DescriptorStream,
-    image: ProgramImage,
-    masks: tuple[int, int],
-    threshold: int,
-) -> Program:
-    memory, regions = image.finish(stream.descriptors)
+def _program(compiler: "_NetworkCompiler", masks: tuple[int, int], threshold: int) -> Program:
+    """The Program of a compiler's stream and image."""
+    network, descriptors, layout = compiler.network, compiler.stream.descriptors, compiler.image_layout
+    memory, regions = compiler.image.finish(descriptors)
     height, width = network.image_size
     return Program(
-        config=config,
+        config=compiler.config,
         memory=memory,
-        descriptor_count=len(stream.descriptors),
-        image_bytes=height * width * network.channels,
+        descriptor_count=len(descriptors),
+        image_bytes=layout.image_bytes if layout else height * width * network.channels,
         classes=network.classes,
         path_masks=masks,
         threshold=threshold,
         regions=regions,
+        image_layout=layout,
+        redundant_macs=compiler.redundant_macs,
     )
 
 
@@ -173,23 +180,64 @@ class _NetworkCompiler:
         self.image = image
         self.prefix = prefix
         self.map: MemoryMap = checked_layout(network, config)
+        self.image_layout: ImageLayout | None = None
+        self.redundant_macs = 0
+        self.wait_for_residual = False
 
     def compile(self, present: frozenset[int]) -> None:
         """Emit everything, with the attentions of the encoders in ``present``."""
-        network = self.network
-        self._embedding()
-        for index, encoder in enumerate(network.encoders):
+        if self.network.stem:
+            self._stem()
+        else:
+            self._patches()
+        for index, encoder in enumerate(self.network.encoders):
             if encoder.attention is not None and index in present:
                 self._attention(index, encoder.attention)
             self._mlp(index, encoder.mlp)
-        self._norm(network.final_norm, 0, row_tiles=1, encoder=0)
-        normalized = self.map.normalized
-        self._linear(
-            "head", network.head, Post.LOGITS, Operation.HEAD, normalized, None,
-            flags=FLAG_NORMALIZED, encoder=0, row_tiles=1, tokens=1,
-        )  # fmt: skip
+            self.wait_for_residual = False
+        self._head()
 
-    def _embedding(self) -> None:
+    def _token_order(self) -> np.ndarray:
+        """Network token of each token of the machine, int64 [tokens].
+
+        Attention does not care about the order. The head reads row 0 alone, so a distillation token, number 1, changes places with
+        the first token of row tile 1.
+
+        Raises:
+            InputError: there is no such token.
+        """
+        order, rows = np.arange(self.network.tokens), self.config.rows
+        if self.network.head_tokens == 2:
+            if len(order) <= rows:
+                raise InputError(f"rows must be less than {len(order)}, the tokens of this distilled network, not {rows}")
+            order[[1, rows]] = rows, 1
+        return order
+
+    def _stem(self) -> None:
+        """The stem and the embedding of its last map, some row tiles at a time."""
+        network, layout, config = self.network, self.map, self.config
+        self._positions()
+        patches = self._token_order() - network.prefix_tokens
+        stem = StemCompiler(network, config, self.stream, self.image, self.prefix, patches, self._gemm)
+        plan = stem.plan
+        embedding = padded_lines(network.embedding, network.patch_size, plan.line_words * config.depth)
+        self.image_layout, first = stem.layout, 0
+        for count in chunks(layout.row_tiles, plan.row_tiles):
+            for slot in range(count):
+                stem.row_tile(first + slot, slot)
+            tokens = min(count * config.rows, network.tokens - first * config.rows)
+            self._linear(
+                "embedding", embedding, Post.RESIDUAL, Operation.EMBEDDING, Region(0, plan.slot_words, count), layout.residual,
+                base=layout.residual.base + first * layout.residual.stride, first_row_tile=first, row_tiles=count, tokens=tokens,
+            )  # fmt: skip
+            first += count
+        padding = network.tokens * network.dim * (embedding.inputs - network.embedding.inputs)
+        self.redundant_macs = stem.fed_macs - stem.geometry.macs + padding
+        # A NORM follows the row tiles of the last GEMM alone; encoder 0's attention may be skipped.
+        self.wait_for_residual = plan.row_tiles < layout.row_tiles
+
+    def _patches(self) -> None:
+        """The embedding of patches of the image."""
         network, layout, config = self.network, self.map, self.config
         side, channels, width = network.patch_size, network.channels, network.image_size[1]
         segment, patch_bytes = side * channels, side * side * channels
@@ -198,11 +246,11 @@ class _NetworkCompiler:
         self.stream.emit(
             Opcode.LOAD,
             {**tokens, "address": zeros, "target": int(Target.ACTIVATION)}
-            | {"segment_bytes": patch_bytes, "segments": 1, "tokens_inner": 1, "tokens_outer": 1},
+            | {"segment_bytes": patch_bytes, "segments": 1, "tokens_inner": network.prefix_tokens, "tokens_outer": 1},
         )
         patches = {
-            "first_row": 1 % config.rows,
-            "first_row_tile": 1 // config.rows,
+            "first_row": network.prefix_tokens % config.rows,
+            "first_row_tile": network.prefix_tokens // config.rows,
             "segment_bytes": segment,
             "segments": side,
             "segment_stride": width * channels,
@@ -214,7 +262,17 @@ class _NetworkCompiler:
         flags, words = _contiguous(segment, config.depth)
         patches |= {"flags": FLAG_IMAGE | flags, "segment_words": words}
         self.stream.emit(Opcode.LOAD, {**tokens, **patches, "target": int(Target.ACTIVATION), "address": 0})
-        residual = self.image.add(f"{self.prefix}positions", network.initial_residual.astype("<i2").tobytes())
+        order = self._token_order()
+        for place in np.flatnonzero(order != np.arange(len(order))):
+            self._moved_patch(tokens, int(place), int(order[place]) - network.prefix_tokens, zeros)
+        self._positions()
+        self._linear("embedding", network.embedding, Post.RESIDUAL, Operation.EMBEDDING, layout.patches, layout.residual)
+
+    def _positions(self) -> None:
+        """Load the initial residual stream."""
+        network, layout, config = self.network, self.map, self.config
+        order = self._token_order()
+        residual = self.image.add(f"{self.prefix}positions", network.initial_residual[order].astype("<i2").tobytes())
         row_bytes = 2 * network.dim
         flags, words = _contiguous(row_bytes, 2 * config.depth)
         self.stream.emit(
@@ -229,7 +287,21 @@ class _NetworkCompiler:
             }
             | {"tokens_inner": network.tokens, "inner_stride": row_bytes, "tokens_outer": 1},
         )
-        self._linear("embedding", network.embedding, Post.RESIDUAL, Operation.EMBEDDING, layout.patches, layout.residual)
+
+    def _moved_patch(self, tokens: dict[str, int], place: int, patch: int, zeros: int) -> None:
+        """Load one patch, or the zeros of a prefix token where its number is negative, to token ``place``."""
+        network, rows = self.network, self.config.rows
+        side, line = network.patch_size, network.image_size[1] * network.channels
+        segment = side * network.channels
+        down, across = divmod(patch, network.image_size[1] // side)
+        source = {"address": zeros}
+        if patch >= 0:
+            source = {"address": down * side * line + across * segment, "flags": FLAG_IMAGE, "segment_stride": line}
+        self.stream.emit(
+            Opcode.LOAD,
+            {**tokens, **source, "segment_bytes": segment, "segments": side, "tokens_inner": 1, "tokens_outer": 1}
+            | {"first_row": place % rows, "first_row_tile": place // rows, "target": int(Target.ACTIVATION)},
+        )
 
     def _attention(self, encoder: int, attention: IntegerAttention) -> None:
         """Heads overlap: the next head's keys are computed between a head's scores and its context, its values between
@@ -303,13 +375,32 @@ class _NetworkCompiler:
         )  # fmt: skip
         self._linear(f"{name}.fc2", mlp.fc2, Post.RESIDUAL, Operation.MLP, layout.hidden, layout.residual, encoder=encoder)
 
-    def _norm(self, norm: IntegerNorm, flags: int, row_tiles: int, encoder: int) -> None:
+    def _head(self) -> None:
+        """The final norm of what the head reads, and the head. A distillation token is the second segment of its dot products."""
+        network, normalized, depth = self.network, self.map.normalized, self.config.depth
+        linear, segments = network.head, {}
+        if network.head_tokens == 2:
+            # Norms take their turns, so that the one that the head follows is the last.
+            self._norm(network.final_norm, FLAG_WAIT, row_tiles=1, encoder=0, first_row_tile=1)
+            words = ceil_div(network.dim, depth)
+            parts = np.split(linear.weights, 2, axis=1)
+            gap = np.zeros((linear.outputs, words * depth - network.dim), np.int8)
+            linear = replace(linear, weights=np.concatenate([parts[0], gap, parts[1]], axis=1))
+            segments = {"segment_words": words, "segment_stride": normalized.stride}
+        self._norm(network.final_norm, 0, row_tiles=1, encoder=0)
+        self._linear(
+            "head", linear, Post.LOGITS, Operation.HEAD, normalized, None,
+            flags=FLAG_NORMALIZED, encoder=0, row_tiles=1, tokens=1, **segments,
+        )  # fmt: skip
+
+    def _norm(self, norm: IntegerNorm, flags: int, row_tiles: int, encoder: int, first_row_tile: int = 0) -> None:
         dim, layout = self.network.dim, self.map
         inverse, inverse_shift = numerics.multiplier_and_shift(np.float64(1 / dim))
         self.stream.norm(
-            {"flags": flags, "encoder": encoder, "operation": int(Operation.NORM)}
-            | {"base": layout.normalized.base, "stride": layout.normalized.stride}
-            | {"source_base": layout.residual.base, "source_stride": layout.residual.stride}
+            {"flags": flags | (FLAG_WAIT if self.wait_for_residual else 0), "encoder": encoder, "operation": int(Operation.NORM)}
+            | {"base": layout.normalized.base + first_row_tile * layout.normalized.stride, "stride": layout.normalized.stride}
+            | {"source_base": layout.residual.base + first_row_tile * layout.residual.stride}
+            | {"source_stride": layout.residual.stride, "first_row_tile": first_row_tile}
             | {"words": ceil_div(dim, self.config.depth), "channels": dim, "row_tiles": row_tiles}
             | {"inverse": int(inverse), "inverse_shift": int(inverse_shift)}
             | {"multiplier": norm.multiplier, "shift": norm.shift, "epsilon": norm.epsilon},
@@ -349,7 +440,7 @@ class _NetworkCompiler:
         reads = () if flags & FLAG_NORMALIZED else (_activation(source),)  # rows of a NORM are waited for one by one
         self._gemm(gemm, reads=reads, writes=writes)
 
-    def _gemm(self, fields: dict[str, int], *, reads: tuple[Span, ...], writes: Span | None) -> None:
+    def _gemm(self, fields: dict[str, int], *, reads: tuple[Span, ...], writes: Span | None, in_step: bool = True) -> None:
         """Emit a GEMM in the loop order that suits it."""
         flags, post = fields["flags"], Post(fields["post"])
         shape = GemmShape(
@@ -358,4 +449,4 @@ class _NetworkCompiler:
             before_norm=post == Post.RESIDUAL,
         )  # fmt: skip
         resident = choose_resident(self.config, shape, self.loop_order)
-        self.stream.gemm({**fields, "resident": resident}, reads=reads, writes=writes)
+        self.stream.gemm({**fields, "resident": resident}, reads=reads, writes=writes, in_step=in_step)

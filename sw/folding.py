@@ -21,8 +21,37 @@ class FloatLinear:
 
 
 @dataclass(frozen=True, eq=False)
+class FoldedConvolution:
+    """A convolution of a stem with BatchNorm folded in, and the elementwise activation behind it.
+
+    Attributes:
+        weight: float32 [outputs, inputs, kernel height, kernel width].
+        bias: float32 [outputs].
+        stride: of both axes.
+        padding: zeros on all four sides.
+        activation: a callable on float tensors, such as a ReLU.
+    """
+
+    weight: Any
+    bias: Any
+    stride: int
+    padding: int
+    activation: Any
+
+    def convolved(self, maps: Any) -> Any:
+        """Return the map before the activation, [n, outputs, height', width'], of float32 maps [n, inputs, height, width]."""
+        from torch.nn.functional import conv2d
+
+        return conv2d(maps, self.weight, self.bias, stride=self.stride, padding=self.padding)
+
+    def __call__(self, maps: Any) -> Any:
+        """Return the activated map [n, outputs, height', width'] of float32 maps [n, inputs, height, width]."""
+        return self.activation(self.convolved(maps))
+
+
+@dataclass(frozen=True, eq=False)
 class FoldedEncoder:
-    """Linear layers of one encoder and the epsilons of its norms; `activation` is the MLP's GELU as a module."""
+    """Linear layers of one encoder and the epsilons of its norms; `activation` is the MLP's function on tensors."""
 
     query: FloatLinear
     key: FloatLinear
@@ -39,12 +68,16 @@ class FoldedNetwork:
     """A plain ViT, folded.
 
     Attributes:
-        image_size, channels, patch_size, heads: as in `sw.network.NetworkSpec`.
-        embedding: weight [dim, patch_size² · channels] in the order (ky, kx, channel).
+        image_size, channels, heads: as in `sw.network.NetworkSpec`.
+        patch_size: side of a patch in pixels of the map that the embedding reads: the picture, or the stem's last map.
+        embedding: weight [dim, patch_size² · channels of that map] in the order (ky, kx, channel).
         positions: float32 [tokens, dim]: initial residual stream, the class token included.
         encoders: in order.
-        head: classifier.
+        head: classifier; its inputs are the normalised rows of the first `head_tokens` tokens, one behind the other.
         epsilon: of the final norm.
+        stem: convolutions before the embedding; empty for a plain ViT.
+        prefix_tokens: tokens without a patch (class, distillation and register tokens), before all others.
+        head_tokens: tokens that the head reads: 1, or 2 with a distillation token.
     """
 
     image_size: tuple[int, int]
@@ -56,12 +89,21 @@ class FoldedNetwork:
     encoders: tuple[FoldedEncoder, ...]
     head: FloatLinear
     epsilon: float
+    stem: tuple[FoldedConvolution, ...] = ()
+    prefix_tokens: int = 1
+    head_tokens: int = 1
 
     def patches(self, images: Any) -> Any:
-        """Return patch rows [n, patches, patch_size² · channels] of images [n, channels, height, width]."""
-        count, channels, height, width = images.shape
+        """Return the embedding's input rows [n, patches, patch_size² · channels] of images [n, channels, height, width]."""
+        for convolution in self.stem:
+            images = convolution(images)
+        return self.patches_of(images)
+
+    def patches_of(self, maps: Any) -> Any:
+        """Return the same of the maps [n, channels, height, width] that the embedding reads."""
+        count, channels, height, width = maps.shape
         side = self.patch_size
-        grid = images.reshape(count, channels, height // side, side, width // side, side)
+        grid = maps.reshape(count, channels, height // side, side, width // side, side)
         return grid.permute(0, 2, 4, 3, 5, 1).reshape(count, -1, side * side * channels)
 
 
@@ -72,63 +114,34 @@ def normalized(tokens: Any, epsilon: float) -> Any:
 
 
 def fold_network(vit: Any) -> FoldedNetwork:
-    """Fold a plain timm VisionTransformer (as `sw.network.build_network` makes them); its parameters are left alone."""
-    import torch
+    """Fold a torch network whose images are of `image_shape`; its parameters are left alone.
 
-    with torch.no_grad():
-        projection = vit.patch_embed.proj
-        weight = projection.weight.permute(0, 2, 3, 1).flatten(1)
-        embedding = FloatLinear(weight.detach(), _bias(projection).detach())
-        classes = vit.cls_token[0]
-        if vit.no_embed_class:  # such as deit3: the class token has no position
-            positions = torch.cat([classes, vit.pos_embed[0]])
-        else:
-            positions = vit.pos_embed[0] + torch.cat([classes, torch.zeros_like(vit.pos_embed[0, 1:])])
-        return FoldedNetwork(
-            image_size=tuple(vit.patch_embed.img_size),
-            channels=projection.in_channels,
-            patch_size=projection.kernel_size[0],
-            heads=vit.blocks[0].attn.num_heads,
-            embedding=embedding,
-            positions=positions.detach(),
-            encoders=tuple(_fold_encoder(block) for block in vit.blocks),
-            head=_after_norm(vit.head.weight, _bias(vit.head), vit.norm),
-            epsilon=vit.norm.eps,
-        )
+    Raises:
+        InputError: it is not a plain ViT; see `sw.importing.import_network`.
+    """
+    from sw.importing import import_network
+
+    return import_network(vit, image_shape(vit))
 
 
-def _fold_encoder(block: Any) -> FoldedEncoder:
-    attention, mlp = block.attn, block.mlp
-    dim = attention.proj.in_features
-    bias = _bias(attention.qkv)
-    parts = [slice(part * dim, (part + 1) * dim) for part in range(3)]
-    query, key, value = (_after_norm(attention.qkv.weight[part], bias[part], block.norm1) for part in parts)
-    return FoldedEncoder(
-        query=query,
-        key=key,
-        value=value,
-        projection=_before_scale(attention.proj, block.ls1),
-        fc1=_after_norm(mlp.fc1.weight, _bias(mlp.fc1), block.norm2),
-        fc2=_before_scale(mlp.fc2, block.ls2),
-        epsilons=(block.norm1.eps, block.norm2.eps),
-        activation=mlp.act,
-    )
+def image_shape(vit: Any) -> tuple[int, int, int]:
+    """Return channels, height and width of a network's images: its ``patch_embed.img_size``, or else timm's configuration."""
+    from torch import nn
+
+    channels = next((part.in_channels for part in vit.modules() if isinstance(part, nn.Conv2d)), 3)
+    size = getattr(getattr(vit, "patch_embed", None), "img_size", None) or vit.pretrained_cfg["input_size"][1:]
+    return channels, int(size[0]), int(size[1])
 
 
-def _bias(layer: Any) -> Any:
-    return layer.weight.new_zeros(layer.weight.shape[0]) if layer.bias is None else layer.bias
+def after_norm(weight: Any, bias: Any, norm: Any) -> FloatLinear:
+    """Return the layer ``weight``, ``bias`` on a LayerNorm's output as a layer on the pure normalisation.
 
-
-def _after_norm(weight: Any, bias: Any, norm: Any) -> FloatLinear:
+    Args:
+        weight: [outputs, inputs].
+        bias: [outputs].
+        norm: anything with the LayerNorm's ``weight`` and ``bias`` [inputs], each of which may be None.
+    """
     if norm.weight is not None:
         bias = bias if norm.bias is None else bias + weight @ norm.bias
         weight = weight * norm.weight
-    return FloatLinear(weight.detach(), bias.detach())
-
-
-def _before_scale(layer: Any, scale: Any) -> FloatLinear:
-    gamma = getattr(scale, "gamma", None)
-    weight, bias = layer.weight, _bias(layer)
-    if gamma is not None:
-        weight, bias = weight * gamma[:, None], bias * gamma
     return FloatLinear(weight.detach(), bias.detach())

@@ -3,23 +3,26 @@
 - ``fmnist_vit_tiny``: the shipped checkpoint (28x28 grey images, patch 7, dim 96, depth 12, 3 heads);
 - ``fmnist_lvvit``: LV-ViT (see `sw.lv_vit`) for the same images padded to 32x32: 16 encoders of dim 96, MLP ratio 3;
 - ``lvvit_s``: LV-ViT-S, 224x224;
-- any timm name of a plain ViT, such as ``deit_small_patch16_224``;
+- any timm name of a plain ViT, such as ``deit_small_patch16_224``, at its own image size or another;
 - ``vit:dim=24,depth=2,heads=3,tokens=11,classes=7``, a network made on the spot; ``tokens`` counts the class token.
 
-All are timm's ``VisionTransformer``, its code unchanged; LV-ViT with another patch embedding.
+All are torch modules of timm, their code unchanged. What a network computes is found by `sw.importing`.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hw.errors import InputError
+from sw.stem_layout import ConvolutionShape
 
 CHECKPOINTS = Path(__file__).parent / "assets"
 SHIPPED = ("fmnist_vit_tiny",)
 RANDOM = "random"
+PRETRAINED = "pretrained"
 _MADE_PREFIX = "vit:"
-_MADE_FIELDS = ("dim", "depth", "heads", "tokens", "classes", "mlp_ratio", "patch", "channels")
+_MADE_FIELDS = ("dim", "depth", "heads", "tokens", "classes", "mlp_ratio", "patch", "channels", "stem")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class NetworkSpec:
         classes: number of logits.
         timm_name: the timm model, or None where the numbers alone define the network.
         stem_channels: channels of LV-ViT's convolution stem; None for a plain ViT. `patch_size` counts the stem's stride in.
+        prefix_tokens: tokens without a patch: class, distillation and register tokens.
+        head_tokens: tokens that the head reads.
     """
 
     name: str
@@ -51,6 +56,8 @@ class NetworkSpec:
     classes: int
     timm_name: str | None = None
     stem_channels: int | None = None
+    prefix_tokens: int = 1
+    head_tokens: int = 1
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -84,8 +91,22 @@ class NetworkSpec:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens, the class token included."""
-        return self.patches + 1
+        """Number of tokens, those without a patch included."""
+        return self.patches + self.prefix_tokens
+
+    @property
+    def stem_shapes(self) -> tuple[ConvolutionShape, ...]:
+        """Convolutions before the embedding."""
+        width = self.stem_channels
+        if width is None:
+            return ()
+        inner = ConvolutionShape(width, width, 3, 1, 1)
+        return (ConvolutionShape(self.channels, width, 7, 2, 3), inner, inner)
+
+    @property
+    def embedding_side(self) -> int:
+        """Side of a patch in pixels of the map that the embedding reads."""
+        return self.patch_size // math.prod(shape.stride for shape in self.stem_shapes)
 
     @property
     def hidden(self) -> int:
@@ -112,19 +133,39 @@ _LV_VITS = {
 }
 
 
-def parse_network(name: str) -> NetworkSpec:
+def parse_network(name: str, image_size: tuple[int, int] | None = None) -> NetworkSpec:
     """Return the shape of a network by name; imports timm only for a timm name.
 
+    Args:
+        name: see above.
+        image_size: height and width in place of a timm model's own.
+
     Raises:
-        InputError: the name is unknown, the numbers do not fit, or the timm model is not a plain ViT.
+        InputError: the name is unknown, the numbers do not fit, the timm model is not a plain ViT, or another image size is asked
+            of a network that has no other.
     """
+    made = name.startswith(_MADE_PREFIX)
+    if image_size is not None and (made or name in SHIPPED or name in _LV_VITS):
+        raise InputError(f"Image size of network {name!r} must be its own; another one takes a timm name")
     if name == "fmnist_vit_tiny":
         return NetworkSpec(name, (28, 28), 1, 7, 96, 12, 3, 4.0, 10)
     if name in _LV_VITS:
         return _LV_VITS[name]
-    if name.startswith(_MADE_PREFIX):
-        return _parse_made(name)
-    return _parse_timm(name)
+    return _parse_made(name) if made else _parse_timm(name, image_size)
+
+
+def parse_image_size(text: str | None) -> tuple[int, int] | None:
+    """Return height and width of ``98x98``; None for None.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise InputError(f"Image size must be HEIGHTxWIDTH, such as 98x98, not {text!r}")
+    return int(sides[0]), int(sides[1])
 
 
 def _parse_made(name: str) -> NetworkSpec:
@@ -159,6 +200,7 @@ def _parse_made(name: str) -> NetworkSpec:
         heads=int(values["heads"]),
         mlp_ratio=float(values.get("mlp_ratio", 4.0)),
         classes=int(values["classes"]),
+        stem_channels=int(values["stem"]) if "stem" in values else None,
     )
 
 
@@ -168,31 +210,39 @@ def _grid(patches: int) -> tuple[int, int]:
     return rows, patches // rows
 
 
-def _parse_timm(name: str) -> NetworkSpec:
-    from sw.plain_vit import create_plain
+def _parse_timm(name: str, image_size: tuple[int, int] | None) -> NetworkSpec:
+    from sw.folding import fold_network
+    from sw.plain_vit import create_by_name
 
-    vit = create_plain(name, device="meta")
-    embed, block = vit.patch_embed, vit.blocks[0]
+    vit = create_by_name(name, image_size, device="meta")
+    try:
+        network = fold_network(vit)
+    except InputError as error:
+        raise InputError(f"{error} (network {name!r})") from None
+    dim = len(network.embedding.weight)
+    sides, patches = network.image_size, len(network.positions) - network.prefix_tokens
     return NetworkSpec(
         name=name,
-        image_size=(embed.img_size[0], embed.img_size[1]),
-        channels=embed.proj.in_channels,
-        patch_size=embed.patch_size[0],
-        dim=vit.embed_dim,
-        depth=len(vit.blocks),
-        heads=block.attn.num_heads,
-        mlp_ratio=block.mlp.fc1.out_features / vit.embed_dim,
-        classes=vit.num_classes,
+        image_size=sides,
+        channels=network.channels,
+        patch_size=math.isqrt(sides[0] * sides[1] // patches),
+        dim=dim,
+        depth=len(network.encoders),
+        heads=network.heads,
+        mlp_ratio=len(network.encoders[0].fc1.weight) / dim,
+        classes=len(network.head.weight),
         timm_name=name,
+        prefix_tokens=network.prefix_tokens,
+        head_tokens=network.head_tokens,
     )
 
 
 def untrained_network(spec: NetworkSpec, seed: int = 0) -> Any:
-    """Return a VisionTransformer in training mode with timm's own initial weights, drawn from ``seed``."""
+    """Return the network's module in training mode with timm's own initial weights, drawn from ``seed``."""
     import torch
 
     from sw.lv_vit import create_lv_vit
-    from sw.plain_vit import create_from_arguments, create_plain
+    from sw.plain_vit import create_by_name, create_from_arguments
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -201,26 +251,39 @@ def untrained_network(spec: NetworkSpec, seed: int = 0) -> Any:
         elif spec.timm_name is None:
             vit = create_from_arguments(spec.arguments())
         else:
-            vit = create_plain(spec.timm_name)
+            vit = create_by_name(spec.timm_name, spec.image_size)
+    return _unfused(vit)
+
+
+def _unfused(vit: Any) -> Any:
+    """The module with plain attention: at 17 tokens it trains 960 images/s under bfloat16, torch's fused attention 600."""
     for block in vit.blocks:
-        # At 17 tokens the plain operations train 960 images/s under bfloat16, torch's fused attention 600.
         block.attn.fused_attn = False
     return vit
 
 
-def build_network(name: str, weights: str | Path | None = None, seed: int = 0) -> Any:
-    """Return the named network, a timm VisionTransformer in eval mode.
+def build_network(
+    name: str, weights: str | Path | None = None, seed: int = 0, image_size: tuple[int, int] | None = None
+) -> Any:  # fmt: skip
+    """Return the named network, a torch module in eval mode.
 
     Args:
         name: see `parse_network`.
-        weights: a safetensors file; ``random`` for weights that exercise the machine, drawn from ``seed``; None for
-            the weights that the repository ships with a checkpoint name.
+        weights: a safetensors file or a state dict of torch; ``random`` for weights that exercise the machine, drawn from
+            ``seed``; ``pretrained`` for timm's; None for those that the repository ships with a checkpoint name.
         seed: of random weights.
+        image_size: as for `parse_network`.
 
     Raises:
         InputError: the name is unknown, or the weights are missing, corrupt or of another network.
     """
-    spec = parse_network(name)
+    spec = parse_network(name, image_size)
+    if weights == PRETRAINED:
+        from sw.plain_vit import create_by_name
+
+        if spec.timm_name is None:
+            raise InputError(f"Weights 'pretrained' take a timm name, not {name!r}")
+        return _unfused(create_by_name(name, spec.image_size, pretrained=True)).eval()
     vit = untrained_network(spec, seed)
     if weights == RANDOM:
         from sw.random_weights import draw_weights
@@ -229,21 +292,21 @@ def build_network(name: str, weights: str | Path | None = None, seed: int = 0) -
         return vit.eval()
     if weights is None:
         if name not in SHIPPED:
-            raise InputError(f"Network {name!r} has no shipped weights: give '{RANDOM}' or a safetensors file")
+            raise InputError(f"Network {name!r} has no shipped weights: give '{RANDOM}', '{PRETRAINED}' or a file of weights")
         weights = CHECKPOINTS / name / "model.safetensors"
     load_weights(vit, Path(weights))
     return vit.eval()
 
 
 def load_weights(vit: Any, path: Path) -> None:
-    """Load a safetensors file into ``vit``.
+    """Load a safetensors file, or a state dict that torch saved, into ``vit``.
 
     Raises:
         InputError: the file is missing or corrupt, or its tensors are not this network's.
     """
-    from sw.checkpoint import load_tensors
+    from sw.checkpoint import load_state_dict, load_tensors
 
-    tensors = load_tensors(path)
+    tensors = load_tensors(path) if path.suffix == ".safetensors" or not path.is_file() else load_state_dict(path)
     wanted = {name: tuple(value.shape) for name, value in vit.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     for name in sorted(wanted.keys() | found.keys()):

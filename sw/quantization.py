@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 
 from hw import numerics
+from hw.config import TABLE_ENTRIES
 from hw.errors import InputError
-from hw.row.table import exp_table, gelu_table
-from sw.calibration import AttentionScales, Calibration, MlpScales, calibrate
-from sw.folding import FloatLinear, FoldedEncoder, FoldedNetwork, fold_network
+from hw.row.table import exp_table
+from sw.calibration import ActivationScales, AttentionScales, Calibration, MlpScales, calibrate
+from sw.folding import FloatLinear, FoldedConvolution, FoldedEncoder, FoldedNetwork, fold_network
 from sw.integer_network import (
     IntegerAttention,
+    IntegerConvolution,
     IntegerEncoder,
     IntegerLinear,
     IntegerMlp,
@@ -39,7 +41,7 @@ def quantize(network: Any, calibration_inputs: Any, kept: Iterable[int] | None =
     """Quantize a network on calibration images.
 
     Args:
-        network: a plain timm VisionTransformer, or a `sw.skipping.PathVit`, whose own path counts where `kept` is None.
+        network: a plain ViT (see `sw.importing`), or a `sw.skipping.PathVit`, whose own path counts where `kept` is None.
         calibration_inputs: float32 tensor [n, channels, height, width] of `sw.data.to_input`; a few hundred images do.
         kept: encoders whose attention the network has; others are left out of it, for a path that was fine-tuned. None
             holds all of them, so that any path can be chosen at run time, at the scales of the whole network.
@@ -53,18 +55,21 @@ def quantize(network: Any, calibration_inputs: Any, kept: Iterable[int] | None =
     if isinstance(network, PathVit):
         kept = network.kept if kept is None else kept
         network = network.vit
-    path = validated_kept(kept, len(network.blocks))
     folded = fold_network(network)
+    path = validated_kept(kept, len(folded.encoders))
     return quantize_folded(folded, calibrate(folded, calibration_inputs, path))
 
 
 def quantize_folded(network: FoldedNetwork, calibration: Calibration) -> IntegerNetwork:
     """Quantize a folded network with the scales of a calibration."""
     dim, residual = network.embedding.weight.shape[0], _residual_scale(network, calibration)
-    embedding = integer_linear("embedding", network.embedding, IMAGE_SCALE, residual)
-    # Token 0's patch row is zeros, to which the embedding GEMM adds its requantized bias; every other token keeps it.
+    stem, input_scale, zero_point = _stem(network.stem, calibration.stem)
+    embedding = integer_linear("embedding", network.embedding, input_scale, residual, zero_point)
+    # Prefix tokens' patch rows stand for zeros, to which the embedding GEMM adds its requantized bias; every other token keeps it.
     initial = np.rint(network.positions.numpy().astype(np.float64) / residual)
-    initial[0] -= numerics.requantize(np.zeros(dim, np.int64), embedding.bias, embedding.multiplier, embedding.shift, 16)
+    prefix = slice(network.prefix_tokens)
+    zeros = zero_point * embedding.weights.astype(np.int64).sum(1)
+    initial[prefix] -= numerics.requantize(zeros, embedding.bias, embedding.multiplier, embedding.shift, 16)
     encoders = []
     for index, (encoder, attention, mlp) in enumerate(zip(network.encoders, calibration.attentions, calibration.mlps, strict=True)):
         name = f"encoder{index}"
@@ -81,6 +86,9 @@ def quantize_folded(network: FoldedNetwork, calibration: Calibration) -> Integer
         encoders=tuple(encoders),
         final_norm=integer_norm(dim, calibration.final_norm, residual, network.epsilon),
         head=integer_linear("head", network.head, calibration.final_norm, LOGIT_SCALE),
+        prefix_tokens=network.prefix_tokens,
+        head_tokens=network.head_tokens,
+        stem=stem,
     )
 
 
@@ -122,6 +130,31 @@ def integer_linear(name: str, layer: FloatLinear, input_scale: float, output_sca
     return IntegerLinear(codes.astype(np.int8), offset.astype(np.int32), multiplier.astype(np.uint16), shift.astype(np.uint8))
 
 
+def activation_table(function: Any, scale_in: float, scale_out: float, zero_point: int) -> np.ndarray:
+    """Table of a function of one number for every int8 code.
+
+    Args:
+        function: on float64 tensors.
+        scale_in: real value of one step of the code.
+        scale_out: real value of one step of an entry.
+        zero_point: entry that stands for 0.
+
+    Returns:
+        uint8 [256]: entry ``code + 128`` is ``saturate8(round(function(code * scale_in) / scale_out) + zero_point)`` in two's
+        complement.
+
+    Raises:
+        QuantizationError: the function is not finite somewhere in the range of the codes.
+    """
+    import torch
+
+    values = function((torch.arange(TABLE_ENTRIES) - TABLE_ENTRIES // 2).double() * scale_in).numpy()
+    if not np.isfinite(values).all():
+        raise QuantizationError(f"An activation must be finite from {-128 * scale_in:.3g} to {127 * scale_in:.3g}")
+    entries = np.rint(values / scale_out).astype(np.int64) + zero_point
+    return numerics.saturate(entries, 8).astype(np.int8).view(np.uint8)
+
+
 def integer_norm(channels: int, scale: float, residual_scale: float, epsilon: float) -> IntegerNorm:
     """Parameters of a normalise pass.
 
@@ -153,6 +186,23 @@ def _residual_scale(network: FoldedNetwork, calibration: Calibration) -> float:
     return max(calibration.residual_peak * RESIDUAL_HEADROOM / greatest, smallest)
 
 
+def _stem(
+    convolutions: tuple[FoldedConvolution, ...], scales: tuple[ActivationScales, ...]
+) -> tuple[tuple[IntegerConvolution, ...], float, int]:
+    """(convolutions, scale and zero point of what the embedding reads)."""
+    stem, input_scale, zero_point = [], IMAGE_SCALE, 0
+    for index, (convolution, around) in enumerate(zip(convolutions, scales, strict=True)):
+        name, kernel = f"stem{index}", convolution.weight.shape[2]
+        table = activation_table(convolution.activation, around.scale_in, around.scale_out, around.zero_point)
+        if table[:1].view(np.int8) != around.zero_point:  # what the machine writes for a pixel of padding
+            raise QuantizationError(f"Layer {name} must have an activation that takes its least input to 0, such as ReLU")
+        weight = convolution.weight.permute(0, 2, 3, 1).flatten(1)
+        linear = integer_linear(name, FloatLinear(weight, convolution.bias), input_scale, around.scale_in, zero_point)
+        stem.append(IntegerConvolution(linear, table, kernel, convolution.stride, convolution.padding))
+        input_scale, zero_point = around.scale_out, around.zero_point
+    return tuple(stem), input_scale, zero_point
+
+
 def _attention(name: str, encoder: FoldedEncoder, scales: AttentionScales, residual: float, heads: int) -> IntegerAttention:
     dim = encoder.query.weight.shape[0]
     score = scales.query * scales.key / ((dim // heads) ** 0.5 * scales.score)
@@ -178,10 +228,10 @@ def _attention(name: str, encoder: FoldedEncoder, scales: AttentionScales, resid
 
 def _mlp(name: str, encoder: FoldedEncoder, scales: MlpScales, residual: float) -> IntegerMlp:
     dim = encoder.fc2.weight.shape[0]
-    table = gelu_table(scales.gelu_in, scales.gelu_out, scales.zero_point)
+    table = activation_table(encoder.activation, scales.gelu_in, scales.gelu_out, scales.zero_point)
     return IntegerMlp(
         norm=integer_norm(dim, scales.norm, residual, encoder.epsilons[1]),
         fc1=integer_linear(f"{name}.fc1", encoder.fc1, scales.norm, scales.gelu_in),
-        gelu_table=np.asarray(table).astype(np.uint8),
+        gelu_table=table,
         fc2=integer_linear(f"{name}.fc2", encoder.fc2, scales.gelu_out, residual, scales.zero_point),
     )

@@ -1,0 +1,248 @@
+"""Walks the ATen graph of an exported network and finds the plain ViT in it, whatever its modules are called."""
+
+import inspect
+import math
+import operator
+import warnings
+from typing import Any
+
+from hw.errors import InputError
+from sw.folding import FloatLinear, FoldedEncoder, FoldedNetwork, after_norm
+from sw.importing import operations
+from sw.importing.values import Answer, AttentionBranch, Map, MlpBranch, Stream, Unsupported, Value, whole
+
+_SCALE_TOLERANCE = 1e-6
+"""Relative difference from 1 / sqrt(head channels) up to which a scale of scores is that one in another rounding."""
+
+
+def import_network(module: Any, image_shape: tuple[int, int, int]) -> FoldedNetwork:
+    """Import a torch module through `torch.export` as a folded plain ViT.
+
+    Args:
+        module: a network that answers images [n, channels, height, width] with logits [n, classes]; its parameters are left
+            alone. On the meta device only the shapes of the result mean anything.
+        image_shape: channels, height and width.
+
+    Raises:
+        InputError: an operation that the accelerator does not run; the message names the operation, the module that it is
+            in, and what would be right.
+    """
+    import torch
+
+    with torch.no_grad():
+        program = _export(module, image_shape)
+        network = _Walk(program, image_shape).run()
+    return network
+
+
+def _export(module: Any, image_shape: tuple[int, int, int]) -> Any:
+    import torch
+
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(module, (torch.zeros(1, *image_shape, device=device),), strict=False)
+    except Exception as error:  # whatever a network's own code raises, and torch.export's refusals
+        reason, shape = " ".join(str(error).split())[:200], "x".join(map(str, image_shape))
+        kind = type(error).__name__
+        raise InputError(f"Network must go through torch.export with an image of {shape}: {kind}: {reason}") from None
+    finally:
+        for part in training:
+            part.training = True
+
+
+class _Walk:
+    """Gives every node of a graph its value: a constant tensor, or a `Value`."""
+
+    def __init__(self, program: Any, image_shape: tuple[int, int, int]) -> None:
+        """Take an ``ExportedProgram`` of one image."""
+        self._program = program
+        self._picture = whole(Map((), image_shape), (1, *image_shape))
+        self._values: dict[Any, Any] = {}
+
+    def run(self) -> FoldedNetwork:
+        """Walk to the output; return the network.
+
+        Raises:
+            InputError: an operation does not fit.
+        """
+        signature, state = self._program.graph_signature, self._program.state_dict | self._program.constants
+        names = signature.inputs_to_parameters | signature.inputs_to_buffers | signature.inputs_to_lifted_tensor_constants
+        for node in self._program.graph.nodes:
+            if node.op == "placeholder":
+                self._values[node] = state[names[node.name]] if node.name in names else self._picture
+                continue
+            try:
+                if node.op == "output":
+                    output = node.args[0]
+                    answer = operations.answer(self._values.get(output[0]) if len(output) == 1 else None)
+                    return _folded(answer, self._picture.source.size)  # type: ignore[arg-type]
+                self._values[node] = self._apply(node)
+            except Unsupported as problem:
+                raise InputError(
+                    f"Network operation {node.target} at {_where(node)} does not run on the accelerator: {problem}"
+                ) from None
+        raise AssertionError("a graph ends with its output")
+
+    def _apply(self, node: Any) -> Any:
+        import torch
+        from torch.fx import map_arg
+
+        target = node.target
+        args, kwargs = (map_arg(part, self._values.__getitem__) for part in (node.args, node.kwargs))
+        leaves = torch.utils._pytree.tree_leaves((args, kwargs))
+        if not any(isinstance(leaf, Value) for leaf in leaves):
+            return target(*args, **kwargs)
+        if target is operator.getitem:
+            return args[0][args[1]]
+        name = target.overloadpacket.__name__
+        if name.endswith("_") and node.args[0] in self._values:  # in place: later readers of the argument see the result
+            name = name.rstrip("_")
+            result = self._compute(name, target, args, kwargs)
+            self._values[node.args[0]] = result
+            return result
+        return self._compute(name, target, args, kwargs)
+
+    def _compute(self, name: str, target: Any, args: Any, kwargs: Any) -> Any:
+        import torch
+
+        first = args[0]
+        if name in operations.UNCHANGED or name == "_assert_tensor_metadata":
+            return first
+        if name in ("to", "_to_copy", "type_as", "float"):
+            return first  # float32 throughout, or the machine's own precision where a network would lower it
+        if name in operations.LAYOUT and isinstance(first, Value):
+            moved = target(first.places, *args[1:], **kwargs)
+            if isinstance(moved, torch.Tensor):
+                return Value(first.source, moved)
+            return [Value(first.source, places) for places in moved]
+        if name in _HANDLED:
+            return _call(getattr(operations, name), args, kwargs)
+        function = getattr(torch.ops.aten, name)
+        overload = getattr(function, target._overloadname)
+        pointwise = torch.Tag.pointwise in overload.tags or name in operations.UNTAGGED_POINTWISE
+        if pointwise and isinstance(first, Value) and not any(isinstance(part, Value | torch.Tensor) for part in args[1:]):
+            return operations.elementwise(lambda x: overload(x, *args[1:], **kwargs), first)
+        raise Unsupported(_HINTS.get(name, _PLAIN))
+
+
+_HANDLED = frozenset(
+    (
+        "conv2d", "batch_norm", "cat", "layer_norm", "linear", "matmul", "softmax", "scaled_dot_product_attention", "mul", "div",
+        "add", "sub", "neg", "dropout",
+    )
+)  # fmt: skip
+"""Operations that `sw.importing.operations` has a function for."""
+
+_PLAIN = (
+    "a plain ViT has convolutions, class tokens, positions, LayerNorm, attention, MLPs with a function of each number, and a "
+    "linear head on the class token"
+)
+_HINTS = {
+    "mean": "a network must answer from its class token, not from a mean of tokens",
+    "stack": "an attention must use its queries and keys as they are, without rotary positions",
+    "index": "an attention must have no position bias on its scores",
+}
+"""What would be right in place of operations that are often met."""
+
+
+def _call(handler: Any, args: Any, kwargs: Any) -> Any:
+    """The handler's result; what it takes as a `Value` must be one, and no constant."""
+    signature = inspect.signature(handler)
+    for name, given in signature.bind(*args, **kwargs).arguments.items():
+        if signature.parameters[name].annotation is Value and not isinstance(given, Value):
+            raise Unsupported(f"its {name} must come from the image's tokens, not from parameters alone")
+    return handler(*args, **kwargs)
+
+
+def _where(node: Any) -> str:
+    """Path of the module that a node comes from, such as ``blocks.3.attn``."""
+    stack = node.meta.get("nn_module_stack")
+    path = list(stack.values())[-1][0] if stack else ""
+    return path or "the top level"
+
+
+def _folded(answer: Answer, picture: tuple[int, int, int]) -> FoldedNetwork:
+    """Fold norms into the layers behind them.
+
+    Raises:
+        Unsupported: the parts are there, but not in a plain ViT's order.
+    """
+    import torch
+
+    norm, stream = answer.source, answer.source.stream
+    if sorted(answer.parts) != list(range(len(answer.parts))) or len(answer.parts) > min(2, stream.prefix):
+        found = sorted(answer.parts)
+        raise Unsupported(f"the network must answer from its class token, and at most one more behind it, not from tokens {found}")
+    heads = [after_norm(layer.weight, layer.bias, norm) for _, layer in sorted(answer.parts.items())]
+    *stem, embedding = stream.patches.convolutions
+    channels, height, width = picture
+    side, before = embedding.stride, _size_before(picture, stem)
+    if before[0] % side or before[1] % side:
+        found = f"{before[0]}x{before[1]}"
+        raise Unsupported(f"the embedding's map must have sides that are multiples of its patch {side}, not {found}")
+    encoders = _encoders(stream)
+    return FoldedNetwork(
+        image_size=(height, width),
+        channels=channels,
+        patch_size=side,
+        heads=_same("heads", [half.context.scores.heads for half in stream.branches if isinstance(half, AttentionBranch)]),
+        embedding=FloatLinear(embedding.weight.permute(0, 2, 3, 1).flatten(1).detach(), embedding.bias.detach()),
+        positions=stream.positions.detach(),
+        encoders=encoders,
+        head=FloatLinear(torch.cat([part.weight for part in heads], 1), sum(part.bias for part in heads)),
+        epsilon=norm.epsilon,
+        stem=tuple(stem),
+        prefix_tokens=stream.prefix,
+        head_tokens=len(heads),
+    )
+
+
+def _size_before(picture: tuple[int, int, int], stem: list[Any]) -> tuple[int, int]:
+    """Height and width of the stem's last map."""
+    sides = picture[1:]
+    for convolution in stem:
+        kernels = convolution.weight.shape[2:]
+        grown = (side + 2 * convolution.padding - kernel for side, kernel in zip(sides, kernels, strict=True))
+        sides = tuple(side // convolution.stride + 1 for side in grown)  # type: ignore[assignment]
+    return sides  # type: ignore[return-value]
+
+
+def _encoders(stream: Stream) -> tuple[FoldedEncoder, ...]:
+    pairs = list(zip(stream.branches[::2], stream.branches[1::2], strict=False))
+    if len(stream.branches) % 2 or not all(isinstance(a, AttentionBranch) and isinstance(m, MlpBranch) for a, m in pairs):
+        raise Unsupported("the network must have encoders of an attention and then an MLP")
+    if not pairs:
+        raise Unsupported("the network must have at least one encoder")
+    encoders = tuple(_encoder(attention, mlp) for attention, mlp in pairs)  # type: ignore[arg-type]
+    _same("hidden channels", [len(encoder.fc1.weight) for encoder in encoders])
+    return encoders
+
+
+def _encoder(attention: AttentionBranch, mlp: MlpBranch) -> FoldedEncoder:
+    scores = attention.context.scores
+    norm = scores.source
+    query = scores.query
+    scale = scores.factor * math.sqrt(query.weight.shape[0] // scores.heads)
+    if abs(scale - 1) > _SCALE_TOLERANCE:
+        query = FloatLinear(query.weight * scale, query.bias * scale)
+    query, key, value = (after_norm(part.weight, part.bias, norm) for part in (query, scores.key, attention.context.value))
+    return FoldedEncoder(
+        query=query,
+        key=key,
+        value=value,
+        projection=FloatLinear(attention.projection.weight.detach(), attention.projection.bias.detach()),
+        fc1=after_norm(mlp.fc1.weight, mlp.fc1.bias, mlp.source),
+        fc2=FloatLinear(mlp.fc2.weight.detach(), mlp.fc2.bias.detach()),
+        epsilons=(norm.epsilon, mlp.source.epsilon),
+        activation=mlp.activation,
+    )
+
+
+def _same(what: str, numbers: list[int]) -> int:
+    if len(set(numbers)) != 1:
+        raise Unsupported(f"all encoders must have the same number of {what}, not {sorted(set(numbers))}")
+    return numbers[0]
