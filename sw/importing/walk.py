@@ -82,9 +82,8 @@ class _Walk:
                     return _folded(answer, self._picture.source.size)  # type: ignore[arg-type]
                 self._values[node] = self._apply(node)
             except Unsupported as problem:
-                raise InputError(
-                    f"Network operation {node.target} at {_where(node)} does not run on the accelerator: {problem}"
-                ) from None
+                what = "" if node.op == "output" else f" operation {node.target} at {_where(node)}"
+                raise InputError(f"Network{what} does not run on the accelerator: {problem}") from None
         raise AssertionError("a graph ends with its output")
 
     def _apply(self, node: Any) -> Any:
@@ -183,7 +182,8 @@ def _folded(answer: Answer, picture: tuple[int, int, int]) -> FoldedNetwork:
     side, before = embedding.stride, _size_before(picture, stem)
     if before[0] % side or before[1] % side:
         found = f"{before[0]}x{before[1]}"
-        raise Unsupported(f"the embedding's map must have sides that are multiples of its patch {side}, not {found}")
+        what = "the embedding's map" if stem else "the image"
+        raise Unsupported(f"{what} must have sides that are multiples of the patch {side}, not {found}")
     encoders = _encoders(stream)
     return FoldedNetwork(
         image_size=(height, width),
