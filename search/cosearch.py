@@ -103,7 +103,7 @@ def search(options: argparse.Namespace, progress: Any) -> tuple[dict[str, Any], 
     out = options.out or Path("runs") / f"{options.model.replace('/', '_')}-{options.preset}"
     store = RunStore(out, run_key(arguments, data.digest, _weights_digest(network)))
     try:
-        run = Run(arguments, config, store, Steps(progress, 2 * len(efforts) + 7), data, network, memory)
+        run = Run(arguments, config, store, Steps(progress, 3 * len(efforts) + 8), data, network, memory)
         return conclude(run), out
     finally:
         store.close()

@@ -158,6 +158,18 @@ def load_fashion_mnist(root: Path | str | None = None) -> FashionMnist:
     return FashionMnist(**splits, source=EMBEDDED if embedded else str(directory), digest=digest.hexdigest())
 
 
+def padded(images: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """Return uint8 images [n, height, width, channels] in the middle of black ones of ``image_size``.
+
+    Raises:
+        InputError: the images are larger.
+    """
+    extra = [wanted - found for wanted, found in zip(image_size, images.shape[1:3], strict=True)]
+    if min(extra) < 0:
+        raise InputError(f"Images must be at most {image_size[0]}x{image_size[1]}, not {images.shape[1]}x{images.shape[2]}")
+    return np.pad(images, ((0, 0), *((size // 2, size - size // 2) for size in extra), (0, 0)))
+
+
 def to_input(images: np.ndarray):
     """Return the network's input, float32 tensor [n, 1, 28, 28], of uint8 images [n, 28, 28, 1].
 

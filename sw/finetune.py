@@ -29,6 +29,8 @@ def finetune(
     distill_weight: float = 0.5,
     entropy_weight: float = 0.05,
     temperature: float = 2.0,
+    bfloat16: bool = False,
+    frozen: int = 0,
     progress: Callable[[int, int, float], None] | None = None,
     state_dir: Path | None = None,
 ) -> PathVit:
@@ -52,6 +54,8 @@ def finetune(
         distill_weight: share of distillation in the loss, 0 where there is neither teacher nor teacher logits.
         entropy_weight: of the entropy in nats of the images answered right.
         temperature: of the distillation.
+        bfloat16: forward and backward passes under bfloat16 autocast.
+        frozen: the embedding and as many first encoders stay as they are; see `Recipe.frozen`.
         progress: called after each step with the steps done, the steps of the call and the batch's loss.
         state_dir: where to keep a checkpoint every 50 steps, and to continue from if it holds one.
 
@@ -71,6 +75,8 @@ def finetune(
         entropy_weight=entropy_weight,
         shift=1,
         seed=seed,
+        bfloat16=bfloat16,
+        frozen=frozen,
     )
     trainer = Trainer(tuned, train_split, recipe, kept=kept, teacher=teacher, teacher_logits=teacher_logits)
     found = load_run_state(state_dir) if state_dir is not None else None

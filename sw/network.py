@@ -1,10 +1,13 @@
 """The networks: ViTs from timm, named by a checkpoint, a timm name or their numbers.
 
 - ``fmnist_vit_tiny``: the shipped checkpoint (28x28 grey images, patch 7, dim 96, depth 12, 3 heads);
+- ``fmnist_lvvit``: LV-ViT (see `sw.lv_vit`) for the same images padded to 32x32: 16 encoders of dim 96, MLP ratio 3;
+- ``lvvit_s``: LV-ViT-S, 224x224;
 - any timm name of a plain ViT, such as ``deit_small_patch16_224``, at its own image size or another;
 - ``vit:dim=24,depth=2,heads=3,tokens=11,classes=7``, a network made on the spot; ``tokens`` counts the class token.
 
-All are torch modules of timm, their code unchanged. What a network computes is found by `sw.importing`.
+All are torch modules of timm, their code unchanged; LV-ViT with another patch embedding. What a network computes is found by
+`sw.importing`.
 """
 
 import math
@@ -37,6 +40,7 @@ class NetworkSpec:
         mlp_ratio: hidden channels of an MLP over ``dim``.
         classes: number of logits.
         timm_name: the timm model, or None where the numbers alone define the network.
+        stem_channels: channels of LV-ViT's convolution stem; None for a plain ViT. `patch_size` counts the stem's stride in.
         prefix_tokens: tokens without a patch: class, distillation and register tokens.
         head_tokens: tokens that the head reads.
     """
@@ -51,6 +55,7 @@ class NetworkSpec:
     mlp_ratio: float
     classes: int
     timm_name: str | None = None
+    stem_channels: int | None = None
     prefix_tokens: int = 1
     head_tokens: int = 1
 
@@ -108,6 +113,12 @@ class NetworkSpec:
         )
 
 
+_LV_VITS = {
+    "fmnist_lvvit": NetworkSpec("fmnist_lvvit", (32, 32), 1, 8, 96, 16, 3, 3.0, 10, stem_channels=32),
+    "lvvit_s": NetworkSpec("lvvit_s", (224, 224), 3, 16, 384, 16, 6, 3.0, 1000, stem_channels=64),
+}
+
+
 def parse_network(name: str, image_size: tuple[int, int] | None = None) -> NetworkSpec:
     """Return the shape of a network by name; imports timm only for a timm name.
 
@@ -120,10 +131,12 @@ def parse_network(name: str, image_size: tuple[int, int] | None = None) -> Netwo
             of a network that has no other.
     """
     made = name.startswith(_MADE_PREFIX)
-    if image_size is not None and (made or name in SHIPPED):
+    if image_size is not None and (made or name in SHIPPED or name in _LV_VITS):
         raise InputError(f"Image size of network {name!r} must be its own; another one takes a timm name")
     if name == "fmnist_vit_tiny":
         return NetworkSpec(name, (28, 28), 1, 7, 96, 12, 3, 4.0, 10)
+    if name in _LV_VITS:
+        return _LV_VITS[name]
     return _parse_made(name) if made else _parse_timm(name, image_size)
 
 
@@ -213,12 +226,17 @@ def untrained_network(spec: NetworkSpec, seed: int = 0) -> Any:
     """Return the network's module in training mode with timm's own initial weights, drawn from ``seed``."""
     import torch
 
+    from sw.lv_vit import create_lv_vit
     from sw.plain_vit import create_by_name, create_from_arguments
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = spec.timm_name is None
-        vit = create_from_arguments(spec.arguments()) if made else create_by_name(spec.timm_name or "", spec.image_size)
+        if spec.stem_channels is not None:
+            vit = create_lv_vit(**spec.arguments(), stem_channels=spec.stem_channels)
+        elif spec.timm_name is None:
+            vit = create_from_arguments(spec.arguments())
+        else:
+            vit = create_by_name(spec.timm_name, spec.image_size)
     return _unfused(vit)
 
 

@@ -41,6 +41,7 @@ class Recipe:
         gradient_norm: gradients are scaled down to this norm.
         seed: of the order, the augmentation and the skipping.
         bfloat16: forward and backward passes under bfloat16 autocast.
+        frozen: the embedding and as many of the first encoders are left as they are, for pairs that share them; 0 trains all.
     """
 
     steps: int
@@ -58,6 +59,7 @@ class Recipe:
     gradient_norm: float = 1.0
     seed: int = 0
     bfloat16: bool = False
+    frozen: int = 0
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -65,7 +67,7 @@ class Recipe:
         Raises:
             InputError: a number is out of its range.
         """
-        for field, least in (("steps", 1), ("batch", 1), ("warmup_steps", 0), ("shift", 0), ("seed", 0)):
+        for field, least in (("steps", 1), ("batch", 1), ("warmup_steps", 0), ("shift", 0), ("seed", 0), ("frozen", 0)):
             if getattr(self, field) < least:
                 raise InputError(f"Training {field} must be at least {least}, not {getattr(self, field)}")
         for field in ("label_smoothing", "distill_weight", "attention_drop"):

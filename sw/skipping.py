@@ -56,6 +56,12 @@ class PathVit(nn.Module):
         """Number of encoders."""
         return len(self.vit.blocks)
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        height, width = self.vit.patch_embed.img_size
+        return height, width
+
     def forward(self, images: torch.Tensor, kept: Iterable[int] | None = None) -> torch.Tensor:
         """Return the logits [n, classes] of images [n, channels, height, width] on one path.
 
