@@ -24,7 +24,8 @@ class ProgramCounts:
     """Counts of one image.
 
     Attributes:
-        macs: Multiply-accumulates of GEMMs, without padding; of a stem's convolutions without those of halos, which several rows do.
+        macs: Multiply-accumulates of GEMMs, without padding; of a stem's convolutions without those of halos, which several
+            rows do.
         array_cycles: Words fed to row 0, as the counter of that name.
         attention_array_cycles: Of these, words of descriptors that belong to an attention.
         tiles: Tiles issued.
