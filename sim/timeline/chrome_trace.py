@@ -11,7 +11,7 @@ from typing import Any
 from hw.isa import Descriptor, Operation
 from hw.memory.jobs import JobKind
 from hw.program import Program
-from sim.timeline.spans import CAUSES, TRACKS, Span
+from sim.timeline.spans import CAUSES, TRACKS, Span, track_title
 
 
 def _names(descriptors: Sequence[Descriptor], span: Span) -> tuple[str, dict[str, Any]]:
@@ -49,7 +49,7 @@ def chrome_trace(program: Program, spans: Iterable[Span]) -> dict[str, Any]:
         return (2000 * cycle + clock) // (2 * clock)
 
     events: list[dict[str, Any]] = [
-        {"name": "process_name", "ph": "M", "pid": process, "tid": 0, "args": {"name": "accelerator"}}
+        {"name": "process_name", "ph": "M", "pid": process, "tid": process, "args": {"name": "accelerator"}}
     ]
     rows: dict[int, list[int]] = {}  # by track: the end of each row's last span
     named: set[int] = set()
@@ -57,12 +57,10 @@ def chrome_trace(program: Program, spans: Iterable[Span]) -> dict[str, Any]:
         free = rows.setdefault(span.track, [])
         row = next((index for index, end in enumerate(free) if end <= span.begin), len(free))
         free[row:row + 1] = [span.end]
-        thread = 100 * span.track + row
+        thread = 100 * (span.track + 1) + row  # none is 0, which Perfetto takes for the process's main thread
         if thread not in named:
             named.add(thread)
-            port = span.track - len(TRACKS) + 1
-            title = f"port {port}" if port >= 0 else TRACKS[span.track]
-            for key, value in (("thread_name", {"name": title}), ("thread_sort_index", {"sort_index": thread})):
+            for key, value in (("thread_name", {"name": track_title(span.track)}), ("thread_sort_index", {"sort_index": thread})):
                 events.append({"name": key, "ph": "M", "pid": process, "tid": thread, "args": value})
         name, details = _names(descriptors, span)
         begin, end = nanoseconds(span.begin), nanoseconds(span.end)

@@ -32,6 +32,12 @@ CAUSES = ("weights", "parameters", "table", "drain", "norm", "load", "fetch")
 """Causes of a stall, in the order of the counters and of the machine's signal."""
 
 
+def track_title(track: int) -> str:
+    """Name of a unit, by its number."""
+    port = track - TRACKS.index("port")
+    return TRACKS[track] if port < 0 else f"port {port}"
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class Span:
     """Something that a unit does.
