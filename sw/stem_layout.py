@@ -143,8 +143,8 @@ class Window:
 
     @property
     def kernel_bytes(self) -> int:
-        """Bytes of a line of the kernel."""
-        return self.convolution.kernel * self.pixel_bytes
+        """Bytes of a line of the kernel, without what lies behind the channels of its last pixel."""
+        return (self.convolution.kernel - 1) * self.pixel_bytes + self.convolution.inputs
 
     @property
     def segmented(self) -> bool:
@@ -243,7 +243,7 @@ def picture_windows(geometry: StemGeometry, depth: int) -> Iterator[Window]:
     power = 1 << (convolution.inputs - 1).bit_length()
     for pixel_bytes in sorted({convolution.inputs, power}):
         shape = (convolution, depth, pixels, lines, pixel_bytes)
-        step, kernel_bytes = convolution.stride * pixel_bytes, convolution.kernel * pixel_bytes
+        step, kernel_bytes = convolution.stride * pixel_bytes, (convolution.kernel - 1) * pixel_bytes + convolution.inputs
         pitch_bytes = geometry.pitches[0] * pixel_bytes
         for strips in range(1, min(pixels, depth) + 1):
             last = (ceil_div(pixels, strips) - 1) * strips * step
@@ -334,7 +334,7 @@ def most_k_words(plan: StemPlan) -> int:
 
 
 def choose_plan(geometry: StemGeometry, dim: int, row_tiles: int, config: AcceleratorConfig) -> StemPlan:
-    """The plan with the fewest predicted cycles that fits a machine.
+    """The plan with the fewest predicted cycles that fits a machine; of those, the one that embeds most row tiles at once.
 
     Args:
         geometry: of the stem.
@@ -343,18 +343,19 @@ def choose_plan(geometry: StemGeometry, dim: int, row_tiles: int, config: Accele
         config: a machine of at least the sizes of `least_plan`.
     """
 
-    def cycles(plan: StemPlan) -> int:
+    def cost(plan: StemPlan) -> tuple[int, int]:
         picture = plan.windows[0]
         stem = picture.feed_cycles(config.cols) + picture.load_cycles(geometry.grid[1], config)
         k_words, column_tiles = plan.slot_words, ceil_div(dim, config.cols)
         stream = config.weight_port_bytes(k_words, column_tiles) // config.axi_bytes
         tile = max(config.cols, k_words) * column_tiles
-        return row_tiles * stem + sum(max(stream, count * tile) for count in chunks(row_tiles, plan.row_tiles))
+        cycles = row_tiles * stem + sum(max(stream, count * tile) for count in chunks(row_tiles, plan.row_tiles))
+        return cycles, -plan.row_tiles
 
     pictures = list(picture_windows(geometry, config.depth))
     plans = [_plan(geometry, picture, tiles) for picture in pictures for tiles in range(1, row_tiles + 1)]
     fitting = [p for p in plans if p.words <= config.activation_words and most_k_words(p) <= config.weight_words]
-    return min(fitting, key=cycles)
+    return min(fitting, key=cost)
 
 
 def chunks(total: int, most: int) -> Sequence[int]:
