@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from search.intervals import paired_difference, wilson
 from search.pairs import Cascade, Choice, Effort, choose, expected, expected_product
 from search.path_score import ScoredPath, mask_of
 from search.run import Run
+from search.stored_pair import store_pair
 
 UNITS_PER_NAT = 1 << numerics.ENTROPY_FRACTION
 _HISTOGRAM_BINS = 40
@@ -78,8 +80,15 @@ def decide(run: Run) -> Decision:
     return Decision(choice, candidates, efforts, costs, shipped, baseline, matrix)
 
 
-def conclude(run: Run) -> dict[str, Any]:
-    """Run or finish every step of a search; returns the content of `result.json` less time and provenance.
+def conclude(run: Run, directory: Path) -> dict[str, Any]:
+    """Run or finish every step of a search; write the chosen pair.
+
+    Args:
+        run: the search.
+        directory: where the folder of the pair is written (`search.stored_pair`).
+
+    Returns:
+        The content of `result.json` less time and provenance.
 
     Raises:
         NoPairQualifies: no pair keeps both constraints on the calibration split.
@@ -89,6 +98,7 @@ def conclude(run: Run) -> dict[str, Any]:
     decision = decide(run)
     choice, candidates = decision.choice, decision.candidates
     low, high = decision.pair
+    store_pair(run, decision, directory)
     whole = candidates[-1]
     unmasked = model_cost(run, "no attention", lambda: compile_network(whole.integer, run.config), mask=0)
     return {

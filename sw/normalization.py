@@ -9,7 +9,7 @@ convolution pads, the offset gets an input channel of its own, which is 1 inside
 the colours (`sw.data.fitted`), whose padding is 0 like the others'. That is exact too, and four channels a pixel align better.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 PLANE_VALUE = (255 - 128) / 128
@@ -42,3 +42,16 @@ def fold_normalization(vit: Any, mean: Sequence[float], std: Sequence[float]) ->
             bias = shifts.sum((1, 2, 3)) + (0 if first.bias is None else first.bias.double())
             first.bias = nn.Parameter(bias.float())
         first.weight = nn.Parameter(scaled.float())
+
+
+def match_first_convolution(vit: Any, state: Mapping[str, Any]) -> None:
+    """Give a network's first convolution the channels and the bias that a state dict has for it, for `fold_normalization` may
+    have added them."""
+    from torch import nn
+
+    name, first = next((name, part) for name, part in vit.named_modules() if isinstance(part, nn.Conv2d))
+    weight = state[f"{name}.weight"]
+    first.in_channels = weight.shape[1]
+    first.weight = nn.Parameter(weight.clone())
+    if first.bias is None and f"{name}.bias" in state:
+        first.bias = nn.Parameter(state[f"{name}.bias"].clone())

@@ -108,7 +108,7 @@ def test_the_choice_needs_no_test_split(whole_run, tmp_path):
     reference = json.loads((whole_run[0] / "result.json").read_text())
     decisions = []
 
-    def decide_alone(run):
+    def decide_alone(run, directory):
         run = dataclasses.replace(run, data=dataclasses.replace(run.data, test=None, test_all=None))
         decisions.append(outcome.decide(run))
         raise outcome.NoPairQualifies("the rest of the search needs the test split")
