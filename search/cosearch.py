@@ -2,7 +2,8 @@
 
     python -m search.cosearch [--model fmnist_vit_tiny] [--preset nano] [--lec 0.7] [--max-loss 0.002] ...
 
-Results: ``runs/<name>/result.json`` and ``report.html``. A killed search goes on where it stopped.
+Results: ``runs/<name>/result.json``, ``report.html``, and ``pair/``, which `sw.infer` runs. A killed search goes on where it
+stopped.
 """
 
 import argparse
@@ -103,8 +104,8 @@ def search(options: argparse.Namespace, progress: Any) -> tuple[dict[str, Any], 
     out = options.out or Path("runs") / f"{options.model.replace('/', '_')}-{options.preset}"
     store = RunStore(out, run_key(arguments, data.digest, _weights_digest(network)))
     try:
-        run = Run(arguments, config, store, Steps(progress, 2 * len(efforts) + 7), data, network, memory)
-        return conclude(run), out
+        run = Run(arguments, config, store, Steps(progress, 3 * len(efforts) + 8), data, network, memory)
+        return conclude(run, out), out
     finally:
         store.close()
 
@@ -185,13 +186,14 @@ def main(arguments: list[str] | None = None) -> int:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return 1
     from search.report import render
+    from search.stored_pair import DIRECTORY
 
     result["wall_s"] = time.perf_counter() - started
     result["provenance"] = _provenance(options, result.pop("data_digest"))
     _write(out / "report.html", render(result))
     _write(out / "result.json", json.dumps(result, indent=1) + "\n")
     Console().print(summary_table(result))
-    print(f"{out / 'result.json'}\n{out / 'report.html'}")
+    print(f"{out / 'result.json'}\n{out / 'report.html'}\n{out / DIRECTORY}")
     return 0
 
 

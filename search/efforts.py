@@ -25,22 +25,29 @@ point, at 3e-4 nothing; a path of effort 3 ends 0.75 points higher at 1e-3 than 
 
 @dataclass(frozen=True)
 class Answers:
-    """Logits of one network on both splits, by split name.
+    """What one network answers to the images of a split.
 
     Attributes:
         fp32: float32 [n, classes].
         int8: int64 [n, classes], golden device, 2^-12 nat.
         entropy: int64 [n], golden device, 2^-12 nat.
+        labels: int64 [n].
     """
 
-    fp32: dict[str, np.ndarray]
-    int8: dict[str, np.ndarray]
-    entropy: dict[str, np.ndarray]
+    fp32: np.ndarray
+    int8: np.ndarray
+    entropy: np.ndarray
+    labels: np.ndarray
 
-    def correct(self, split: Any, *, fp32: bool = False) -> np.ndarray:
-        """Bool [n]: whether the first of the greatest logits is the label."""
-        logits = (self.fp32 if fp32 else self.int8)[split.name]
-        return logits.argmax(1) == split.labels
+    @property
+    def correct(self) -> np.ndarray:
+        """Bool [n]: whether the first of the greatest int8 logits is the label."""
+        return self.int8.argmax(1) == self.labels
+
+    @property
+    def correct_fp32(self) -> np.ndarray:
+        """The same of the fp32 logits."""
+        return self.fp32.argmax(1) == self.labels
 
 
 def redundancy(run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -128,6 +135,7 @@ class Candidate:
         self.path = path
         self.network = network
         self._run = run
+        self._answers: dict[str, Answers] = {}
 
     @cached_property
     def integer(self) -> Any:
@@ -144,27 +152,28 @@ class Candidate:
 
         return compile_network(self.integer, self._run.config, kept=self.path.kept, mask_register=False)
 
-    @cached_property
-    def answers(self) -> Answers:
-        """fp32 and golden int8 answers on the calibration and test splits."""
+    def answers(self, split: Any) -> Answers:
+        """Its fp32 answers and the golden device's to a split's images; only the calibration split may choose anything."""
+        if split.name not in self._answers:
+            self._answers[split.name] = self._answer(split)
+        return self._answers[split.name]
+
+    def _answer(self, split: Any) -> Answers:
         from hw.golden import GoldenMachine
         from sw.finetune import evaluate_fp32
 
-        store, fp32, int8, entropy = self._run.store, {}, {}, {}
-        with self._run.steps.step(f"{self.name}: int8 answers"):
-            for split in (self._run.data.calibration, self._run.data.test):
+        def torch_answers() -> dict[str, np.ndarray]:
+            return {"logits": evaluate_fp32(self.network, split).numpy()}
 
-                def torch_answers(split: Any = split) -> dict[str, np.ndarray]:
-                    return {"logits": evaluate_fp32(self.network, split).numpy()}
+        def golden_answers() -> dict[str, np.ndarray]:
+            outcome = GoldenMachine(self.program).run(device_images(split))
+            return {"logits": outcome.logits, "entropy": outcome.entropy}
 
-                def golden_answers(split: Any = split) -> dict[str, np.ndarray]:
-                    outcome = GoldenMachine(self.program).run(device_images(split))
-                    return {"logits": outcome.logits, "entropy": outcome.entropy}
-
-                fp32[split.name] = store.arrays(f"{self.name}.fp32.{split.name}", torch_answers)["logits"]
-                golden = store.arrays(f"{self.name}.int8.{split.name}", golden_answers)
-                int8[split.name], entropy[split.name] = golden["logits"], golden["entropy"]
-        return Answers(fp32, int8, entropy)
+        store = self._run.store
+        with self._run.steps.step(f"{self.name}: int8 answers, {split.name}"):
+            fp32 = store.arrays(f"{self.name}.fp32.{split.name}", torch_answers)["logits"]
+            golden = store.arrays(f"{self.name}.int8.{split.name}", golden_answers)
+        return Answers(fp32, golden["logits"], golden["entropy"], split.labels)
 
 
 def path_rank(run: Run, path: ScoredPath) -> dict[str, Any]:

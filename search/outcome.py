@@ -1,6 +1,8 @@
 """The search from its first step to its result."""
 
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from search.intervals import paired_difference, wilson
 from search.pairs import Cascade, Choice, Effort, choose, expected, expected_product
 from search.path_score import ScoredPath, mask_of
 from search.run import Run
+from search.stored_pair import store_pair
 
 UNITS_PER_NAT = 1 << numerics.ENTROPY_FRACTION
 _HISTOGRAM_BINS = 40
@@ -21,24 +24,50 @@ class NoPairQualifies(Exception):
     """No pair and threshold keep both constraints; the message names the nearest."""
 
 
-def conclude(run: Run) -> dict[str, Any]:
-    """Run or finish every step of a search; returns the content of `result.json` less time and provenance.
+@dataclass(frozen=True)
+class Decision:
+    """What a search chose, and among what; the test split took no part in it.
+
+    Attributes:
+        choice: the pair, its threshold and the best single path.
+        candidates: every effort's network, the baseline last.
+        efforts: what is known of each on the calibration split.
+        costs: of each, in the same order.
+        shipped: the network that the search began with.
+        baseline: what the baseline is, in words.
+        cka: float64 [depth, depth].
+    """
+
+    choice: Choice
+    candidates: list[Candidate]
+    efforts: list[Effort]
+    costs: list[PathCost]
+    shipped: Candidate
+    baseline: str
+    cka: np.ndarray
+
+    @property
+    def pair(self) -> tuple[Candidate, Candidate]:
+        """The networks of low and high effort."""
+        sides = (self.choice.cascade.low, self.choice.cascade.high)
+        low, high = (next(c for c in self.candidates if c.path.kept == side.kept) for side in sides)
+        return low, high
+
+
+def decide(run: Run) -> Decision:
+    """Choose a pair and a threshold from the training and the calibration split; no other split is looked at.
 
     Raises:
         NoPairQualifies: no pair keeps both constraints on the calibration split.
     """
-    from sw.compiler import compile_network
-
     matrix, paths = scored_paths(run)
     candidates, shipped, baseline = _candidates(run, paths)
     with run.steps.step("cycle model: every effort"):
         costs = [model_cost(run, candidate.name, partial(getattr, candidate, "program")) for candidate in candidates]
-        whole = candidates[-1]
-        unmasked = model_cost(run, "no attention", lambda: compile_network(whole.integer, run.config), mask=0)
-    split = run.data.calibration
+    answers = [candidate.answers(run.data.calibration) for candidate in candidates]
     efforts = [
-        Effort(c.path.kept, c.answers.correct(split), c.answers.entropy[split.name], cost.delay_ms, cost.energy_mj)
-        for c, cost in zip(candidates, costs, strict=True)
+        Effort(c.path.kept, answer.correct, answer.entropy, cost.delay_ms, cost.energy_mj)
+        for c, answer, cost in zip(candidates, answers, costs, strict=True)
     ]
     choice = choose(efforts, efforts[-1].accuracy, run.arguments.lec, run.arguments.max_loss)
     if not choice.qualifies:
@@ -48,12 +77,35 @@ def conclude(run: Run) -> dict[str, Any]:
             f"nearest is effort {near.low.effort} then {near.high.effort}: F_low {near.f_low:.4f}, accuracy "
             f"{near.accuracy:.4f} against {efforts[-1].accuracy:.4f}"
         )
-    low, high = (next(c for c in candidates if c.path.kept == side.kept) for side in (choice.cascade.low, choice.cascade.high))
+    return Decision(choice, candidates, efforts, costs, shipped, baseline, matrix)
+
+
+def conclude(run: Run, directory: Path) -> dict[str, Any]:
+    """Run or finish every step of a search; write the chosen pair.
+
+    Args:
+        run: the search.
+        directory: where the folder of the pair is written (`search.stored_pair`).
+
+    Returns:
+        The content of `result.json` less time and provenance.
+
+    Raises:
+        NoPairQualifies: no pair keeps both constraints on the calibration split.
+    """
+    from sw.compiler import compile_network
+
+    decision = decide(run)
+    choice, candidates = decision.choice, decision.candidates
+    low, high = decision.pair
+    store_pair(run, decision, directory)
+    whole = candidates[-1]
+    unmasked = model_cost(run, "no attention", lambda: compile_network(whole.integer, run.config), mask=0)
     return {
-        **_head(run, choice.cascade, low, high, baseline),
-        **_test_figures(run, choice, candidates, efforts, low, high, shipped),
-        **_cycles(run, costs, candidates, choice, unmasked),
-        "cka": matrix.tolist(),
+        **_head(run, choice.cascade, low, high, decision.baseline),
+        **_test_figures(run, choice, candidates, decision.efforts, low, high, decision.shipped),
+        **_cycles(run, decision.costs, candidates, choice, unmasked),
+        "cka": decision.cka.tolist(),
         "path_ranks": {
             f"{name} (effort {candidate.path.effort})": path_rank(run, candidate.path)
             for name, candidate in (("low", low), ("high", high))
@@ -72,7 +124,7 @@ def _candidates(run: Run, paths: list[ScoredPath]) -> tuple[list[Candidate], Can
     tuned = [Candidate(run, f"effort{path.effort:02d}", path, finetuned(run, path)) for path in paths]
     shipped = Candidate(run, "shipped", paths[-1], run.network)
     split = run.data.calibration
-    better = shipped.answers.correct(split).sum() >= tuned[-1].answers.correct(split).sum()
+    better = shipped.answers(split).correct.sum() >= tuned[-1].answers(split).correct.sum()
     label = "whole ViT in int8, as shipped" if better else "whole ViT in int8, with the same fine-tuning"
     candidates = tuned[:-1] + [shipped if better else tuned[-1]]
     return candidates, shipped, label
@@ -118,25 +170,26 @@ def _test_figures(
     from sw.quantization import logits_sqnr_db
 
     test, cascade, base = run.data.test, choice.cascade, candidates[-1]
-    exits = low.answers.entropy[test.name] <= cascade.threshold
-    low_right, high_right = low.answers.correct(test), high.answers.correct(test)
-    right, base_right = np.where(exits, low_right, high_right), base.answers.correct(test)
+    answers = low.answers(test)
+    exits = answers.entropy <= cascade.threshold
+    low_right, high_right = answers.correct, high.answers(test).correct
+    right, base_right = np.where(exits, low_right, high_right), base.answers(test).correct
     f_low = float(exits.mean())
     delay = expected(cascade.low.delay_ms, cascade.high.delay_ms, f_low)
     energy = expected(cascade.low.energy_mj, cascade.high.energy_mj, f_low)
     product = expected_product(cascade.low, cascade.high, f_low)
     whole = efforts[-1]
     per_image = np.where(exits, cascade.low.delay_ms, cascade.low.delay_ms + cascade.high.delay_ms)
-    entropy = low.answers.entropy[test.name] / UNITS_PER_NAT
-    edges = np.linspace(0.0, max(float(np.log(low.answers.int8[test.name].shape[1])), float(entropy.max())), _HISTOGRAM_BINS + 1)
+    entropy = answers.entropy / UNITS_PER_NAT
+    edges = np.linspace(0.0, max(float(np.log(answers.int8.shape[1])), float(entropy.max())), _HISTOGRAM_BINS + 1)
     single = None
     if choice.best_single is not None:
         best = next(c for c in candidates if c.path.kept == choice.best_single.kept)
         single = {
             "effort": best.path.effort,
             "kept": list(best.path.kept),
-            "accuracy_test": float(best.answers.correct(test).mean()),
-            "minus_baseline": paired_difference(best.answers.correct(test), base_right),
+            "accuracy_test": float(best.answers(test).correct.mean()),
+            "minus_baseline": paired_difference(best.answers(test).correct, base_right),
             "delay_ms": choice.best_single.delay_ms,
             "energy_mj": choice.best_single.energy_mj,
             "edp_mj_ms": choice.best_single.edp_mj_ms,
@@ -148,12 +201,12 @@ def _test_figures(
     return {
         "f_low_test": f_low,
         "accuracy": {
-            "baseline_fp32": float(base.answers.correct(test, fp32=True).mean()),
+            "baseline_fp32": float(base.answers(test).correct_fp32.mean()),
             "baseline_int8": float(base_right.mean()),
             "low": float(low_right.mean()),
             "high": float(high_right.mean()),
             "cascade": float(right.mean()),
-            "shipped_int8": float(shipped.answers.correct(test).mean()),
+            "shipped_int8": float(shipped.answers(test).correct.mean()),
         },
         "delay_ms": {"baseline": whole.delay_ms, "cascade": delay},
         "energy_mj": {"baseline": whole.energy_mj, "cascade": energy},
@@ -163,7 +216,7 @@ def _test_figures(
         "delay_percentiles_ms": {f"p{q}": float(np.percentile(per_image, q)) for q in (50, 99)},
         "intervals": {
             "cascade_minus_baseline": paired_difference(right, base_right),
-            "cascade_minus_shipped": paired_difference(right, shipped.answers.correct(test)),
+            "cascade_minus_shipped": paired_difference(right, shipped.answers(test).correct),
             "f_low_test_95": wilson(int(exits.sum()), len(exits)),
         },
         "best_single": single,
@@ -183,10 +236,10 @@ def _test_figures(
                 "kept": list(c.path.kept),
                 "path_score": c.path.score,
                 "accuracy_calibration": e.accuracy,
-                "accuracy_test": float(c.answers.correct(test).mean()),
-                "accuracy_fp32_test": float(c.answers.correct(test, fp32=True).mean()),
-                "disagreement_test": float((c.answers.int8[test.name].argmax(1) != c.answers.fp32[test.name].argmax(1)).mean()),
-                "sqnr_db": float(logits_sqnr_db(c.answers.fp32[test.name], c.answers.int8[test.name])),
+                "accuracy_test": float(c.answers(test).correct.mean()),
+                "accuracy_fp32_test": float(c.answers(test).correct_fp32.mean()),
+                "disagreement_test": float((c.answers(test).int8.argmax(1) != c.answers(test).fp32.argmax(1)).mean()),
+                "sqnr_db": float(logits_sqnr_db(c.answers(test).fp32, c.answers(test).int8)),
                 "delay_ms": e.delay_ms,
                 "energy_mj": e.energy_mj,
             }
@@ -205,7 +258,7 @@ def _cycles(
     places = {"low": by_path[choice.cascade.low.kept], "high": by_path[choice.cascade.high.kept], "baseline": len(costs) - 1}
     low, high = candidates[places["low"]], candidates[places["high"]]
     pair = compile_pair(low.integer, high.integer, run.config, choice.cascade.threshold)
-    exits_low = low.answers.entropy[run.data.test.name] <= choice.cascade.threshold
+    exits_low = low.answers(run.data.test).entropy <= choice.cascade.threshold
     rtl = rtl_costs(run, {name: candidates[place].program for name, place in places.items()})
     return {
         "low": {"kept": list(low.path.kept), "cycles": costs[places["low"]].cycles},

@@ -165,3 +165,36 @@ def test_a_pair_with_a_stem_resumes(device):
         assert one.counters == predict(program).counters
         cycles.append(one.counters["cycles"])
     assert cycles[0] < 0.75 * cycles[1]
+
+
+@pytest.mark.parametrize("options", [{"distilled": True}, {"reg_tokens": 6, "no_embed_class": True, "init_values": 0.5}])
+def test_prefix_tokens_are_bit_exact_and_timed(device, options):
+    """A distillation token in a second row tile, which the head reads as well; register tokens over two row tiles."""
+    import torch
+    from torch import nn
+
+    from sim.cycle_model import predict
+    from sw.compiler import compile_network
+    from sw.data import to_input
+    from sw.plain_vit import create_from_arguments, import_timm
+    from sw.quantization import quantize
+    from sw.random_weights import draw_weights
+
+    shape = dict(img_size=(6, 9), patch_size=3, in_chans=2, num_classes=5, embed_dim=18, depth=2, num_heads=3, mlp_ratio=2.0)
+    if options.get("distilled"):
+        import_timm()
+        from timm.models.deit import VisionTransformerDistilled
+
+        vit: nn.Module = VisionTransformerDistilled(**shape)
+    else:
+        vit = create_from_arguments({**shape, **options, "act_layer": nn.SiLU})
+    draw_weights(vit, 4)
+    pixels = np.random.default_rng(2).integers(0, 256, (34, 6, 9, 2), dtype=np.uint8)
+    with torch.no_grad():
+        program = compile_network(quantize(vit, to_input(pixels[:32])), CONFIG)
+    images = (pixels[32:].astype(np.int16) - 128).astype(np.int8)
+    result = device.run(program, images)
+    assert mismatches(GoldenMachine(program).run(images), result) == 0
+    one = device.run(program, images[:1])
+    assert dict(one.counters) == predict(program).counters
+    checked_counters(program, one)

@@ -12,11 +12,6 @@ from hw.program import Program
 CALIBRATION_IMAGES = 512
 """Images that quantization scales are chosen on."""
 
-REAL_IMAGE = ((28, 28), 1)
-"""Image size and channels of the networks that get Fashion-MNIST's images; others get random ones."""
-PADDED = ("fmnist_lvvit",)
-"""Networks that get them in the middle of black ones."""
-
 
 @dataclass(frozen=True)
 class Workload:
@@ -59,21 +54,21 @@ def parse_skip(text: str | None, depth: int) -> frozenset[int]:
 
 
 def _pixels(spec: Any, count: int, seed: int, data: str | None) -> tuple[np.ndarray, np.ndarray, str]:
-    """(calibration, test, source) as uint8 images [n, height, width, channels]."""
-    if (tuple(spec.image_size), spec.channels) == REAL_IMAGE or spec.name in PADDED:
-        from sw.data import load_fashion_mnist, padded
+    """(calibration, test, source) as uint8 images [n, height, width, channels]; random ones where a network has no data."""
+    from sw.data import padded, takes_fashion_mnist
 
-        splits = load_fashion_mnist(data)
-        parts = (splits.calibration.take(CALIBRATION_IMAGES), splits.test_all.take(count))
+    if data is not None or takes_fashion_mnist(spec):
+        from sw.image_files import load_data
+
+        splits = load_data(data, spec)
+        parts = (splits.calibration.take(min(CALIBRATION_IMAGES, len(splits.calibration))), splits.test_all.take(count))
         calibration, test = (padded(part.images, spec.image_size) for part in parts)
         return calibration, test, splits.source
-    if data is not None:
-        raise InputError(f"--data must be left out for a network without 28x28x1 images, such as {spec.name!r}")
     # Few images calibrate a network on noise as well as many do, and large ones are slow.
     shape = (*spec.image_size, spec.channels)
-    calibration = CALIBRATION_IMAGES if np.prod(shape) * spec.dim < 1 << 18 else 32
-    drawn = np.random.default_rng(seed).integers(0, 256, (calibration + count, *shape), dtype=np.uint8)
-    return drawn[:calibration], drawn[calibration:], "random"
+    calibrating = CALIBRATION_IMAGES if np.prod(shape) * spec.dim < 1 << 18 else 32
+    drawn = np.random.default_rng(seed).integers(0, 256, (calibrating + count, *shape), dtype=np.uint8)
+    return drawn[:calibrating], drawn[calibrating:], "random"
 
 
 def prepare(
@@ -97,7 +92,7 @@ def prepare(
         skip: Encoders whose attention is skipped, as ``2,5,8``.
         weights: ``random``, ``pretrained`` or a file; None for a checkpoint's own, and random ones for ``vit:...``.
         seed: Of random weights and images.
-        data: Directory of Fashion-MNIST; see `sw.data.load_fashion_mnist`.
+        data: Directory of Fashion-MNIST or of images by class; see `sw.image_files.load_data`.
         loop_order: Of all GEMMs; see `sw.loop_order`.
         image_size: Height and width in place of a timm model's own.
 
@@ -121,11 +116,13 @@ def prepare(
     import torch
 
     from sw.compiler import compile_network
-    from sw.data import to_input
+    from sw.data import fitted, to_input, to_pixels
+    from sw.folding import image_shape
     from sw.quantization import quantize
     from sw.skipping import PathVit
 
+    calibration, test = (fitted(images, image_shape(network)) for images in (calibration, test))
     program = compile_network(quantize(network, to_input(calibration)), config, kept=kept, loop_order=loop_order)
     with torch.no_grad():
         logits = PathVit(network, kept).eval()(to_input(test)).numpy()
-    return Workload(model, spec.depth, program, (test.astype(np.int16) - 128).astype(np.int8), logits, source)
+    return Workload(model, spec.depth, program, to_pixels(test), logits, source)

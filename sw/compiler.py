@@ -111,7 +111,7 @@ def compile_pair(
     shared = shared_encoders(low, high, *paths)
     problem = "begin differently" if shared is None else first.room_to_fork()
     if resume and problem:
-        raise InputError(f"A pair that resumes must share its beginning and have room for two residual streams: its networks {problem}")
+        raise InputError(f"A pair that resumes must begin alike and have room for two residual streams: its networks {problem}")
     forks = shared is not None and not problem and resume is not False
     if forks:
         first.begin()

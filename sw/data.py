@@ -24,6 +24,7 @@ import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,8 @@ ENVIRONMENT_VARIABLE = "PIVOT_DATA"
 EMBEDDED = "embedded"
 IMAGE_SIDE = 28
 CLASSES = 10
+MOST_PADDED = 32
+"""Greatest side of the images that the data set's are padded to."""
 CLASS_NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 _FULL_COUNT = {"train": 60_000, "test": 10_000}
@@ -90,6 +93,18 @@ class FashionMnist:
     test_all: Split
     source: str
     digest: str
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of their labels."""
+        return CLASS_NAMES
+
+
+def takes_fashion_mnist(spec: Any) -> bool:
+    """Whether a network (`sw.network.NetworkSpec`) takes the data set's images, as they are or in a black border."""
+    height, width = spec.image_size
+    fits = min(height, width) >= IMAGE_SIDE and max(height, width) <= MOST_PADDED
+    return bool(fits and spec.channels == 1 and spec.classes == CLASSES)
 
 
 def split_indices(*, full: bool) -> dict[str, np.ndarray]:
@@ -168,6 +183,30 @@ def padded(images: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     if min(extra) < 0:
         raise InputError(f"Images must be at most {image_size[0]}x{image_size[1]}, not {images.shape[1]}x{images.shape[2]}")
     return np.pad(images, ((0, 0), *((size // 2, size - size // 2) for size in extra), (0, 0)))
+
+
+def fitted(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return uint8 images [n, height, width, channels] as a network takes them.
+
+    Args:
+        images: of its size or smaller, and its channels or one less.
+        shape: the network's channels, height and width (`sw.folding.image_shape`). One channel more than the images have is
+            the plane of `sw.normalization`, 255 throughout.
+
+    Raises:
+        InputError: the images are larger or have other channels.
+    """
+    images = padded(images, shape[1:])
+    if images.shape[3] + 1 == shape[0] > 1:
+        images = np.concatenate([images, np.full((*images.shape[:3], 1), 255, np.uint8)], axis=3)
+    if images.shape[3] != shape[0]:
+        raise InputError(f"Images must have {shape[0]} channels, not {images.shape[3]}")
+    return images
+
+
+def to_pixels(images: np.ndarray) -> np.ndarray:
+    """Return uint8 images as the accelerator takes them: int8 of the same shape, pixel - 128."""
+    return (images.astype(np.int16) - 128).astype(np.int8)
 
 
 def to_input(images: np.ndarray):

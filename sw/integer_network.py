@@ -54,8 +54,8 @@ class IntegerConvolution:
     """A convolution of a stem with its activation.
 
     Attributes:
-        linear: [outputs, kernel² · inputs] in the order (ky, kx, channel), to the activation's symmetric int8 input; the input's zero
-            point is in its bias, also for the pixels of padding, which carry the code of 0.
+        linear: [outputs, kernel² · inputs] in the order (ky, kx, channel), to the activation's symmetric int8 input; the input's
+            zero point is in its bias, also for the pixels of padding, which carry the code of 0.
         table: the activation: uint8 [256], entry code + 128; each entry is an int8 in two's complement. The least code's entry
             is the code of 0.
         kernel, stride, padding: of both axes.

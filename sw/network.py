@@ -6,7 +6,8 @@
 - any timm name of a plain ViT, such as ``deit_small_patch16_224``, at its own image size or another;
 - ``vit:dim=24,depth=2,heads=3,tokens=11,classes=7``, a network made on the spot; ``tokens`` counts the class token.
 
-All are torch modules of timm, their code unchanged. What a network computes is found by `sw.importing`.
+All are torch modules of timm, their code unchanged; LV-ViT with another patch embedding. What a network computes is found by
+`sw.importing`.
 """
 
 import math
@@ -267,6 +268,9 @@ def build_network(
 ) -> Any:  # fmt: skip
     """Return the named network, a torch module in eval mode.
 
+    Weights of a file and `pretrained` ones are of images normalised as their data set is; that normalisation is folded into the
+    first convolution (`sw.normalization`), so that every network takes (pixel - 128) / 128.
+
     Args:
         name: see `parse_network`.
         weights: a safetensors file or a state dict of torch; ``random`` for weights that exercise the machine, drawn from
@@ -283,7 +287,7 @@ def build_network(
 
         if spec.timm_name is None:
             raise InputError(f"Weights 'pretrained' take a timm name, not {name!r}")
-        return _unfused(create_by_name(name, spec.image_size, pretrained=True)).eval()
+        return _normalized(_unfused(create_by_name(name, spec.image_size, pretrained=True)), spec).eval()
     vit = untrained_network(spec, seed)
     if weights == RANDOM:
         from sw.random_weights import draw_weights
@@ -295,7 +299,24 @@ def build_network(
             raise InputError(f"Network {name!r} has no shipped weights: give '{RANDOM}', '{PRETRAINED}' or a file of weights")
         weights = CHECKPOINTS / name / "model.safetensors"
     load_weights(vit, Path(weights))
-    return vit.eval()
+    return _normalized(vit, spec).eval()
+
+
+def _normalized(vit: Any, spec: NetworkSpec) -> Any:
+    """The network with its training images' normalisation in its weights: timm's configuration, or ImageNet's for LV-ViT-S.
+
+    Networks of grey images and those made on the spot take (pixel - 128) / 128 as it is.
+    """
+    from sw.normalization import fold_normalization
+    from sw.plain_vit import import_timm
+
+    timm = import_timm()
+    if spec.timm_name is not None:
+        known = timm.get_pretrained_cfg(spec.timm_name)
+        fold_normalization(vit, known.mean, known.std)
+    elif spec.stem_channels is not None and spec.channels == len(timm.data.IMAGENET_DEFAULT_MEAN):
+        fold_normalization(vit, timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD)
+    return vit
 
 
 def load_weights(vit: Any, path: Path) -> None:

@@ -58,8 +58,8 @@ def quantize(network: Any, calibration_inputs: Any, kept: Iterable[int] | None =
 def quantize_pair(low: Any, high: Any, calibration_inputs: Any) -> tuple[IntegerNetwork, IntegerNetwork]:
     """Quantize the two networks of a pair so that what their beginnings share is the same in integers, too.
 
-    The encoders that are equal in float, with the same attentions kept, get the scales that the high network's calibration finds, and
-    the residual streams one scale, the greater of the two. So the compiler can let the high effort resume.
+    The first encoders that are equal in float, with the same attentions kept, get the scales that the high network's calibration
+    finds, and the residual streams one scale, the greater of the two. So the compiler can let the high effort resume.
 
     Args:
         low: as `network` of `quantize`; a `sw.skipping.PathVit` for a path.

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from hw.config import AcceleratorConfig, ceil_div
-from hw.isa import FLAG_IMAGE, FLAG_PER_COLUMN, Opcode, Operation, Post, Target
+from hw.isa import FLAG_CONTIGUOUS, FLAG_IMAGE, FLAG_PER_COLUMN, Opcode, Operation, Post, Target
 from sw.descriptor_stream import DescriptorStream, Span
 from sw.integer_network import IntegerConvolution, IntegerLinear, IntegerNetwork
 from sw.memory_map import stem_geometry
@@ -171,16 +171,19 @@ class StemCompiler:
     def _load(self, rows: list[tuple[int, int]]) -> None:
         window, pitch, layout = self.plan.windows[0], self.geometry.pitches[0], self.layout
         width = self.geometry.grid[1]
+        flags = FLAG_IMAGE | (FLAG_CONTIGUOUS if window.contiguous else 0)
+        segment_words = window.line_bytes // window.depth if window.contiguous else 0
         for run in patch_runs(rows, width):
             down, across = divmod(run.patch, width)
             corner = down * pitch * layout.line_bytes + across * pitch * window.pixel_bytes
             for strip in range(window.strips):
                 self.stream.emit(
                     Opcode.LOAD,
-                    {"operation": int(Operation.EMBEDDING), "flags": FLAG_IMAGE, "target": int(Target.ACTIVATION)}
+                    {"operation": int(Operation.EMBEDDING), "flags": flags, "target": int(Target.ACTIVATION)}
                     | {"address": corner + window.strip_start(strip), "base": self.plan.bases[0] + strip * window.strip_words}
                     | {"stride": window.strip_words, "first_row": run.row}
                     | {"segment_bytes": window.line_bytes, "segments": window.lines, "segment_stride": layout.line_bytes}
+                    | {"segment_words": segment_words}
                     | {"tokens_inner": run.inner, "inner_stride": pitch * window.pixel_bytes}
                     | {"tokens_outer": run.outer, "outer_stride": pitch * layout.line_bytes},
                 )

@@ -1,4 +1,4 @@
-"""Where a convolution stem's maps lie while the machine computes them: every row holds the part of each map that its own patch needs.
+"""Where a convolution stem's maps lie in the banks: every row holds the part of each map that its own patch needs.
 
 A row owns one patch of the picture. It computes its part of every map with a halo that the next convolutions eat up, so rows
 exchange nothing; pixels of a halo are computed by several rows. Map 0 is the picture, map i the output of convolution i - 1.
@@ -121,6 +121,7 @@ class Window:
         lines: lines of the part.
         pixel_bytes: bytes of a pixel.
         line_bytes: bytes of a line of a strip; a multiple of `depth`, or `stride` lines are.
+        pitch_bytes: of the picture: bytes from a patch's line to that of the patch beside it.
         strips: how many.
         packed: neighbouring output pixels share a strip; otherwise output pixel x is in strip x % strips.
     """
@@ -131,6 +132,7 @@ class Window:
     lines: int
     pixel_bytes: int
     line_bytes: int
+    pitch_bytes: int = 0
     strips: int = 1
     packed: bool = False
 
@@ -203,10 +205,27 @@ class Window:
         words = sum(max(cols, self.k_words(self.strip(pixel)[1] % self.depth)) for pixel in range(self.pixels))
         return self.pixels * words * ceil_div(self.convolution.outputs, cols)
 
-    def load_cycles(self, rows: int, axi_bytes: int) -> int:
-        """Cycles of the LOADs of a row tile, about: a word, a beat or half a segment each."""
-        segment = max(2.0, self.line_bytes / self.depth, self.line_bytes / axi_bytes + 1)
-        return round(rows * self.lines * self.strips * segment)
+    @property
+    def contiguous(self) -> bool:
+        """Whether the lines of patches side by side lie one behind the other, so that a LOAD reads them as one."""
+        return self.line_bytes == self.pitch_bytes and self.segmented
+
+    def load_cycles(self, width: int, config: AcceleratorConfig) -> int:
+        """Cycles of the LOADs of a row tile, about: words, beats, or as often as the memory's latency lets a burst be answered.
+
+        Args:
+            width: patches of a line of patches.
+            config: the machine.
+        """
+        patches = min(width, config.rows) if self.contiguous else 1
+        beats = patches * self.line_bytes / config.axi_bytes + 1
+        bursts = ceil_div(int(beats), config.burst_beats)
+        run = max(patches * self.line_bytes / config.depth, beats, bursts * _MEMORY_LATENCY / config.outstanding)
+        return round(config.rows / patches * self.lines * self.strips * run)
+
+
+_MEMORY_LATENCY = 120
+"""Cycles that the choice of a plan takes for a burst's way to memory and back; the measured default of `sim.memory_timing`."""
 
 
 def _round_up(value: int, unit: int) -> int:
@@ -217,24 +236,29 @@ def picture_windows(geometry: StemGeometry, depth: int) -> Iterator[Window]:
     """Ways in which the picture's part may be loaded.
 
     Pixels have their channels' bytes or the next power of two. Lines are whole words, in as many strips as bring
-    windows to the beginning of a word or fewer; or they are shorter than a word (several fill one), with few output pixels each.
+    windows to the beginning of a word or fewer; or as long as a patch is wide, so that patches side by side are read as one; or
+    shorter than a word (several fill one), with few output pixels each.
     """
     convolution, pixels, lines = geometry.convolutions[0], geometry.sides[1], geometry.sides[0]
     power = 1 << (convolution.inputs - 1).bit_length()
     for pixel_bytes in sorted({convolution.inputs, power}):
         shape = (convolution, depth, pixels, lines, pixel_bytes)
         step, kernel_bytes = convolution.stride * pixel_bytes, (convolution.kernel - 1) * pixel_bytes + convolution.inputs
+        pitch_bytes = geometry.pitches[0] * pixel_bytes
         for strips in range(1, min(pixels, depth) + 1):
             last = (ceil_div(pixels, strips) - 1) * strips * step
-            yield Window(*shape, _round_up(last + kernel_bytes, depth), strips)
+            yield Window(*shape, _round_up(last + kernel_bytes, depth), pitch_bytes, strips)
             if last == 0 or strips * step % depth == 0:
                 break
         for per_strip in range(1, pixels + 1):
             least = (per_strip - 1) * step + kernel_bytes
             sizes = (size for size in range(least, depth) if convolution.stride * size % depth == 0)
             for line_bytes in sizes:
-                yield Window(*shape, line_bytes, ceil_div(pixels, per_strip), packed=True)
+                yield Window(*shape, line_bytes, pitch_bytes, ceil_div(pixels, per_strip), packed=True)
                 break
+        if pitch_bytes % depth == 0 and kernel_bytes <= pitch_bytes:
+            per_strip = min(pixels, (pitch_bytes - kernel_bytes) // step + 1)
+            yield Window(*shape, pitch_bytes, pitch_bytes, ceil_div(pixels, per_strip), packed=True)
 
 
 def map_window(geometry: StemGeometry, stage: int, depth: int) -> Window:
@@ -321,14 +345,15 @@ def choose_plan(geometry: StemGeometry, dim: int, row_tiles: int, config: Accele
 
     def cost(plan: StemPlan) -> tuple[int, int]:
         picture = plan.windows[0]
-        stem = picture.feed_cycles(config.cols) + picture.load_cycles(config.rows, config.axi_bytes)
+        stem = picture.feed_cycles(config.cols) + picture.load_cycles(geometry.grid[1], config)
         k_words, column_tiles = plan.slot_words, ceil_div(dim, config.cols)
         stream = config.weight_port_bytes(k_words, column_tiles) // config.axi_bytes
         tile = max(config.cols, k_words) * column_tiles
         cycles = row_tiles * stem + sum(max(stream, count * tile) for count in chunks(row_tiles, plan.row_tiles))
         return cycles, -plan.row_tiles
 
-    plans = [_plan(geometry, picture, tiles) for picture in picture_windows(geometry, config.depth) for tiles in range(1, row_tiles + 1)]
+    pictures = list(picture_windows(geometry, config.depth))
+    plans = [_plan(geometry, picture, tiles) for picture in pictures for tiles in range(1, row_tiles + 1)]
     fitting = [p for p in plans if p.words <= config.activation_words and most_k_words(p) <= config.weight_words]
     return min(fitting, key=cost)
 

@@ -208,7 +208,7 @@ class Value:
         """
         import torch
 
-        tokens, width = self.source.size
+        tokens, width = self.source.size[-2:]
         places = self.places.reshape(-1, *self.places.shape[-2:])
         channels = places[:, 0] % width
         rows = torch.arange(tokens)[:, None] * width

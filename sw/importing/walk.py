@@ -82,9 +82,8 @@ class _Walk:
                     return _folded(answer, self._picture.source.size)  # type: ignore[arg-type]
                 self._values[node] = self._apply(node)
             except Unsupported as problem:
-                raise InputError(
-                    f"Network operation {node.target} at {_where(node)} does not run on the accelerator: {problem}"
-                ) from None
+                what = "" if node.op == "output" else f" operation {node.target} at {_where(node)}"
+                raise InputError(f"Network{what} does not run on the accelerator: {problem}") from None
         raise AssertionError("a graph ends with its output")
 
     def _apply(self, node: Any) -> Any:
@@ -182,8 +181,9 @@ def _folded(answer: Answer, picture: tuple[int, int, int]) -> FoldedNetwork:
     channels, height, width = picture
     side, before = embedding.stride, _size_before(picture, stem)
     if before[0] % side or before[1] % side:
-        found = f"{before[0]}x{before[1]}"
-        raise Unsupported(f"the embedding's map must have sides that are multiples of its patch {side}, not {found}")
+        sides = f"{before[0]}x{before[1]}"
+        what = "the embedding's map" if stem else "the image"
+        raise Unsupported(f"{what} must have sides that are multiples of the patch {side}, not {sides}")
     encoders = _encoders(stream)
     return FoldedNetwork(
         image_size=(height, width),
@@ -203,12 +203,12 @@ def _folded(answer: Answer, picture: tuple[int, int, int]) -> FoldedNetwork:
 
 def _size_before(picture: tuple[int, int, int], stem: list[Any]) -> tuple[int, int]:
     """Height and width of the stem's last map."""
-    sides = picture[1:]
+    sides: tuple[int, ...] = picture[1:]
     for convolution in stem:
         kernels = convolution.weight.shape[2:]
         grown = (side + 2 * convolution.padding - kernel for side, kernel in zip(sides, kernels, strict=True))
-        sides = tuple(side // convolution.stride + 1 for side in grown)  # type: ignore[assignment]
-    return sides  # type: ignore[return-value]
+        sides = tuple(side // convolution.stride + 1 for side in grown)
+    return sides[0], sides[1]
 
 
 def _encoders(stream: Stream) -> tuple[FoldedEncoder, ...]:

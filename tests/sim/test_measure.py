@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hw.device import RunResult, mismatches
 from hw.isa import COUNTERS
@@ -27,7 +28,11 @@ SMALL = ["--model", "vit:dim=8,depth=2,heads=2,tokens=5,classes=3", "--engine", 
         ([*SMALL, "--set", "kv_words=2"], "kv_words must be at least"),
         ([*SMALL, "--images", "0"], "--images must be at least 1, not 0"),
         ([*SMALL, "--engine", "paper"], "--engine must be one of rtl, model, both, golden, not 'paper'"),
-        ([*SMALL, "--data", "somewhere"], "--data must be left out"),
+        ([*SMALL, "--data", "somewhere"], "Data directory somewhere must exist"),
+        ([*SMALL, "--image-size", "8x8"], "must be its own; another one takes a timm name"),
+        ([*SMALL, "--image-size", "8"], "Image size must be HEIGHTxWIDTH, such as 98x98, not '8'"),
+        ([*SMALL, "--weights", "pretrained"], "'pretrained' take a timm name"),
+        (["--model", "resnet18"], "aten.max_pool2d.default at maxpool does not run"),
         ([*SMALL, "--json", "/proc/none/m.json"], "--json must name a file that can be written"),
         (["--weights", "missing.safetensors"], "missing.safetensors must exist"),
     ],
@@ -44,6 +49,25 @@ def test_golden_engine_writes_a_measurement(tmp_path):
     assert fields["kept"] == [0] and fields["skipped"] == [1] and fields["preset"] == "nano"
     assert fields["logits_sqnr_db"] > 20 and fields["cycles"] is None
     assert list(tmp_path.iterdir()) == [tmp_path / "m.json"]
+
+
+def test_a_folder_of_pictures_is_measured(tmp_path):
+    for index, name in enumerate(("a", "b", "c")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = np.random.default_rng(10 * index + number).integers(0, 256, (30, 40), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{number}.png")
+    assert main([*SMALL, "--data", str(tmp_path / "data"), "--json", str(tmp_path / "m.json")]) == 0
+    fields = json.loads((tmp_path / "m.json").read_text())
+    assert fields["data"] == str(tmp_path / "data") and fields["images"] == 2 and fields["logits_sqnr_db"] > 20
+
+
+def test_a_timm_model_at_another_size_is_measured(tmp_path):
+    options = ["--model", "test_vit", "--image-size", "48x32", "--weights", "random", "--engine", "golden", "--images", "1"]
+    options += ["--preset", "zcu102"]
+    assert main([*options, "--json", str(tmp_path / "m.json")]) == 0
+    fields = json.loads((tmp_path / "m.json").read_text())
+    assert fields["logits_sqnr_db"] > 20 and fields["data"] == "random"
 
 
 def test_the_model_engine_measures_cycles(tmp_path, capsys):

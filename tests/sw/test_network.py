@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from hw.errors import InputError
-from sw.network import build_network, parse_network
+from sw import plain_vit
+from sw.network import build_network, parse_image_size, parse_network
 from sw.skipping import PathVit
 
 MADE = "vit:dim=24,depth=2,heads=3,tokens=11,classes=7"
@@ -45,14 +46,13 @@ def test_made_network_has_the_tokens_it_names(tokens):
         ("vit:dim=8,dim=8,depth=1,heads=2,tokens=4,classes=2", "once"),
         ("vit:dim=8", "depth, heads, tokens, classes"),
         ("vit:dim=x", "must be a number"),
-        ("resnet18", "not ResNet"),
-        ("deit_tiny_distilled_patch16_224", "VisionTransformerDistilled"),
-        ("vit_base_patch16_clip_224", "norm before its blocks"),
-        ("vit_small_patch14_reg4_dinov2", "register tokens"),
-        ("vit_base_patch16_siglip_224", "no class token"),
-        ("vit_tiny_r_s16_p8_224", "HybridEmbed"),
-        ("swin_tiny_patch4_window7_224", "SwinTransformer"),
-        ("eva02_tiny_patch14_224", "Eva"),
+        ("resnet18", "aten.max_pool2d.default at maxpool"),
+        ("vit_base_patch16_clip_224", "aten.layer_norm.default at blocks.0.norm1 .*not another LayerNorm's output"),
+        ("vit_base_patch16_siglip_224", "scaled_dot_product_attention.default at attn_pool"),
+        ("vit_tiny_r_s16_p8_224", "aten.pad.default at patch_embed.backbone.conv"),
+        ("swin_tiny_patch4_window7_224", "aten.layer_norm.default at patch_embed.norm"),
+        ("eva02_tiny_patch14_224", "aten.stack.default at blocks.0.attn .*rotary"),
+        ("vit_relpos_small_patch16_224", "blocks.0.attn .*no mask"),
     ],
 )
 def test_names_that_do_not_fit(name, message):
@@ -64,22 +64,54 @@ def test_names_that_do_not_fit(name, message):
 def test_timm_names():
     spec = parse_network("deit_small_patch16_224")
     assert (spec.tokens, spec.dim, spec.depth, spec.heads, spec.classes) == (197, 384, 12, 6, 1000)
-    assert parse_network("vit_small_patch14_dinov2").classes == 1000
+    spec = parse_network("deit_tiny_distilled_patch16_224")
+    assert (spec.tokens, spec.prefix_tokens, spec.head_tokens) == (198, 2, 2)
 
 
-def test_unsupported_block_is_named(monkeypatch):
-    from timm.models.vision_transformer import VisionTransformer
+def test_image_sizes():
+    spec = parse_network("vit_small_patch14_dinov2", (98, 70))
+    assert (spec.image_size, spec.patch_size, spec.tokens, spec.classes) == ((98, 70), 14, 36, 1000)
+    assert parse_image_size("98x70") == (98, 70) and parse_image_size(None) is None
+    with pytest.raises(InputError, match="98x98, not '98'"):
+        parse_image_size("98")
+    with pytest.raises(InputError, match="multiples of the patch 14, not 100x98"):
+        parse_network("vit_small_patch14_dinov2", (100, 98))
+    with pytest.raises(InputError, match="must be its own"):
+        parse_network(MADE, (8, 8))
 
-    from sw import plain_vit
 
-    arguments = parse_network(MADE).arguments()
-    for change, message in (({"qk_norm": True}, "qk_norm"), ({"act_layer": torch.nn.ReLU}, "ReLU")):
-        vit = VisionTransformer(**arguments, **change)
-        with pytest.raises(InputError, match=f"block 0: .*{message}"):
-            plain_vit._refuse_unless_plain("made", vit)
-    vit = VisionTransformer(**arguments, norm_layer=torch.nn.Identity, final_norm=True)
-    with pytest.raises(InputError, match="final norm"):
-        plain_vit._refuse_unless_plain("made", vit)
+def test_a_torch_state_dict_is_read(tmp_path):
+    vit = build_network(MADE, "random", 1)
+    torch.save({"model": vit.state_dict()}, tmp_path / "model.pth")
+    loaded = build_network(MADE, tmp_path / "model.pth")
+    assert all(torch.equal(value, vit.state_dict()[key]) for key, value in loaded.state_dict().items())
+    torch.save({"model": [1]}, tmp_path / "list.pth")
+    with pytest.raises(InputError, match="state dict of named tensors, not dict"):
+        build_network(MADE, tmp_path / "list.pth")
+    (tmp_path / "broken.pth").write_bytes(b"no checkpoint")
+    with pytest.raises(InputError, match="safetensors file or a torch state dict") as caught:
+        build_network(MADE, tmp_path / "broken.pth")
+    assert "\n" not in str(caught.value)
+
+
+def test_pretrained_weights_take_a_timm_name_and_a_classifier(monkeypatch):
+    with pytest.raises(InputError, match="take a timm name"):
+        build_network(MADE, "pretrained")
+    timm = plain_vit.import_timm()
+    create = timm.create_model
+
+    def unreachable(name, pretrained=False, **arguments):
+        if pretrained:
+            raise ConnectionError("no route\nto the hub")
+        return create(name, **arguments)
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(InputError, match=r"'pretrained' of 'test_vit' must be reachable .*no route to the hub") as caught:
+        build_network("test_vit", "pretrained")
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **arguments: create(name, **arguments))
+    with pytest.raises(InputError, match="no classifier"):
+        build_network("vit_small_patch14_dinov2", "pretrained", image_size=(28, 28))
 
 
 @pytest.mark.parametrize("name", [MADE, "fmnist_vit_tiny", "test_vit"])

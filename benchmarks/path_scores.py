@@ -1,0 +1,176 @@
+"""Does Path-Score tell which path will answer best? The paper's Figure 4a, for every way to read its definition.
+
+    python benchmarks/path_scores.py [--data DIR]
+
+Random paths of effort 6 of the 12-encoder ViT `fmnist_vit_tiny`: accuracy on all 10,000 test images as they are, after equal
+fine-tuning (100 steps of 128 images, same order and seed), and for every fourth or so after five times the steps; beside it
+each path's score from calibration images. Spearman's correlation with a bootstrap interval over the paths. About half an hour
+on one core; a killed run goes on where it stopped, by way of `runs/path_scores.json`.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from search.cka import cka_matrix
+from search.path_score import best_paths, mask_of, path_scores, random_paths
+from sw.checkpoint import save_json
+from sw.data import load_fashion_mnist, to_input
+from sw.finetune import finetune, teacher_answers
+from sw.network import build_network
+from sw.skipping import PathVit
+from sw.training import accuracy, evaluate_fp32
+
+RESULT = Path(__file__).with_suffix(".json")
+WORK = Path("runs/path_scores.json")
+MODEL, EFFORT, PATHS, LONGER_PATHS = "fmnist_vit_tiny", 6, 44, 11
+STEPS, LONGER_STEPS, BATCH, LEARNING_RATE, SEED = 100, 500, 128, 5e-4, 0
+VARIANTS = {
+    "class": "class token, stream after the attention add",
+    "mean": "mean over the patches, stream after the attention add",
+    "all": "every token, stream after the attention add",
+    "branch": "class token, the attention branch before its add",
+}
+"""The streams that CKA compares with the stream that enters an encoder."""
+_CKA_IMAGES = {"class": 250, "mean": 250, "all": 50, "branch": 250}
+
+
+def similarity(network: PathVit, images: torch.Tensor, variant: str) -> np.ndarray:
+    """CKA, float64 [depth, depth], between what enters encoder i and what its variant takes of encoder j."""
+
+    def batches():
+        size = _CKA_IMAGES[variant]
+        for start in range(0, len(images) - len(images) % size, size):
+            rows = "class" if variant == "branch" else variant
+            entering, attended = network.streams(images[start : start + size], rows=rows)
+            if variant == "branch":
+                attended = attended - entering
+            # A token is a row like any other: [images, depth, tokens, dim] to [images * tokens, depth, dim].
+            pair = (stream if stream.ndim == 3 else stream.transpose(1, 2).flatten(0, 1) for stream in (entering, attended))
+            yield tuple(stream.numpy() for stream in pair)
+
+    return cka_matrix(batches(), network.depth)
+
+
+def spearman(scores: np.ndarray, accuracies: np.ndarray) -> dict[str, float]:
+    """Spearman's correlation with a 95 % bootstrap interval over the paths."""
+    from scipy.stats import bootstrap, spearmanr
+
+    def statistic(first: np.ndarray, second: np.ndarray) -> float:
+        return float(spearmanr(first, second).statistic)
+
+    interval = bootstrap(
+        (scores, accuracies), statistic, paired=True, vectorized=False, n_resamples=2000, method="percentile", rng=0
+    ).confidence_interval
+    return {
+        "spearman": round(statistic(scores, accuracies), 3),
+        "low95": round(float(interval.low), 3),
+        "high95": round(float(interval.high), 3),
+    }
+
+
+def measure(network: PathVit, data: Any, paths: list[tuple[int, ...]], longer: list[tuple[int, ...]]) -> dict[str, Any]:
+    """Accuracy of each path on all test images: ``before``, ``after``, and for some ``longer`` fine-tuning."""
+    found = json.loads(WORK.read_text()) if WORK.is_file() else {}
+    teacher = None
+    started = time.monotonic()
+    for number, path in enumerate(paths):
+        entry = found.setdefault(str(mask_of(path)), {})
+        if "before" not in entry:
+            entry["before"] = accuracy(evaluate_fp32(network, data.test_all, path), data.test_all)
+        for name, steps in (("after", STEPS), ("longer", LONGER_STEPS)):
+            if name in entry or (name == "longer" and path not in longer):
+                continue
+            if teacher is None:
+                teacher = teacher_answers(network, data.train)
+            tuned = finetune(
+                network, path, data.train, teacher_logits=teacher, steps=steps, batch=BATCH, lr=LEARNING_RATE, seed=SEED
+            )  # fmt: skip
+            entry[name] = accuracy(evaluate_fp32(tuned, data.test_all), data.test_all)
+        save_json(WORK, found)
+        print(f"{number + 1}/{len(paths)} {path} {entry} {time.monotonic() - started:.0f} s", flush=True)
+    return found
+
+
+def draw(entries: list[dict[str, Any]], path: Path) -> None:
+    """Accuracy against Path-Score, a panel for each variant."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams["svg.hashsalt"] = "path scores"
+    figure, panes = pyplot.subplots(1, len(VARIANTS), figsize=(11, 3), layout="constrained", sharey=True)
+    for pane, variant in zip(panes, VARIANTS, strict=True):
+        for name, marker in (("before", "x"), ("after", "o"), ("longer", "^")):
+            points = [(entry["scores"][variant], 100 * entry[name]) for entry in entries if name in entry]
+            pane.plot(*zip(*points, strict=True), marker, markersize=4, alpha=0.7, label=name)
+        pane.set(title=variant, xlabel="Path-Score")
+    panes[0].set_ylabel("top-1 on 10,000 test images (%)")
+    panes[0].legend(frameon=False, fontsize=8, title="fine-tuning", title_fontsize=8)
+    temporary = path.with_suffix(".tmp")
+    figure.savefig(temporary, format="svg", metadata={"Date": None})
+    temporary.replace(path)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    data, network = load_fashion_mnist(options.data), PathVit(build_network(MODEL)).eval()
+    paths = random_paths(network.depth, EFFORT, PATHS, SEED, ())
+    images = to_input(data.calibration.images)
+    matrices = {variant: similarity(network, images, variant) for variant in VARIANTS}
+    around = {variant: np.diag(matrix) for variant, matrix in matrices.items()}
+    scores = {variant: path_scores(values) for variant, values in around.items()}
+    by_score = sorted(paths, key=lambda path: scores["class"][mask_of(path)])
+    found = measure(network, data, paths, by_score[:: len(paths) // LONGER_PATHS])
+    entries = [
+        {"kept": list(path), "scores": {variant: float(scores[variant][mask_of(path)]) for variant in VARIANTS}}
+        | found[str(mask_of(path))]
+        for path in paths
+    ]
+    variants = {}
+    for variant, meaning in VARIANTS.items():
+        values = np.array([entry["scores"][variant] for entry in entries])
+        variants[variant] = {
+            "meaning": meaning,
+            "cka": matrices[variant].round(4).tolist(),
+            "best_path": list(next(path.kept for path in best_paths(around[variant]) if path.effort == EFFORT)),
+        }
+        for name in ("before", "after", "longer"):
+            chosen = [index for index, entry in enumerate(entries) if name in entry]
+            accuracies = np.array([entries[index][name] for index in chosen])
+            variants[variant][name] = {"paths": len(chosen)} | spearman(values[chosen], accuracies)
+    result = {
+        "command": "python benchmarks/path_scores.py",
+        "model": MODEL,
+        "effort": EFFORT,
+        "data_digest": data.digest,
+        "test_images": len(data.test_all),
+        "finetuning": {"steps": STEPS, "longer_steps": LONGER_STEPS, "batch": BATCH, "lr": LEARNING_RATE, "seed": SEED},
+        "whole_accuracy": accuracy(evaluate_fp32(network, data.test_all), data.test_all),
+        "variants": variants,
+        "paths": entries,
+    }
+    save_json(RESULT, result)
+    draw(entries, Path(__file__).parents[1] / "docs" / "images" / "path_scores.svg")
+    title = f"Spearman of Path-Score and accuracy, {len(paths)} paths of effort {EFFORT}"
+    table = Table("variant", "before", "after", "longer", title=title)
+    for variant, part in variants.items():
+        cells = (part[name] for name in ("before", "after", "longer"))
+        table.add_row(variant, *(f"{cell['spearman']:.2f} ({cell['low95']:.2f} to {cell['high95']:.2f})" for cell in cells))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""The chosen pair as a directory that `sw.infer` runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.run import Run
+
+if TYPE_CHECKING:
+    from search.outcome import Decision
+
+DIRECTORY = "pair"
+"""Folder of the pair beside `result.json`."""
+
+
+def store_pair(run: Run, decision: "Decision", directory: Path) -> None:
+    """Write the pair that was chosen, with what its threshold keeps on the calibration split and what each exit costs.
+
+    Args:
+        run: the search.
+        decision: its choice.
+        directory: of `result.json`.
+    """
+    from sim.cycle_model import predict
+    from sim.energy import energy_mj
+    from sw.compiler import compile_pair
+    from sw.pair import ExitCost, Guarantee, Pair
+
+    low, high = decision.pair
+    cascade, config, arguments = decision.choice.cascade, run.config, run.arguments
+    program = compile_pair(low.integer, high.integer, config, cascade.threshold)
+    costs = []
+    for exits_low in (True, False):
+        counters = predict(program, run.memory, exits_low=exits_low).counters
+        cycles = counters["cycles"]
+        costs.append(ExitCost(cycles, cycles / (config.clock_mhz * 1e3), energy_mj(counters, config, cycles).total_mj))
+    guarantee = Guarantee(
+        split="calibration",
+        images=len(cascade.low.correct),
+        f_low=cascade.f_low,
+        accuracy=cascade.accuracy,
+        baseline_accuracy=decision.efforts[-1].accuracy,
+        lec=arguments.lec,
+        max_loss=arguments.max_loss,
+    )
+    Pair(
+        model=arguments.model,
+        image_size=None,
+        preset=arguments.preset,
+        config=config,
+        threshold=cascade.threshold,
+        kept=(low.path.kept, high.path.kept),
+        guarantee=guarantee,
+        costs=(costs[0], costs[1]),
+        integer=(low.integer, high.integer),
+        states=(low.network.vit.state_dict(), high.network.vit.state_dict()),
+    ).save(directory / DIRECTORY)
