@@ -36,6 +36,7 @@ MACHINES = ("pivot", "zcu102")
 NETWORKS = {
     "DeiT-S": "deit_small_patch16_224",
     "LV-ViT-S encoders": "vit:dim=384,depth=16,heads=6,tokens=197,classes=1000,mlp_ratio=3,patch=16,channels=3",
+    "LV-ViT-S": "lvvit_s",
 }
 PARTS = {
     "QKV": ("qkv",), "QKᵀ": ("scores",), "softmax": ("softmax",), "S·V": ("context",), "projection": ("projection",),

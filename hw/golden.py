@@ -27,9 +27,8 @@ from hw.row.processing_pair import ProcessingPair
 from hw.row.softmax_unit import SoftmaxUnit
 
 Observer = Callable[[int, Descriptor, np.ndarray], None]
-"""Called behind every NORM, SOFTMAX and GEMM that ran: its number in the Program, the descriptor, and what it computed for the images
-that still run: int64 [n, tokens, channels], before a NORM's or SOFTMAX's rows beyond the tokens are cut off; of a RESIDUAL GEMM the
-sums."""
+"""Called behind every NORM, SOFTMAX and GEMM that ran: its number in the Program, the descriptor, and what it wrote for the images
+that still run, [n, tokens, channels]; of a NORM all rows of its row tiles, of a RESIDUAL GEMM the sums."""
 
 
 @dataclass

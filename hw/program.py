@@ -70,6 +70,7 @@ class Program:
         threshold: gate threshold in 2^-12 nat; 0 where there is no gate.
         regions: (name, offset, bytes) of every region, for people and for fault injection.
         image_layout: how `hw.device.check_images` lays images out; None for dense ones.
+        shared_encoders: of a pair whose high effort resumes: how many encoders it takes over from the low one; else None.
         redundant_macs: multiply-accumulates of one network's stem that are not its convolutions': of halos and of padding.
     """
 
@@ -83,6 +84,7 @@ class Program:
     regions: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
     image_layout: ImageLayout | None = None
     redundant_macs: int = 0
+    shared_encoders: int | None = None
 
     @property
     def image_stride(self) -> int:

@@ -138,6 +138,35 @@ def test_gated_pair_takes_both_exits(device):
     np.testing.assert_array_equal(result.exits == 0, entropies <= threshold)
 
 
+def test_a_pair_with_a_stem_resumes(device):
+    """Convolutions, a second residual stream, and the high effort's way back to the first; both exits."""
+    import torch
+
+    from sim.cycle_model import predict
+    from sw.compiler import compile_pair
+    from sw.data import to_input
+    from sw.network import build_network, parse_network
+    from sw.quantization import quantize
+
+    name = "vit:dim=12,depth=3,heads=2,tokens=10,classes=6,patch=4,channels=2,stem=6"
+    spec = parse_network(name)
+    pixels = np.random.default_rng(4).integers(0, 256, (40, *spec.image_size, 2), dtype=np.uint8)
+    with torch.no_grad():
+        network = quantize(build_network(name, "random", 7), to_input(pixels[:32]))
+    images = (pixels[32:].astype(np.int16) - 128).astype(np.int8)
+    resumed = compile_pair(network, network, CONFIG, 0, low_kept=[0], resume=True)
+    plain = compile_pair(network, network, CONFIG, 0, low_kept=[0], resume=False)
+    threshold = int(np.median(GoldenMachine(plain).run(images).gate_entropy))
+    cycles = []
+    for program in (resumed, plain):
+        result = device.run(replace(program, threshold=threshold), images)
+        assert mismatches(GoldenMachine(plain).run(images, threshold=threshold), result) == 0 and set(result.exits) == {0, 1}
+        one = device.run(program, images[:1])
+        assert one.counters == predict(program).counters
+        cycles.append(one.counters["cycles"])
+    assert cycles[0] < 0.75 * cycles[1]
+
+
 @pytest.mark.parametrize("options", [{"distilled": True}, {"reg_tokens": 6, "no_embed_class": True, "init_values": 0.5}])
 def test_prefix_tokens_are_bit_exact_and_timed(device, options):
     """A distillation token in a second row tile, which the head reads as well; register tokens over two row tiles."""

@@ -1,7 +1,7 @@
 """Compiles integer networks to Programs: descriptors, weights, parameters and tables for one machine."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 
 import numpy as np
 
@@ -74,10 +74,15 @@ def compile_pair(
     low_kept: Iterable[int] | None = None,
     high_kept: Iterable[int] | None = None,
     loop_order: str = AUTO,
+    resume: bool | None = None,
 ) -> Program:
     """Compile a gated pair: the low-effort network, the gate, the high-effort network.
 
     Equal weights and tables of the two are stored once; the path masks choose among the attentions they have.
+
+    Where the networks begin alike (see `shared_encoders`), the high effort can go on from the residual stream behind the shared
+    encoders, which the low effort then leaves alone: it goes on in a second region of the residual banks. The paths of the
+    shared encoders, and of the low effort's next one, are then compiled in: their attentions follow no path mask.
 
     Args:
         low: answers first.
@@ -87,29 +92,86 @@ def compile_pair(
         low_kept: encoders whose attention runs in `low`; None for all that it has.
         high_kept: the same for `high`.
         loop_order: as for `compile_network`.
+        resume: whether the high effort resumes; None: if the networks share a beginning and the banks have room.
 
     Raises:
-        InputError: a network does not fit, the two take different images or classes, the threshold is out of range, or the loop
-            order is unknown.
+        InputError: a network does not fit, the two take different images or classes, the threshold is out of range, the loop order
+            is unknown, or the high effort is to resume and cannot.
     """
     for what in ("image_size", "channels", "classes"):
         if getattr(low, what) != getattr(high, what):
             raise InputError(f"A pair must have equal {what}, not {getattr(low, what)} and {getattr(high, what)}")
     if not 0 <= threshold <= _GREATEST_THRESHOLD:
         raise InputError(f"Gate threshold must be 0 to {_GREATEST_THRESHOLD} (2^-12 nat), not {threshold}")
-    masks = (_mask(_path(low, low_kept)), _mask(_path(high, high_kept)))
+    paths = (_path(low, low_kept), _path(high, high_kept))
     stream, image = DescriptorStream(config), ProgramImage(config)
     first, second = (
         _NetworkCompiler(network, config, stream, image, prefix, loop_order) for network, prefix in ((low, "low."), (high, "high."))
     )
-    first.compile(low.kept)
+    shared = shared_encoders(low, high, *paths)
+    problem = "begin differently" if shared is None else first.room_to_fork()
+    if resume and problem:
+        raise InputError(f"A pair that resumes must begin alike and have room for two residual streams: its networks {problem}")
+    forks = shared is not None and not problem and resume is not False
+    if forks:
+        first.begin()
+        first.encoders(range(shared), paths[0], fixed=shared)
+        second.continue_from(first)
+        first.fork()
+        first.encoders(range(shared, low.depth), low.kept & (paths[0] | frozenset(range(shared + 1, low.depth))), fixed=shared + 1)
+        first.head()
+    else:
+        first.compile(low.kept)
     _finish(stream, Opcode.GATE, low.classes)
     stream.high = True
-    second.compile(high.kept)
+    if forks:
+        second.encoders(range(shared, high.depth), high.kept)
+        second.head()
+    else:
+        second.compile(high.kept)
     _finish(stream, Opcode.END, high.classes)
     if first.image_layout != second.image_layout:
         raise InputError("A pair must have stems of the same shape, or none: an image lies in memory once")
-    return _program(first, masks, int(threshold))
+    masks = (_mask(paths[0]), _mask(paths[1]))
+    return _program(first, masks, int(threshold), shared if forks else None)
+
+
+def shared_encoders(
+    low: IntegerNetwork, high: IntegerNetwork, low_path: frozenset[int] | None = None, high_path: frozenset[int] | None = None
+) -> int | None:
+    """How many first encoders compute the same in two networks; None where not even what enters the first one is the same.
+
+    Args:
+        low: one network.
+        high: the other.
+        low_path: encoders whose attention runs in `low`; None for all that it has.
+        high_path: the same for `high`.
+    """
+    before = ("image_size", "channels", "patch_size", "heads", "residual_scale", "prefix_tokens", "head_tokens")
+    arrays = ("stem", "embedding", "initial_residual")
+    if any(getattr(low, name) != getattr(high, name) for name in before):
+        return None
+    if not all(_equal(getattr(low, name), getattr(high, name)) for name in arrays):
+        return None
+    paths = (low.kept if low_path is None else low_path, high.kept if high_path is None else high_path)
+    count = 0
+    for index, (one, other) in enumerate(zip(low.encoders, high.encoders, strict=False)):
+        kept = [index in path for path in paths]
+        if kept[0] != kept[1] or (kept[0] and not _equal(one.attention, other.attention)) or not _equal(one.mlp, other.mlp):
+            break
+        count += 1
+    return count
+
+
+def _equal(one: object, other: object) -> bool:
+    """Whether two parts of integer networks hold the same numbers."""
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if is_dataclass(one) and type(one) is type(other):
+        return all(_equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
+    return one == other
 
 
 def _path(network: IntegerNetwork, kept: Iterable[int] | None) -> frozenset[int]:
@@ -128,7 +190,7 @@ def _finish(stream: DescriptorStream, opcode: Opcode, classes: int) -> None:
     stream.emit(opcode, {"operation": int(operation), "classes": classes})
 
 
-def _program(compiler: "_NetworkCompiler", masks: tuple[int, int], threshold: int) -> Program:
+def _program(compiler: "_NetworkCompiler", masks: tuple[int, int], threshold: int, shared: int | None = None) -> Program:
     """The Program of a compiler's stream and image."""
     network, descriptors, layout = compiler.network, compiler.stream.descriptors, compiler.image_layout
     memory, regions = compiler.image.finish(descriptors)
@@ -144,6 +206,7 @@ def _program(compiler: "_NetworkCompiler", masks: tuple[int, int], threshold: in
         regions=regions,
         image_layout=layout,
         redundant_macs=compiler.redundant_macs,
+        shared_encoders=shared,
     )
 
 
@@ -159,6 +222,14 @@ def _contiguous(segment_bytes: int, word_bytes: int) -> tuple[int, int]:
     """(flag, words of a segment) of a LOAD whose inner tokens' segments lie one behind the other; zeros where words straddle."""
     words, rest = divmod(segment_bytes, word_bytes)
     return (0, 0) if rest else (FLAG_CONTIGUOUS, words)
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """A residual stream: its region of the residual banks, and the row state of its row tile 0."""
+
+    region: Region
+    row_state: int
 
 
 class _NetworkCompiler:
@@ -183,19 +254,50 @@ class _NetworkCompiler:
         self.image_layout: ImageLayout | None = None
         self.redundant_macs = 0
         self.wait_for_residual = False
+        self.attention_flag = FLAG_ATTENTION
+        # Where the residual stream is, and where the next sum goes; they differ only between `fork` and the first sum behind it.
+        self.residual = self.next_residual = _Stream(self.map.residual, 0)
 
     def compile(self, present: frozenset[int]) -> None:
         """Emit everything, with the attentions of the encoders in ``present``."""
+        self.begin()
+        self.encoders(range(self.network.depth), present)
+        self.head()
+
+    def begin(self) -> None:
+        """Emit all before the first encoder."""
         if self.network.stem:
             self._stem()
         else:
             self._patches()
-        for index, encoder in enumerate(self.network.encoders):
+
+    def encoders(self, indices: Iterable[int], present: frozenset[int], fixed: int = 0) -> None:
+        """Emit some encoders, with the attentions of those in ``present``; a path mask reaches encoders from ``fixed`` on."""
+        for index in indices:
+            encoder = self.network.encoders[index]
+            self.attention_flag = 0 if index < fixed else FLAG_ATTENTION
             if encoder.attention is not None and index in present:
                 self._attention(index, encoder.attention)
             self._mlp(index, encoder.mlp)
             self.wait_for_residual = False
-        self._head()
+
+    def room_to_fork(self) -> str:
+        """What is missing for a second residual stream, as a phrase; empty where nothing is."""
+        for field, need in (("residual_words", 2 * self.map.residual.end), ("row_tiles", 2 * self.map.row_tiles)):
+            if getattr(self.config, field) < need:
+                return f"need {field} of {need}, not {getattr(self.config, field)}"
+        return ""
+
+    def fork(self) -> None:
+        """Leave the residual stream as it is: what is added goes to a second region, which is the stream from then on."""
+        stream = self.residual
+        second = Region(stream.region.end, stream.region.stride, stream.region.tiles)
+        self.next_residual = _Stream(second, stream.row_state + self.map.row_tiles)
+
+    def continue_from(self, other: "_NetworkCompiler") -> None:
+        """Go on from the residual stream of another network of the same shape, where it is now."""
+        self.residual = self.next_residual = other.residual
+        self.image_layout = other.image_layout
 
     def _token_order(self) -> np.ndarray:
         """Network token of each token of the machine, int64 [tokens].
@@ -307,7 +409,7 @@ class _NetworkCompiler:
         """Heads overlap: the next head's keys are computed between a head's scores and its context, its values between
         its queries and its scores, so that only the last context is waited for."""
         layout, network = self.map, self.network
-        self._norm(attention.norm, FLAG_ATTENTION, layout.row_tiles, encoder)
+        self._norm(attention.norm, self.attention_flag, layout.row_tiles, encoder)
         for head in range(network.heads):
             if head == 0:
                 self._project(encoder, 0, "key", attention.key, Post.KEY, layout.key)
@@ -319,10 +421,9 @@ class _NetworkCompiler:
             if head + 1 < network.heads:
                 self._project(encoder, head + 1, "key", attention.key, Post.KEY, layout.key)
             self._context(encoder, head, attention)
-        self._linear(
-            f"encoder{encoder}.projection", attention.projection, Post.RESIDUAL, Operation.PROJECTION,
-            layout.context, layout.residual, flags=FLAG_ATTENTION, encoder=encoder,
-        )  # fmt: skip
+        self._add(
+            f"encoder{encoder}.projection", attention.projection, Operation.PROJECTION, layout.context, encoder, self.attention_flag
+        )
 
     def _project(self, encoder: int, head: int, name: str, linear: IntegerLinear, post: Post, target: Region) -> None:
         """Queries, keys or values of one head."""
@@ -330,13 +431,13 @@ class _NetworkCompiler:
         part = linear.rows(head * size, (head + 1) * size)
         self._linear(
             f"encoder{encoder}.head{head}.{name}", part, post, Operation.QKV, self.map.normalized, target,
-            flags=FLAG_ATTENTION | FLAG_NORMALIZED, encoder=encoder,
+            flags=self.attention_flag | FLAG_NORMALIZED, encoder=encoder,
         )  # fmt: skip
 
     def _scores(self, encoder: int, attention: IntegerAttention) -> None:
         layout, tokens = self.map, self.network.tokens
         fields = self._shape(self.network.head_dim, tokens, layout.query, layout.scores)
-        fields |= {"flags": FLAG_ATTENTION | FLAG_KV, "encoder": encoder, "operation": int(Operation.SCORES)}
+        fields |= {"flags": self.attention_flag | FLAG_KV, "encoder": encoder, "operation": int(Operation.SCORES)}
         fields |= {"post": int(Post.SCORE), "kv_base": layout.key.base}
         fields |= {"multiplier": attention.score_multiplier, "shift": attention.score_shift}
         self._gemm(fields, reads=(_activation(layout.query), _kv(layout.key)), writes=_activation(layout.scores))
@@ -349,7 +450,7 @@ class _NetworkCompiler:
         layout, tokens = self.map, self.network.tokens
         self.stream.emit(
             Opcode.SOFTMAX,
-            {"flags": FLAG_ATTENTION, "encoder": encoder, "operation": int(Operation.SOFTMAX)}
+            {"flags": self.attention_flag, "encoder": encoder, "operation": int(Operation.SOFTMAX)}
             | {"table": self._exp_table(encoder, attention), "base": layout.scores.base, "stride": layout.scores.stride}
             | {"keys": tokens, "row_tiles": layout.row_tiles, "tokens": tokens},
         )
@@ -359,7 +460,7 @@ class _NetworkCompiler:
         table = 0 if self.config.softmax_pass else self._exp_table(encoder, attention)
         word, element = divmod(head * size, self.config.depth)
         fields = self._shape(self.network.tokens, size, layout.scores, layout.context)
-        fields |= {"flags": FLAG_ATTENTION | FLAG_KV | FLAG_EXP, "encoder": encoder, "table": table}
+        fields |= {"flags": self.attention_flag | FLAG_KV | FLAG_EXP, "encoder": encoder, "table": table}
         fields |= {"operation": int(Operation.CONTEXT), "post": int(Post.REQUANT), "kv_base": layout.value.base}
         fields |= {"base": layout.context.base + word, "element": element}
         fields |= {"multiplier": attention.context_multiplier, "shift": attention.context_shift}
@@ -373,9 +474,18 @@ class _NetworkCompiler:
             f"{name}.fc1", mlp.fc1, Post.GELU, Operation.MLP, layout.normalized, layout.hidden,
             flags=FLAG_NORMALIZED, encoder=encoder, table=table,
         )  # fmt: skip
-        self._linear(f"{name}.fc2", mlp.fc2, Post.RESIDUAL, Operation.MLP, layout.hidden, layout.residual, encoder=encoder)
+        self._add(f"{name}.fc2", mlp.fc2, Operation.MLP, layout.hidden, encoder)
 
-    def _head(self) -> None:
+    def _add(self, name: str, linear: IntegerLinear, operation: Operation, source: Region, encoder: int, flags: int = 0) -> None:
+        """A GEMM whose result is added to the residual stream."""
+        before, after = self.residual, self.next_residual
+        self._linear(
+            name, linear, Post.RESIDUAL, operation, source, after.region, flags=flags, encoder=encoder,
+            addend_base=before.region.base, first_row_tile=after.row_state,
+        )  # fmt: skip
+        self.residual = after
+
+    def head(self) -> None:
         """The final norm of what the head reads, and the head. A distillation token is the second segment of its dot products."""
         network, normalized, depth = self.network, self.map.normalized, self.config.depth
         linear, segments = network.head, {}
@@ -394,13 +504,13 @@ class _NetworkCompiler:
         )  # fmt: skip
 
     def _norm(self, norm: IntegerNorm, flags: int, row_tiles: int, encoder: int, first_row_tile: int = 0) -> None:
-        dim, layout = self.network.dim, self.map
+        dim, layout, residual = self.network.dim, self.map, self.residual.region
         inverse, inverse_shift = numerics.multiplier_and_shift(np.float64(1 / dim))
         self.stream.norm(
             {"flags": flags | (FLAG_WAIT if self.wait_for_residual else 0), "encoder": encoder, "operation": int(Operation.NORM)}
             | {"base": layout.normalized.base + first_row_tile * layout.normalized.stride, "stride": layout.normalized.stride}
-            | {"source_base": layout.residual.base + first_row_tile * layout.residual.stride}
-            | {"source_stride": layout.residual.stride, "first_row_tile": first_row_tile}
+            | {"source_base": residual.base + first_row_tile * residual.stride, "source_stride": residual.stride}
+            | {"first_row_tile": self.residual.row_state + first_row_tile}
             | {"words": ceil_div(dim, self.config.depth), "channels": dim, "row_tiles": row_tiles}
             | {"inverse": int(inverse), "inverse_shift": int(inverse_shift)}
             | {"multiplier": norm.multiplier, "shift": norm.shift, "epsilon": norm.epsilon},
@@ -433,7 +543,7 @@ class _NetworkCompiler:
         gemm |= {"weights": weights, "parameters": parameters, "post": int(post), "operation": int(operation)}
         gemm |= {"flags": flags | FLAG_PER_COLUMN, "encoder": encoder, **fields}
         if post == Post.RESIDUAL:
-            gemm["addend_base"] = gemm["base"]
+            gemm.setdefault("addend_base", gemm["base"])
         writes = None
         if target is not None and post != Post.RESIDUAL:  # only NORM, which waits by itself, reads the residual banks
             writes = _kv(target) if post in (Post.KEY, Post.VALUE) else _activation(target)

@@ -1,6 +1,7 @@
 """Post-training int8 quantization of a plain ViT to the integer network that the accelerator computes."""
 
 from collections.abc import Iterable
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,19 +51,89 @@ def quantize(network: Any, calibration_inputs: Any, kept: Iterable[int] | None =
         QuantizationError: a number does not fit, such as weights that are not finite.
         InputError: an encoder index is out of range.
     """
+    folded, path = _folded_path(network, kept)
+    return quantize_folded(folded, calibrate(folded, calibration_inputs, path))
+
+
+def quantize_pair(low: Any, high: Any, calibration_inputs: Any) -> tuple[IntegerNetwork, IntegerNetwork]:
+    """Quantize the two networks of a pair so that what their beginnings share is the same in integers, too.
+
+    The first encoders that are equal in float, with the same attentions kept, get the scales that the high network's calibration
+    finds, and the residual streams one scale, the greater of the two. So the compiler can let the high effort resume.
+
+    Args:
+        low: as `network` of `quantize`; a `sw.skipping.PathVit` for a path.
+        high: the same.
+        calibration_inputs: as for `quantize`.
+
+    Returns:
+        The low network and the high one.
+
+    Raises:
+        QuantizationError: a number does not fit.
+        InputError: a network is not a plain ViT.
+    """
+    folded, paths = zip(*(_folded_path(network, None) for network in (low, high)), strict=True)
+    first, second = (calibrate(network, calibration_inputs, path) for network, path in zip(folded, paths, strict=True))
+    shared = _equal_encoders(*folded, *paths)
+    if shared is not None:
+        first = replace(
+            first,
+            stem=second.stem,
+            attentions=second.attentions[:shared] + first.attentions[shared:],
+            mlps=second.mlps[:shared] + first.mlps[shared:],
+        )
+    scale = max(residual_scale(*each) for each in zip(folded, (first, second), strict=True))
+    return quantize_folded(folded[0], first, scale), quantize_folded(folded[1], second, scale)
+
+
+def _folded_path(network: Any, kept: Iterable[int] | None) -> tuple[FoldedNetwork, frozenset[int]]:
+    """A network folded, and the path that counts."""
     from sw.skipping import PathVit, validated_kept
 
     if isinstance(network, PathVit):
         kept = network.kept if kept is None else kept
         network = network.vit
     folded = fold_network(network)
-    path = validated_kept(kept, len(folded.encoders))
-    return quantize_folded(folded, calibrate(folded, calibration_inputs, path))
+    return folded, validated_kept(kept, len(folded.encoders))
 
 
-def quantize_folded(network: FoldedNetwork, calibration: Calibration) -> IntegerNetwork:
-    """Quantize a folded network with the scales of a calibration."""
-    dim, residual = network.embedding.weight.shape[0], _residual_scale(network, calibration)
+def _equal_encoders(low: FoldedNetwork, high: FoldedNetwork, low_path: frozenset[int], high_path: frozenset[int]) -> int | None:
+    """First encoders that are equal in float; None where what enters the first one is not."""
+    names = ("embedding", "positions", "stem", "heads", "patch_size", "image_size", "prefix_tokens", "head_tokens")
+    if not all(_equal(getattr(low, name), getattr(high, name)) for name in names):
+        return None
+    pairs = enumerate(zip(low.encoders, high.encoders, strict=False))
+    different = (i for i, (one, other) in pairs if (i in low_path) != (i in high_path) or not _equal(one, other))
+    return next(different, min(len(low.encoders), len(high.encoders)))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two parts of folded networks hold the same numbers; functions count by what they make of some numbers."""
+    import torch
+
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if is_dataclass(one) and type(one) is type(other):
+        return all(_equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
+    if callable(one) and callable(other):
+        probe = torch.linspace(-8, 8, 129)
+        return torch.equal(one(probe), other(probe))
+    return one == other
+
+
+def quantize_folded(network: FoldedNetwork, calibration: Calibration, residual: float | None = None) -> IntegerNetwork:
+    """Quantize a folded network with the scales of a calibration.
+
+    Args:
+        network: the float network.
+        calibration: of it.
+        residual: scale of the residual stream, at least `residual_scale`; that one where None.
+    """
+    dim = network.embedding.weight.shape[0]
+    residual = residual_scale(network, calibration) if residual is None else residual
     stem, input_scale, zero_point = _stem(network.stem, calibration.stem)
     embedding = integer_linear("embedding", network.embedding, input_scale, residual, zero_point)
     # Prefix tokens' patch rows stand for zeros, to which the embedding GEMM adds its requantized bias; every other token keeps it.
@@ -177,7 +248,8 @@ def logits_sqnr_db(reference: np.ndarray, integer_logits: np.ndarray) -> float:
     return float("inf") if noise == 0 else float(10 * np.log10(np.square(reference).sum() / noise))
 
 
-def _residual_scale(network: FoldedNetwork, calibration: Calibration) -> float:
+def residual_scale(network: FoldedNetwork, calibration: Calibration) -> float:
+    """Least scale of the residual stream that leaves it `RESIDUAL_HEADROOM`."""
     greatest = (1 << (numerics.RESIDUAL_WIDTH - 1)) - 1
     # The epsilon field has 32 bits.
     dim = network.embedding.weight.shape[0]

@@ -44,7 +44,7 @@ def made(name: str, seed: int) -> tuple[IntegerNetwork, np.ndarray]:
     return quantize(build_network(name, "random", seed), inputs), images
 
 
-def with_stem(folded: FoldedNetwork, stem: list[tuple[int, int, int, int]], side: int, image_size: tuple[int, int]) -> FoldedNetwork:
+def with_stem(folded: FoldedNetwork, stem: list[tuple[int, ...]], side: int, image_size: tuple[int, int]) -> FoldedNetwork:
     """The network with other convolutions, (outputs, kernel, stride, padding) each, and random weights for them."""
     random = torch.Generator().manual_seed(len(stem) + side)
 
@@ -185,7 +185,7 @@ def test_macs_are_the_convolutions_own():
 
 
 def test_a_stem_is_saved_and_loaded(tmp_path):
-    network, images = made(NETWORK, 1)
+    network, _ = made(NETWORK, 1)
     network.save(tmp_path / "network.safetensors")
     again = IntegerNetwork.load(tmp_path / "network.safetensors")
     config = machine_for(network, 4, 4, 4)
