@@ -4,7 +4,8 @@
 
 Each line is one run of `python -m sim.measure --weights random --engine both`, its options in unseen_models.json: mismatches
 against the golden machine, whether the cycle model equals the RTL in every counter (on the path, with all attentions and with
-none), and the logits' signal-to-noise ratio. The refused ones are recorded with their error line. A quarter of an hour on two cores.
+none), and the logits' signal-to-noise ratio. The refused ones are recorded with their error line. A quarter of an hour on two
+cores.
 """
 
 import json
