@@ -23,7 +23,6 @@ from rich.table import Table
 
 from hw.device import mismatches
 from hw.golden import GoldenMachine
-from hw.isa import Operation
 from hw.presets import find_preset
 from sim.cycle_model import predict
 from sim.memory_timing import MemoryTiming
@@ -46,23 +45,15 @@ PARTS = {
 ATTENTION = ("qkv", "scores", "softmax", "context", "projection")
 
 
-def operation_macs(workload: Workload) -> dict[str, int]:
-    """Multiply-accumulates of one image by operation, without padding."""
-    macs = dict.fromkeys((operation.name.lower() for operation in Operation), 0)
-    for d in workload.program.descriptors():
-        if "k_elements" in d.fields:
-            macs[Operation(d.operation).name.lower()] += d.tokens * d.columns * d.k_elements
-    return macs
-
-
 def measure(workload: Workload, preset: str) -> dict[str, Any]:
     """Split of one network on one machine."""
     config, program = find_preset(preset), workload.program
     counters = predict(program).counters
     none = predict(program, path_masks=(0, 0)).cycles
-    cycles, macs = counters["cycles"], operation_macs(workload)
-    busy = {name: counters[f"operation_{name}"] for name in macs}
-    moved = {name: part.bytes for name, part in count_operations(program).items()}
+    cycles, counts = counters["cycles"], count_operations(program)
+    macs = {name: part.macs for name, part in counts.items()}
+    busy = {name: counters[f"operation_{name}"] for name in counts}
+    moved = {name: part.bytes for name, part in counts.items()}
     encoders = sum(macs[name] for name in (*ATTENTION, "mlp"))
     return {
         "cycles": cycles,

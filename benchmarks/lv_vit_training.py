@@ -5,7 +5,7 @@
 For each seed: the whole ViT; CKA on calibration images and the best path of each effort; the whole ViT and every path
 fine-tuned with the same steps, batches and order, distilled from the whole ViT; a path that keeps the first attentions
 only, whose embedding and first encoders stay those of the fine-tuned whole ViT. Weights are rounded to float16, with which
-everything is evaluated and shipped, in `sw/assets/fmnist_lvvit/`; figures, seeds and recipes go to `training.json` there.
+everything is evaluated and shipped, in `benchmarks/lv_vit/`; figures, seeds and recipes go to `training.json` there.
 A killed run goes on where it stopped. Nothing here looks at a test image.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 MODEL = "fmnist_lvvit"
-ASSETS = Path(__file__).parent.parent / "sw" / "assets" / MODEL
+SHIPPED = Path(__file__).parent / "lv_vit"
 EFFORTS = (2, 3, 4, 6)
 PREFIX = 4
 """Encoders that the prefix-sharing path has in common with the whole ViT; it keeps their attentions and no other."""
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
-    parser.add_argument("--out", type=Path, default=ASSETS, help="where the weights go (default: the shipped ones)")
+    parser.add_argument("--out", type=Path, default=SHIPPED, help="where the weights go (default: the shipped ones)")
     parser.add_argument("--work", type=Path, default=Path("runs/lv_vit"), help="checkpoints of a run under way")
     options = parser.parse_args()
 

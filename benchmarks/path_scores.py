@@ -42,8 +42,8 @@ VARIANTS = {
 _CKA_IMAGES = {"class": 250, "mean": 250, "all": 50, "branch": 250}
 
 
-def redundancy(network: PathVit, images: torch.Tensor, variant: str) -> np.ndarray:
-    """CKA around each encoder's attention, float64 [depth], under one variant."""
+def similarity(network: PathVit, images: torch.Tensor, variant: str) -> np.ndarray:
+    """CKA, float64 [depth, depth], between what enters encoder i and what its variant takes of encoder j."""
 
     def batches():
         size = _CKA_IMAGES[variant]
@@ -56,7 +56,7 @@ def redundancy(network: PathVit, images: torch.Tensor, variant: str) -> np.ndarr
             pair = (stream if stream.ndim == 3 else stream.transpose(1, 2).flatten(0, 1) for stream in (entering, attended))
             yield tuple(stream.numpy() for stream in pair)
 
-    return np.diag(cka_matrix(batches(), network.depth))
+    return cka_matrix(batches(), network.depth)
 
 
 def spearman(scores: np.ndarray, accuracies: np.ndarray) -> dict[str, float]:
@@ -129,7 +129,8 @@ def main() -> None:
     data, network = load_fashion_mnist(options.data), PathVit(build_network(MODEL)).eval()
     paths = random_paths(network.depth, EFFORT, PATHS, SEED, ())
     images = to_input(data.calibration.images)
-    around = {variant: redundancy(network, images, variant) for variant in VARIANTS}
+    matrices = {variant: similarity(network, images, variant) for variant in VARIANTS}
+    around = {variant: np.diag(matrix) for variant, matrix in matrices.items()}
     scores = {variant: path_scores(values) for variant, values in around.items()}
     by_score = sorted(paths, key=lambda path: scores["class"][mask_of(path)])
     found = measure(network, data, paths, by_score[:: len(paths) // LONGER_PATHS])
@@ -143,7 +144,7 @@ def main() -> None:
         values = np.array([entry["scores"][variant] for entry in entries])
         variants[variant] = {
             "meaning": meaning,
-            "redundancy": around[variant].round(4).tolist(),
+            "cka": matrices[variant].round(4).tolist(),
             "best_path": list(next(path.kept for path in best_paths(around[variant]) if path.effort == EFFORT)),
         }
         for name in ("before", "after", "longer"):

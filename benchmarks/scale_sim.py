@@ -198,16 +198,11 @@ def explain(entry: dict[str, Any], array: int) -> dict[str, float]:
 
 def own_split(program: Any, counters: dict[str, int], macs_per_cycle: int) -> dict[str, dict[str, float]]:
     """Where our cycles go, by operation: the MACs themselves, words of tiles beyond the matrix, cycles without a word."""
-    from hw.isa import Operation
     from sim.program_counts import count_operations
 
-    macs = dict.fromkeys((operation.name.lower() for operation in Operation), 0)
-    for d in program.descriptors():
-        if "k_elements" in d.fields:
-            macs[Operation(d.operation).name.lower()] += d.tokens * d.columns * d.k_elements
     split = {}
     for name, part in count_operations(program).items():
-        cycles, ideal = counters[f"operation_{name}"], macs[name] / macs_per_cycle
+        cycles, ideal = counters[f"operation_{name}"], part.macs / macs_per_cycle
         if cycles:
             padding = round(part.array_cycles - ideal, 1)
             split[name] = {"cycles": cycles, "ideal": round(ideal, 1), "padding": padding, "waits": cycles - part.array_cycles}

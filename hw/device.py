@@ -91,7 +91,7 @@ class Device(Protocol):
 
 
 def check_images(program: Program, images: np.ndarray) -> np.ndarray:
-    """The images as int8 [n, image_bytes].
+    """The images as they lie in memory, int8 [n, image_bytes].
 
     Raises:
         InputError: When they are not int8, there are none, or they are not of the Program's size.
@@ -99,9 +99,11 @@ def check_images(program: Program, images: np.ndarray) -> np.ndarray:
     if images.dtype != np.int8 or images.ndim < 2 or len(images) < 1:
         raise InputError(f"Images must be int8 [n, height, width, channels], not {images.dtype} {list(images.shape)}")
     flat = np.ascontiguousarray(images).reshape(len(images), -1)
-    if flat.shape[1] != program.image_bytes:
-        raise InputError(f"Images must have {program.image_bytes} bytes each, not {flat.shape[1]}")
-    return flat
+    layout = program.image_layout
+    size = program.image_bytes if layout is None else layout.height * layout.width * layout.channels
+    if flat.shape[1] != size:
+        raise InputError(f"Images must have {size} bytes each, not {flat.shape[1]}")
+    return flat if layout is None else layout.pack(flat)
 
 
 def decode_records(program: Program, memory: bytes, count: int) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ network: flipping a bit of the Program changes both alike.
 """
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,11 @@ from hw.row.lane import Lane
 from hw.row.normalizer import LayerNorm
 from hw.row.processing_pair import ProcessingPair
 from hw.row.softmax_unit import SoftmaxUnit
+
+Observer = Callable[[int, Descriptor, np.ndarray], None]
+"""Called behind every NORM, SOFTMAX and GEMM that ran: its number in the Program, the descriptor, and what it computed for the images
+that still run: int64 [n, tokens, channels], before a NORM's or SOFTMAX's rows beyond the tokens are cut off; of a RESIDUAL GEMM the
+sums."""
 
 
 @dataclass
@@ -50,12 +56,14 @@ class GoldenMachine:
         program: what to run; its configuration gives the memories' shapes.
         chunk: images per batch; bounds the memory used.
         threads: batches run side by side.
+        observer: sees what the descriptors compute; called for every batch, by its thread.
     """
 
-    def __init__(self, program: Program, *, chunk: int = 64, threads: int = 2):
+    def __init__(self, program: Program, *, chunk: int = 64, threads: int = 2, observer: Observer | None = None):
         self.program = program
         self.chunk = chunk
         self.threads = threads
+        self.observer = observer
         self._descriptors = program.descriptors()
         self._memory = np.frombuffer(program.memory, dtype=np.int8)
         self._weights: dict[tuple[int, int, int], np.ndarray] = {}  # by address, words and columns
@@ -106,20 +114,21 @@ class GoldenMachine:
         exits, entropies = np.zeros(count, np.int64), np.zeros(count, np.int64)
         gates = np.full(count, 0xFFFFFFFF, np.int64)
         running = np.arange(count)
-        for descriptor in self._descriptors:
+        for index, descriptor in enumerate(self._descriptors):
             if descriptor.flags & isa.FLAG_ATTENTION:
                 mask = masks[1 if descriptor.flags & isa.FLAG_HIGH else 0]
                 if not mask >> descriptor.encoder & 1:
                     continue
+            computed = None
             match descriptor.opcode:
                 case Opcode.LOAD:
                     self._load(state, descriptor)
                 case Opcode.NORM:
-                    self._norm(state, descriptor)
+                    computed = self._norm(state, descriptor)
                 case Opcode.GEMM:
-                    self._gemm(state, descriptor)
+                    computed = self._gemm(state, descriptor)
                 case Opcode.SOFTMAX:
-                    self._softmax(state, descriptor)
+                    computed = self._softmax(state, descriptor)
                 case Opcode.GATE | Opcode.END:
                     entropy, _ = Gate.model(state.logits[:, : descriptor.classes])
                     final = descriptor.opcode == Opcode.END
@@ -132,6 +141,8 @@ class GoldenMachine:
                     running, state = running[~leave], state.select(~leave)
                     if not len(running):
                         break
+            if self.observer is not None and computed is not None:
+                self.observer(index, descriptor, computed)
         return logits, exits, entropies, gates
 
     def _load(self, state: _State, descriptor: Descriptor) -> None:
@@ -157,8 +168,8 @@ class GoldenMachine:
         first = (d.base + row_tile * d.stride) * config.depth
         bank[:, row[:, None], first[:, None] + np.arange(width)] = padded
 
-    def _norm(self, state: _State, descriptor: Descriptor) -> None:
-        """NORM: LayerNorm's normalise pass over all rows."""
+    def _norm(self, state: _State, descriptor: Descriptor) -> np.ndarray:
+        """NORM: LayerNorm's normalise pass over all rows; what it writes."""
         d = descriptor
         source = self._read(state.residual, d.source_base, d.source_stride, d.row_tiles, d.channels)
         normalised = LayerNorm.model(
@@ -170,16 +181,18 @@ class GoldenMachine:
             shift=d.shift,
         )
         self._write(state.normalized, d.base, d.stride, 0, normalised)
+        return normalised
 
-    def _softmax(self, state: _State, descriptor: Descriptor) -> None:
-        """SOFTMAX: the pass of the exp units over all tokens."""
+    def _softmax(self, state: _State, descriptor: Descriptor) -> np.ndarray:
+        """SOFTMAX: the pass of the exp units over all tokens; the exps."""
         d = descriptor
         scores = self._read(state.activation, d.base, d.stride, d.row_tiles, d.keys)[:, : d.tokens]
         exps = SoftmaxUnit.model(scores, state.row_max[:, : d.tokens], self._table(d).view(np.uint8))
         self._write(state.activation, d.base, d.stride, 0, exps)
+        return exps
 
-    def _gemm(self, state: _State, descriptor: Descriptor) -> None:
-        """GEMM: feed, multiply, requantize, post-process."""
+    def _gemm(self, state: _State, descriptor: Descriptor) -> np.ndarray:
+        """GEMM: feed, multiply, requantize, post-process; what the lanes make of it."""
         d = descriptor
         bank = state.normalized if d.flags & isa.FLAG_NORMALIZED else state.activation
         fed = self._operand(bank, d)[:, : d.tokens]
@@ -198,10 +211,10 @@ class GoldenMachine:
         post = Post(d.post)
         width = {Post.RESIDUAL: numerics.RESIDUAL_WIDTH, Post.LOGITS: numerics.LOGIT_WIDTH}.get(post, 8)
         values = numerics.requantize(accumulator, bias, multiplier, shift, width)
-        self._post(state, d, post, values)
+        return self._post(state, d, post, values)
 
-    def _post(self, state: _State, d: Descriptor, post: Post, values: np.ndarray) -> None:
-        """What the lanes do with requantized columns, int64 [n, tokens, columns]."""
+    def _post(self, state: _State, d: Descriptor, post: Post, values: np.ndarray) -> np.ndarray:
+        """What the lanes make of requantized columns, int64 [n, tokens, columns], and write."""
         if d.blank_rows:
             row = np.arange(d.tokens) % self.program.config.rows
             blank = np.array([d.blank_rows >> int(bit) & 1 for bit in row], bool)
@@ -213,16 +226,17 @@ class GoldenMachine:
                 before = self._read(state.residual, d.addend_base, d.stride, d.row_tiles, d.columns, d.element)
                 values = Lane.model_residual(before[:, : d.tokens], values)
                 self._write(state.residual, d.base, d.stride, d.element, values)
-                return
+                return values
             case Post.SCORE:
                 state.row_max[:, self._row_states(d)] = values.max(axis=2)
             case Post.KEY | Post.VALUE:
                 self._write_kv(state, d, post, values)
-                return
+                return values
             case Post.LOGITS:
                 state.logits[:, : d.columns] = values[:, 0]
-                return
+                return values
         self._write(state.activation, d.base, d.stride, d.element, values)
+        return values
 
     def _write_kv(self, state: _State, d: Descriptor, post: Post, values: np.ndarray) -> None:
         """KEY and VALUE: the collector's writes into the K and V buffer."""

@@ -4,9 +4,56 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
 from hw.isa import DESCRIPTOR_BYTES, RECORD_HEAD_BYTES, Descriptor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLayout:
+    """How an image lies in memory where it is not dense: with a border of zeros, for a convolution's windows beyond its edges.
+
+    Arguments:
+        height, width, channels: of the plain image.
+        top, left, bottom, right: pixels of the border.
+        pixel_bytes: bytes from a pixel to the next; bytes behind its channels are zero.
+    """
+
+    height: int
+    width: int
+    channels: int
+    top: int
+    left: int
+    bottom: int
+    right: int
+    pixel_bytes: int
+
+    @property
+    def line_bytes(self) -> int:
+        """Bytes from a line to the next."""
+        return (self.left + self.width + self.right) * self.pixel_bytes
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of an image with its border."""
+        return (self.top + self.height + self.bottom) * self.line_bytes
+
+    def pack(self, images: np.ndarray) -> np.ndarray:
+        """The images as they lie in memory.
+
+        Arguments:
+            images: int8 [n, height * width * channels], or any shape of as many bytes.
+
+        Returns:
+            int8 [n, image_bytes].
+        """
+        shape = (len(images), self.top + self.height + self.bottom, self.left + self.width + self.right, self.pixel_bytes)
+        laid = np.zeros(shape, np.int8)
+        inner = laid[:, self.top : self.top + self.height, self.left : self.left + self.width, : self.channels]
+        inner[:] = images.reshape(inner.shape)
+        return laid.reshape(len(images), -1)
 
 
 @dataclass(frozen=True)
@@ -17,11 +64,13 @@ class Program:
         config: machine that it was compiled for; another one would misread it.
         memory: the block; descriptors first, every region aligned to a beat.
         descriptor_count: 64-byte descriptors at the start.
-        image_bytes: bytes of one int8 image [height, width, channels] (pixel - 128).
+        image_bytes: bytes of one int8 image [height, width, channels] (pixel - 128) in memory, dense or as `image_layout` says.
         classes: logits per image.
         path_masks: (low, high) masks of kept attentions, bit i for encoder i; a Program of one network uses the low one.
         threshold: gate threshold in 2^-12 nat; 0 where there is no gate.
         regions: (name, offset, bytes) of every region, for people and for fault injection.
+        image_layout: how `hw.device.check_images` lays images out; None for dense ones.
+        redundant_macs: multiply-accumulates of one network's stem that are not its convolutions': of halos and of padding.
     """
 
     config: AcceleratorConfig
@@ -32,6 +81,8 @@ class Program:
     path_masks: tuple[int, int]
     threshold: int = 0
     regions: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
+    image_layout: ImageLayout | None = None
+    redundant_macs: int = 0
 
     @property
     def image_stride(self) -> int:
@@ -75,5 +126,6 @@ class Program:
             "path_masks": self.path_masks,
             "threshold": self.threshold,
             "regions": self.regions,
+            "image_layout": None if self.image_layout is None else vars(self.image_layout),
         }
         (directory / "program.json").write_text(json.dumps(head, indent=1) + "\n")

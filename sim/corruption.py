@@ -256,14 +256,18 @@ def _tiled(rng: random.Random, config: AcceleratorConfig) -> dict[str, int]:
     k_elements = rng.randint(1, rng.choice([8, 8, 40, config.depth * config.weight_words]))
     columns = rng.randint(1, rng.choice([4, 16, config.classes, 100]))
     tokens = rng.randint(1, rng.choice([1, config.rows, 2 * config.rows, config.max_tokens]))
+    row_tiles, k_words, post = ceil_div(tokens, config.rows), ceil_div(k_elements, config.depth), rng.choice(list(Post))
+    segments = rng.choice([0, 0, rng.randint(1, k_words)]) if post != Post.KEY else 0
     return {
-        "k_elements": k_elements, "channels": k_elements, "k_words": ceil_div(k_elements, config.depth),
+        "k_elements": k_elements, "channels": k_elements, "k_words": k_words, "segment_words": segments,
         "words": ceil_div(k_elements, config.depth), "columns": columns, "column_tiles": ceil_div(columns, config.cols),
-        "tokens": tokens, "row_tiles": ceil_div(tokens, config.rows), "element": rng.randrange(config.depth),
+        "tokens": tokens, "row_tiles": row_tiles, "element": rng.randrange(config.depth),
+        "blank_rows": rng.getrandbits(config.rows) * rng.randrange(2) if post in (Post.REQUANT, Post.GELU) else 0,
         "resident": rng.randint(0, 4),
         "classes": rng.randint(1, config.classes), "shift": rng.randrange(64), "inverse_shift": rng.randrange(64),
-        "post": rng.choice(list(Post)), "target": rng.choice(list(Target)), "operation": rng.choice(list(Operation)),
-        "first_row": rng.randrange(config.rows), "first_row_tile": rng.randrange(config.row_tiles), "encoder": rng.randrange(32),
+        "post": post, "target": rng.choice(list(Target)), "operation": rng.choice(list(Operation)),
+        "first_row": rng.randrange(config.rows), "first_row_tile": rng.randint(0, config.row_tiles - row_tiles),
+        "encoder": rng.randrange(32),
     }  # fmt: skip
 
 

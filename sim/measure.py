@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.errors import InputError
-
-ENGINES = ("rtl", "model", "both", "golden")
+from sim.engines import ENGINES, check_engine
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -22,8 +21,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", default="nano", help="named machine (default: %(default)s)")
     parser.add_argument("--set", default="", metavar="FIELD=VALUE,...", help="replace fields of the preset")
     parser.add_argument(
-        "--engine", default="rtl",
-        help="rtl: simulated hardware; model: cycle model; both: compare the two; golden: bits alone (default: %(default)s)",
+        "--engine", default="rtl", help="; ".join(f"{name}: {what}" for name, what in ENGINES.items()) + " (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--images", type=int, default=32, metavar="N", help="test images (default: %(default)s)")
     parser.add_argument("--skip", metavar="I,J,...", help="encoders, from 0, whose attention is skipped")
@@ -143,8 +141,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from hw.presets import find_preset
     from sim.memory_timing import MemoryTiming
 
-    if options.engine not in ENGINES:
-        raise InputError(f"--engine must be one of {', '.join(ENGINES)}, not {options.engine!r}")
+    check_engine(options.engine)
     config = find_preset(options.preset).with_fields(options.set)
     timing = MemoryTiming.parse(options.memory)
     from sim.workload import prepare
@@ -158,7 +155,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     fields = {"preset": options.preset} | measure(workload, config, engine=options.engine, timing=timing)
     if options.trace:
-        from sim.timeline import model_timeline, rtl_timeline, write_trace
+        from sim.timeline.chrome_trace import write_trace
+        from sim.timeline.spans import model_timeline, rtl_timeline
 
         masks = (workload.kept_mask, workload.kept_mask)
         if options.engine == "rtl":

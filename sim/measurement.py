@@ -8,21 +8,18 @@ import numpy as np
 
 from hw.config import AcceleratorConfig
 from hw.device import RunResult, mismatches
-from hw.errors import InputError
 from hw.golden import GoldenMachine
 from hw.isa import Operation
 from hw.program import Program
 from sim.cycle_model import predict
 from sim.energy import energy_by_operation, energy_mj
+from sim.engines import check_engine
 from sim.memory_timing import MemoryTiming
 from sim.program_counts import count_program
 from sim.rtl_device import Job, RtlDevice
 from sim.workload import Workload
 
 SCHEMA_VERSION = 1
-ENGINES = ("rtl", "model", "both", "golden")
-"""`rtl`: the simulated machine; `model`: the golden machine for bits, the cycle model for cycles; `both`: the simulated machine,
-and the cycle model compared with it; `golden`: bits alone."""
 
 
 class MachineError(RuntimeError):
@@ -119,7 +116,7 @@ def measure(
     Args:
         workload: What to run.
         config: The machine.
-        engine: One of `ENGINES`.
+        engine: One of `sim.engines.ENGINES`.
         timing: Of the simulated memory.
 
     Returns:
@@ -131,8 +128,7 @@ def measure(
         InputError: For an unknown engine.
         MachineError: When the machine reports an error.
     """
-    if engine not in ENGINES:
-        raise InputError(f"--engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    check_engine(engine)
     timing = timing or MemoryTiming()
     golden = _golden(workload)
     macs = count_program(workload.program).macs

@@ -24,7 +24,8 @@ class ProgramCounts:
     """Counts of one image.
 
     Attributes:
-        macs: Multiply-accumulates of GEMMs, without padding.
+        macs: Multiply-accumulates of GEMMs, without padding; of a stem's convolutions without those of halos, which several
+            rows do.
         array_cycles: Words fed to row 0, as the counter of that name.
         attention_array_cycles: Of these, words of descriptors that belong to an attention.
         tiles: Tiles issued.
@@ -51,6 +52,7 @@ class OperationCounts:
     """Counts of one image that belong to one operation.
 
     Attributes:
+        macs: Multiply-accumulates of GEMMs, without padding.
         array_cycles: Words fed to row 0.
         tiles: Tiles issued.
         norm_cycles: Cycles of normalise passes.
@@ -60,6 +62,7 @@ class OperationCounts:
         bytes: Bytes of descriptors, weights, parameters, tables and rows, without what alignment adds.
     """
 
+    macs: int = 0
     array_cycles: int = 0
     tiles: int = 0
     norm_cycles: int = 0
@@ -82,6 +85,11 @@ def _executed(program: Program, path_masks: tuple[int, int] | None, exit_low: bo
         yield d, not d.flags & FLAG_ATTENTION or bool(masks[1 if d.flags & FLAG_HIGH else 0] >> d.encoder & 1)
 
 
+def _macs(d: Descriptor) -> int:
+    """Multiply-accumulates of a GEMM, without padding."""
+    return d.tokens * d.columns * d.k_elements
+
+
 def _weight_bytes(program: Program, d: Descriptor) -> int:
     """Bytes that the weight ports read for a GEMM."""
     if d.flags & FLAG_KV:
@@ -99,7 +107,7 @@ def count_program(program: Program, path_masks: tuple[int, int] | None = None, *
         path_masks: (low, high) masks of kept attentions; the Program's own when None.
         exit_low: Whether the image leaves at the first gate.
     """
-    counts = ProgramCounts()
+    counts, stems = ProgramCounts(), set()
     for d, kept in _executed(program, path_masks, exit_low):
         if not kept:
             counts.descriptors_skipped += 1
@@ -107,12 +115,15 @@ def count_program(program: Program, path_masks: tuple[int, int] | None = None, *
         counts.descriptors += 1
         if d.opcode != Opcode.GEMM:
             continue
+        if d.operation == Operation.EMBEDDING:
+            stems.add(bool(d.flags & FLAG_HIGH))
         tiles = d.column_tiles * d.row_tiles
-        counts.macs += d.tokens * d.columns * d.k_elements
+        counts.macs += _macs(d)
         counts.tiles += tiles
         counts.array_cycles += tiles * d.k_words
         counts.attention_array_cycles += bool(d.flags & FLAG_ATTENTION) * tiles * d.k_words
         counts.weight_bytes += _weight_bytes(program, d)
+    counts.macs -= len(stems) * program.redundant_macs
     return counts
 
 
@@ -138,6 +149,7 @@ def count_operations(
             part.bytes += TABLE_ENTRIES
         elif d.opcode == Opcode.GEMM:
             tiles = d.column_tiles * d.row_tiles
+            part.macs += _macs(d)
             part.array_cycles += tiles * d.k_words
             part.tiles += tiles
             part.bytes += _weight_bytes(program, d)

@@ -156,7 +156,7 @@ def build_simulation(
     lanes = config.rows >= LEAST_LANES
     sources, probe = [MEMORY_MODEL, MEMORY_GUARD, source], ""
     if timeline:
-        from sim.timeline import PROBE, timeline_probe
+        from sim.timeline.probe import PROBE, timeline_probe
 
         sources, probe = [*sources, PROBE], timeline_probe(config)
     with tempfile.TemporaryDirectory(prefix="pivot-top-") as directory:
@@ -227,7 +227,7 @@ class RtlDevice:
         timeout_s: Wall-clock seconds after which a simulation is killed.
         quick_build: Compile without optimization: a fourth of the build time and a tenth of the speed, for runs of few cycles.
         machine: Gives the file with the module ``accelerator``; the generated one by default.
-        timeline: Record what every unit does (`sim.timeline`); slower.
+        timeline: Record what every unit does (`sim.timeline.spans`); slower.
         activity: Where every run writes the switching activity of all signals as SAIF (see `sim.saif`); none when None. Only for
             machines of fewer than `LEAST_LANES` rows, whose simulation has the hierarchy of the hardware.
 

@@ -9,7 +9,8 @@ import pytest
 from hw.presets import find_preset
 from sim.cycle_model import predict
 from sim.memory_timing import MemoryTiming
-from sim.timeline import CAUSES, TRACKS, chrome_trace, model_timeline, rtl_timeline, write_trace
+from sim.timeline.chrome_trace import chrome_trace, write_trace
+from sim.timeline.spans import CAUSES, TRACKS, model_timeline, rtl_timeline
 from sim.workload import prepare
 
 NANO = find_preset("nano")

@@ -48,6 +48,15 @@ class MlpScales:
 
 
 @dataclass(frozen=True)
+class ActivationScales:
+    """Scales around an elementwise activation: its symmetric input, and its output with its zero point."""
+
+    scale_in: float
+    scale_out: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What calibration found.
 
@@ -56,12 +65,14 @@ class Calibration:
         attentions: per encoder; None where the path skips it.
         mlps: per encoder.
         final_norm: scale of the head's input.
+        stem: per convolution.
     """
 
     residual_peak: float
     attentions: tuple[AttentionScales | None, ...]
     mlps: tuple[MlpScales, ...]
     final_norm: float
+    stem: tuple[ActivationScales, ...] = ()
 
 
 def calibrate(network: FoldedNetwork, images: Any, kept: frozenset[int]) -> Calibration:
@@ -76,7 +87,8 @@ def calibrate(network: FoldedNetwork, images: Any, kept: frozenset[int]) -> Cali
 
     with torch.no_grad():
         tokens = network.positions.expand(len(images), -1, -1).clone()
-        tokens[:, network.prefix_tokens :] += network.embedding(network.patches(images))
+        stem, maps = _calibrate_stem(network, images)
+        tokens[:, network.prefix_tokens :] += network.embedding(network.patches_of(maps))
         peak = max(float(network.positions.abs().max()), float(tokens.abs().max()))
         # A prefix token's initial residual is less the patch bias.
         peak = max(peak, float((network.positions[: network.prefix_tokens] - network.embedding.bias).abs().max()))
@@ -92,7 +104,8 @@ def calibrate(network: FoldedNetwork, images: Any, kept: frozenset[int]) -> Cali
             peak = max(peak, float(tokens.abs().max()))
             mlps.append(mlp_scales)
         final = normalized(tokens[:, : network.head_tokens], network.epsilon).flatten(1)
-        return Calibration(peak, tuple(attentions), tuple(mlps), tensor_scale(final, _importance(network.head)))
+        final_norm = tensor_scale(final, _importance(network.head))
+        return Calibration(peak, tuple(attentions), tuple(mlps), final_norm, stem)
 
 
 def tensor_scale(values: Any, importance: Any = None) -> float:
@@ -168,15 +181,33 @@ def _calibrate_mlp(encoder: FoldedEncoder, tokens: Any) -> tuple[MlpScales, Any]
     inputs = normalized(tokens, encoder.epsilons[1])
     hidden = encoder.fc1(inputs)
     activated = encoder.activation(hidden)
-    importance = _importance(encoder.fc2)
+    around = _activation_scales(hidden, activated, encoder.activation, _importance(encoder.fc2))
+    scales = MlpScales(
+        norm=tensor_scale(inputs, _importance(encoder.fc1)),
+        gelu_in=around.scale_in,
+        gelu_out=around.scale_out,
+        zero_point=around.zero_point,
+    )
+    return scales, tokens + encoder.fc2(activated)
+
+
+def _activation_scales(hidden: Any, activated: Any, activation: Callable[[Any], Any], importance: Any) -> ActivationScales:
+    """Scales around an activation.
+
+    Args:
+        hidden: its input [..., channels].
+        activated: its output.
+        activation: on float tensors.
+        importance: weight of each output channel's squared error [channels].
+    """
     step = max(1, math.ceil(hidden.numel() / SAMPLES))
     rows, exact = (values.flatten(0, -2)[::step] for values in (hidden, activated))
 
     def input_loss(scale: float) -> float:
         codes = (rows / scale).round().clamp(-128, 127)
-        return float(((encoder.activation(codes * scale) - exact).square() * importance).mean())
+        return float(((activation(codes * scale) - exact).square() * importance).mean())
 
-    gelu_in = _best_scale(float(hidden.abs().max()) / 127, input_loss)
+    scale_in = _best_scale(float(hidden.abs().max()) / 127, input_loss)
     low, high = min(0.0, float(activated.min())), max(0.0, float(activated.max()))
 
     def output_codes(scale: float) -> tuple[Any, int]:
@@ -188,11 +219,19 @@ def _calibrate_mlp(encoder: FoldedEncoder, tokens: Any) -> tuple[MlpScales, Any]
         return float((((codes - zero_point) * scale - exact).square() * importance).mean())
 
     # Below |low| / 255 the zero point would leave int8.
-    gelu_out = max(_best_scale((high - low) / 255, output_loss), -low / 255)
-    scales = MlpScales(
-        norm=tensor_scale(inputs, _importance(encoder.fc1)),
-        gelu_in=gelu_in,
-        gelu_out=gelu_out,
-        zero_point=output_codes(gelu_out)[1],
-    )
-    return scales, tokens + encoder.fc2(activated)
+    scale_out = max(_best_scale((high - low) / 255, output_loss), -low / 255)
+    return ActivationScales(scale_in, scale_out, output_codes(scale_out)[1])
+
+
+def _calibrate_stem(network: FoldedNetwork, images: Any) -> tuple[tuple[ActivationScales, ...], Any]:
+    """Scales of the stem's convolutions, and their last map [n, channels, height, width]; the images without a stem."""
+    patch = network.embedding.weight.unflatten(1, (network.patch_size**2, -1))
+    readers = [convolution.weight.flatten(2).transpose(1, 2) for convolution in network.stem[1:]] + [patch]
+    scales, maps = [], images
+    for convolution, reader in zip(network.stem, readers, strict=False):
+        hidden = convolution.convolved(maps)
+        maps = convolution.activation(hidden)
+        importance = reader.square().sum((0, 1))
+        pixels = (values.permute(0, 2, 3, 1) for values in (hidden, maps))
+        scales.append(_activation_scales(*pixels, convolution.activation, importance))
+    return tuple(scales), maps

@@ -22,12 +22,14 @@ from hw.isa import (
     Post,
     Target,
 )
-from hw.program import Program
+from hw.program import ImageLayout, Program
 from sw.descriptor_stream import DescriptorStream, Span
 from sw.integer_network import IntegerAttention, IntegerLinear, IntegerMlp, IntegerNetwork, IntegerNorm
 from sw.loop_order import AUTO, GemmShape, checked_order, choose_resident
 from sw.memory_map import MemoryMap, Region, checked_layout
 from sw.program_image import ProgramImage, parameter_bytes, weight_bytes
+from sw.stem_compiler import StemCompiler, padded_lines
+from sw.stem_layout import chunks
 
 _GREATEST_THRESHOLD = (1 << 32) - 1
 
@@ -56,10 +58,11 @@ def compile_network(
     """
     path = _path(network, kept)
     stream, image = DescriptorStream(config), ProgramImage(config)
-    _NetworkCompiler(network, config, stream, image, "", loop_order).compile(network.kept if mask_register else path)
+    compiler = _NetworkCompiler(network, config, stream, image, "", loop_order)
+    compiler.compile(network.kept if mask_register else path)
     _finish(stream, Opcode.END, network.classes)
     mask = _mask(path)
-    return _program(config, network, stream, image, (mask, mask), 0)
+    return _program(compiler, (mask, mask), 0)
 
 
 def compile_pair(
@@ -96,12 +99,17 @@ def compile_pair(
         raise InputError(f"Gate threshold must be 0 to {_GREATEST_THRESHOLD} (2^-12 nat), not {threshold}")
     masks = (_mask(_path(low, low_kept)), _mask(_path(high, high_kept)))
     stream, image = DescriptorStream(config), ProgramImage(config)
-    _NetworkCompiler(low, config, stream, image, "low.", loop_order).compile(low.kept)
+    first, second = (
+        _NetworkCompiler(network, config, stream, image, prefix, loop_order) for network, prefix in ((low, "low."), (high, "high."))
+    )
+    first.compile(low.kept)
     _finish(stream, Opcode.GATE, low.classes)
     stream.high = True
-    _NetworkCompiler(high, config, stream, image, "high.", loop_order).compile(high.kept)
+    second.compile(high.kept)
     _finish(stream, Opcode.END, high.classes)
-    return _program(config, low, stream, image, masks, int(threshold))
+    if first.image_layout != second.image_layout:
+        raise InputError("A pair must have stems of the same shape, or none: an image lies in memory once")
+    return _program(first, masks, int(threshold))
 
 
 def _path(network: IntegerNetwork, kept: Iterable[int] | None) -> frozenset[int]:
@@ -120,25 +128,22 @@ def _finish(stream: DescriptorStream, opcode: Opcode, classes: int) -> None:
     stream.emit(opcode, {"operation": int(operation), "classes": classes})
 
 
-def _program(
-    config: AcceleratorConfig,
-    network: IntegerNetwork,
-    stream: DescriptorStream,
-    image: ProgramImage,
-    masks: tuple[int, int],
-    threshold: int,
-) -> Program:
-    memory, regions = image.finish(stream.descriptors)
+def _program(compiler: "_NetworkCompiler", masks: tuple[int, int], threshold: int) -> Program:
+    """The Program of a compiler's stream and image."""
+    network, descriptors, layout = compiler.network, compiler.stream.descriptors, compiler.image_layout
+    memory, regions = compiler.image.finish(descriptors)
     height, width = network.image_size
     return Program(
-        config=config,
+        config=compiler.config,
         memory=memory,
-        descriptor_count=len(stream.descriptors),
-        image_bytes=height * width * network.channels,
+        descriptor_count=len(descriptors),
+        image_bytes=layout.image_bytes if layout else height * width * network.channels,
         classes=network.classes,
         path_masks=masks,
         threshold=threshold,
         regions=regions,
+        image_layout=layout,
+        redundant_macs=compiler.redundant_macs,
     )
 
 
@@ -175,15 +180,21 @@ class _NetworkCompiler:
         self.image = image
         self.prefix = prefix
         self.map: MemoryMap = checked_layout(network, config)
+        self.image_layout: ImageLayout | None = None
+        self.redundant_macs = 0
+        self.wait_for_residual = False
 
     def compile(self, present: frozenset[int]) -> None:
         """Emit everything, with the attentions of the encoders in ``present``."""
-        network = self.network
-        self._embedding()
-        for index, encoder in enumerate(network.encoders):
+        if self.network.stem:
+            self._stem()
+        else:
+            self._patches()
+        for index, encoder in enumerate(self.network.encoders):
             if encoder.attention is not None and index in present:
                 self._attention(index, encoder.attention)
             self._mlp(index, encoder.mlp)
+            self.wait_for_residual = False
         self._head()
 
     def _token_order(self) -> np.ndarray:
@@ -202,7 +213,31 @@ class _NetworkCompiler:
             order[[1, rows]] = rows, 1
         return order
 
-    def _embedding(self) -> None:
+    def _stem(self) -> None:
+        """The stem and the embedding of its last map, some row tiles at a time."""
+        network, layout, config = self.network, self.map, self.config
+        self._positions()
+        patches = self._token_order() - network.prefix_tokens
+        stem = StemCompiler(network, config, self.stream, self.image, self.prefix, patches, self._gemm)
+        plan = stem.plan
+        embedding = padded_lines(network.embedding, network.patch_size, plan.line_words * config.depth)
+        self.image_layout, first = stem.layout, 0
+        for count in chunks(layout.row_tiles, plan.row_tiles):
+            for slot in range(count):
+                stem.row_tile(first + slot, slot)
+            tokens = min(count * config.rows, network.tokens - first * config.rows)
+            self._linear(
+                "embedding", embedding, Post.RESIDUAL, Operation.EMBEDDING, Region(0, plan.slot_words, count), layout.residual,
+                base=layout.residual.base + first * layout.residual.stride, first_row_tile=first, row_tiles=count, tokens=tokens,
+            )  # fmt: skip
+            first += count
+        padding = network.tokens * network.dim * (embedding.inputs - network.embedding.inputs)
+        self.redundant_macs = stem.fed_macs - stem.geometry.macs + padding
+        # A NORM follows the row tiles of the last GEMM alone; encoder 0's attention may be skipped.
+        self.wait_for_residual = plan.row_tiles < layout.row_tiles
+
+    def _patches(self) -> None:
+        """The embedding of patches of the image."""
         network, layout, config = self.network, self.map, self.config
         side, channels, width = network.patch_size, network.channels, network.image_size[1]
         segment, patch_bytes = side * channels, side * side * channels
@@ -230,6 +265,13 @@ class _NetworkCompiler:
         order = self._token_order()
         for place in np.flatnonzero(order != np.arange(len(order))):
             self._moved_patch(tokens, int(place), int(order[place]) - network.prefix_tokens, zeros)
+        self._positions()
+        self._linear("embedding", network.embedding, Post.RESIDUAL, Operation.EMBEDDING, layout.patches, layout.residual)
+
+    def _positions(self) -> None:
+        """Load the initial residual stream."""
+        network, layout, config = self.network, self.map, self.config
+        order = self._token_order()
         residual = self.image.add(f"{self.prefix}positions", network.initial_residual[order].astype("<i2").tobytes())
         row_bytes = 2 * network.dim
         flags, words = _contiguous(row_bytes, 2 * config.depth)
@@ -245,7 +287,6 @@ class _NetworkCompiler:
             }
             | {"tokens_inner": network.tokens, "inner_stride": row_bytes, "tokens_outer": 1},
         )
-        self._linear("embedding", network.embedding, Post.RESIDUAL, Operation.EMBEDDING, layout.patches, layout.residual)
 
     def _moved_patch(self, tokens: dict[str, int], place: int, patch: int, zeros: int) -> None:
         """Load one patch, or the zeros of a prefix token where its number is negative, to token ``place``."""
@@ -356,7 +397,7 @@ class _NetworkCompiler:
         dim, layout = self.network.dim, self.map
         inverse, inverse_shift = numerics.multiplier_and_shift(np.float64(1 / dim))
         self.stream.norm(
-            {"flags": flags, "encoder": encoder, "operation": int(Operation.NORM)}
+            {"flags": flags | (FLAG_WAIT if self.wait_for_residual else 0), "encoder": encoder, "operation": int(Operation.NORM)}
             | {"base": layout.normalized.base + first_row_tile * layout.normalized.stride, "stride": layout.normalized.stride}
             | {"source_base": layout.residual.base + first_row_tile * layout.residual.stride}
             | {"source_stride": layout.residual.stride, "first_row_tile": first_row_tile}
@@ -399,7 +440,7 @@ class _NetworkCompiler:
         reads = () if flags & FLAG_NORMALIZED else (_activation(source),)  # rows of a NORM are waited for one by one
         self._gemm(gemm, reads=reads, writes=writes)
 
-    def _gemm(self, fields: dict[str, int], *, reads: tuple[Span, ...], writes: Span | None) -> None:
+    def _gemm(self, fields: dict[str, int], *, reads: tuple[Span, ...], writes: Span | None, in_step: bool = True) -> None:
         """Emit a GEMM in the loop order that suits it."""
         flags, post = fields["flags"], Post(fields["post"])
         shape = GemmShape(
@@ -408,4 +449,4 @@ class _NetworkCompiler:
             before_norm=post == Post.RESIDUAL,
         )  # fmt: skip
         resident = choose_resident(self.config, shape, self.loop_order)
-        self.stream.gemm({**fields, "resident": resident}, reads=reads, writes=writes)
+        self.stream.gemm({**fields, "resident": resident}, reads=reads, writes=writes, in_step=in_step)

@@ -24,7 +24,7 @@ class Span(NamedTuple):
 class _Write:
     """A write under way: latest cycle, by row tile, from which row 0 may be fed with it; rows below follow in step.
 
-    Everything in the K and V buffer counts for every row tile.
+    What lies in the K and V buffer, or is pixels of a map, counts for every row tile.
     """
 
     span: Span
@@ -75,8 +75,15 @@ class DescriptorStream:
             self._attention = None
         self._append(Opcode.NORM, fields)
 
-    def gemm(self, fields: dict[str, int], *, reads: tuple[Span, ...], writes: Span | None) -> None:
-        """Append a GEMM with what it feeds from and what its lanes or the collector write."""
+    def gemm(self, fields: dict[str, int], *, reads: tuple[Span, ...], writes: Span | None, in_step: bool = True) -> None:
+        """Append a GEMM.
+
+        Args:
+            fields: of the descriptor.
+            reads: what it feeds from.
+            writes: what its lanes or the collector write.
+            in_step: whether those who read what it writes for row tile i read it for their row tile i, or later.
+        """
         k_words, post, row_tiles = fields["k_words"], Post(fields["post"]), fields["row_tiles"]
         column_tiles = fields["column_tiles"]
         group = min(fields["resident"], column_tiles) or column_tiles
@@ -95,7 +102,7 @@ class DescriptorStream:
         self._drain_interval = self._timing.drain_interval(post, reciprocal=False)
         if writes is not None:
             ends = [self._last_feed - (row_tiles - 1 - row_tile) * of_last for row_tile in range(row_tiles)]
-            readable = tuple(end + self._lane for end in ends)
+            readable = tuple(end + self._lane for end in (ends if in_step else ends[-1:]))
             if writes.memory == "kv":
                 readable = (self._last_feed + self._timing.settle(post),)
             self._writes.append(_Write(writes, readable))
@@ -106,7 +113,7 @@ class DescriptorStream:
         """Whether a read may come before the write."""
         if not write.span.overlaps(read):
             return False
-        if len(write.readable) == 1:  # of the K and V buffer, or of a single row tile
+        if len(write.readable) == 1:  # of the K and V buffer, of pixels, or of a single row tile
             return write.readable[0] > first_feed[0]
         return any(at > feed for at, feed in zip(write.readable, first_feed, strict=False))
 

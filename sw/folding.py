@@ -38,11 +38,15 @@ class FoldedConvolution:
     padding: int
     activation: Any
 
-    def __call__(self, maps: Any) -> Any:
-        """Return the activated map [n, outputs, height', width'] of float32 maps [n, inputs, height, width]."""
+    def convolved(self, maps: Any) -> Any:
+        """Return the map before the activation, [n, outputs, height', width'], of float32 maps [n, inputs, height, width]."""
         from torch.nn.functional import conv2d
 
-        return self.activation(conv2d(maps, self.weight, self.bias, stride=self.stride, padding=self.padding))
+        return conv2d(maps, self.weight, self.bias, stride=self.stride, padding=self.padding)
+
+    def __call__(self, maps: Any) -> Any:
+        """Return the activated map [n, outputs, height', width'] of float32 maps [n, inputs, height, width]."""
+        return self.activation(self.convolved(maps))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +97,13 @@ class FoldedNetwork:
         """Return the embedding's input rows [n, patches, patch_size² · channels] of images [n, channels, height, width]."""
         for convolution in self.stem:
             images = convolution(images)
-        count, channels, height, width = images.shape
+        return self.patches_of(images)
+
+    def patches_of(self, maps: Any) -> Any:
+        """Return the same of the maps [n, channels, height, width] that the embedding reads."""
+        count, channels, height, width = maps.shape
         side = self.patch_size
-        grid = images.reshape(count, channels, height // side, side, width // side, side)
+        grid = maps.reshape(count, channels, height // side, side, width // side, side)
         return grid.permute(0, 2, 4, 3, 5, 1).reshape(count, -1, side * side * channels)
 
 

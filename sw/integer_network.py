@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hw.errors import InputError
+from sw.stem_layout import ConvolutionShape
 
 FORMAT = "pivot-integer-network-1"
 
@@ -46,6 +47,32 @@ class IntegerLinear:
     def rows(self, start: int, stop: int) -> "IntegerLinear":
         """Output channels start ... stop - 1, such as those of one head."""
         return IntegerLinear(self.weights[start:stop], self.bias[start:stop], self.multiplier[start:stop], self.shift[start:stop])
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerConvolution:
+    """A convolution of a stem with its activation.
+
+    Attributes:
+        linear: [outputs, kernel² · inputs] in the order (ky, kx, channel), to the activation's symmetric int8 input; the input's
+            zero point is in its bias, also for the pixels of padding, which carry the code of 0.
+        table: the activation: uint8 [256], entry code + 128; each entry is an int8 in two's complement. The least code's entry
+            is the code of 0.
+        kernel, stride, padding: of both axes.
+    """
+
+    linear: IntegerLinear
+    table: np.ndarray
+    kernel: int
+    stride: int
+    padding: int
+
+    @property
+    def shape(self) -> ConvolutionShape:
+        """The numbers that its place in the banks depends on."""
+        return ConvolutionShape(
+            self.linear.inputs // self.kernel**2, self.linear.outputs, self.kernel, self.stride, self.padding
+        )
 
 
 @dataclass(frozen=True)
@@ -126,10 +153,10 @@ class IntegerNetwork:
     Attributes:
         image_size: height and width in pixels.
         channels: image channels.
-        patch_size: side of a patch in pixels.
+        patch_size: side of a patch in pixels of the map that the embedding reads: the image, or the stem's last map.
         heads: attention heads.
         residual_scale: real value of one step of the residual stream.
-        embedding: [dim, patch_size² · channels] in the order (ky, kx, channel), to the residual stream.
+        embedding: [dim, patch_size² · channels of that map] in the order (ky, kx, channel), to the residual stream.
         initial_residual: int16 [tokens, dim]: position embeddings; for prefix tokens the token with its position, less
             what the embedding of an all-zero patch adds.
         encoders: in order.
@@ -137,6 +164,7 @@ class IntegerNetwork:
         head: [classes, head_tokens * dim], to logits of 24 bits in 2^-12 nat; reads the first tokens one behind the other.
         prefix_tokens: tokens without a patch, before all others: class, distillation and register tokens.
         head_tokens: tokens that the head reads: 1, or 2 with a distillation token.
+        stem: convolutions before the embedding.
     """
 
     image_size: tuple[int, int]
@@ -151,6 +179,17 @@ class IntegerNetwork:
     head: IntegerLinear
     prefix_tokens: int = 1
     head_tokens: int = 1
+    stem: tuple[IntegerConvolution, ...] = ()
+
+    @property
+    def stem_shapes(self) -> tuple[ConvolutionShape, ...]:
+        """Shapes of the stem's convolutions."""
+        return tuple(convolution.shape for convolution in self.stem)
+
+    @property
+    def embedding_side(self) -> int:
+        """`patch_size`, as `sw.memory_map.Shapes` calls it."""
+        return self.patch_size
 
     @property
     def dim(self) -> int:
@@ -222,7 +261,8 @@ class IntegerNetwork:
 
 
 _CLASSES = {
-    kind.__name__: kind for kind in (IntegerLinear, IntegerNorm, IntegerAttention, IntegerMlp, IntegerEncoder, IntegerNetwork)
+    kind.__name__: kind
+    for kind in (IntegerLinear, IntegerConvolution, IntegerNorm, IntegerAttention, IntegerMlp, IntegerEncoder, IntegerNetwork)
 }
 
 

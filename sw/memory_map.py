@@ -5,6 +5,7 @@ from typing import Protocol
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.errors import InputError
+from sw.stem_layout import ConvolutionShape, StemGeometry, StemPlan, least_plan, most_k_words
 
 MAX_ENCODERS = 32
 """Encoders that a path mask tells apart."""
@@ -18,12 +19,20 @@ class Shapes(Protocol):
     """What sizes depend on; `sw.network.NetworkSpec` and `sw.integer_network.IntegerNetwork` both have it."""
 
     @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+
+    @property
     def channels(self) -> int:
         """Image channels."""
 
     @property
-    def patch_size(self) -> int:
-        """Side of a patch in pixels."""
+    def stem_shapes(self) -> tuple[ConvolutionShape, ...]:
+        """Convolutions before the embedding."""
+
+    @property
+    def embedding_side(self) -> int:
+        """Side of a patch in pixels of the map that the embedding reads: the image, or the stem's last map."""
 
     @property
     def dim(self) -> int:
@@ -78,7 +87,8 @@ class MemoryMap:
     and context are fed before, in issue order.
 
     Attributes:
-        patches, query, scores, context, hidden: activation bank.
+        patches: the embedding's input; with a stem, the last map of a row tile (see `sw.stem_layout.StemPlan`).
+        query, scores, context, hidden: activation bank, too.
         normalized: normalised bank.
         residual: residual bank.
         key, value: K and V buffer, tiles of `cols` tokens and of `cols` channels.
@@ -97,6 +107,15 @@ class MemoryMap:
     row_tiles: int
 
 
+def stem_geometry(shapes: Shapes) -> StemGeometry:
+    """Which pixels the stem of a network needs; only where it has one."""
+    return StemGeometry(shapes.stem_shapes, shapes.image_size, shapes.embedding_side)
+
+
+def _least_stem(shapes: Shapes, depth: int) -> StemPlan | None:
+    return least_plan(stem_geometry(shapes), depth) if shapes.stem_shapes else None
+
+
 def allocate(shapes: Shapes, rows: int, cols: int, depth: int) -> MemoryMap:
     """Lay out a network's tensors on `rows` row slices, `cols` columns and words of `depth` elements."""
     row_tiles = ceil_div(shapes.tokens, rows)
@@ -107,8 +126,10 @@ def allocate(shapes: Shapes, rows: int, cols: int, depth: int) -> MemoryMap:
     query = Region(0, head_words, row_tiles)
     scores = Region(query.end, token_words, row_tiles)
     key = Region(0, head_words, ceil_div(shapes.tokens, cols))
+    stem = _least_stem(shapes, depth)
+    patch_words = ceil_div(shapes.embedding_side**2 * shapes.channels, depth)
     return MemoryMap(
-        patches=Region(0, ceil_div(shapes.patch_size**2 * shapes.channels, depth), row_tiles),
+        patches=Region(0, stem.slot_words, 1) if stem else Region(0, patch_words, row_tiles),
         normalized=normalized,
         query=query,
         scores=scores,
@@ -127,12 +148,15 @@ def required_config(shapes: Shapes, rows: int, cols: int, depth: int) -> dict[st
     `weight_words` and `parameter_tiles` of this size leave no room to fetch ahead.
     """
     layout = allocate(shapes, rows, cols, depth)
-    contractions = (shapes.patch_size**2 * shapes.channels, shapes.dim, shapes.hidden)
+    contractions = [layout.patches.stride, shapes.head_tokens * ceil_div(shapes.dim, depth), ceil_div(shapes.hidden, depth)]
+    stem = _least_stem(shapes, depth)
+    if stem:
+        contractions.append(most_k_words(stem))
     return {
-        "activation_words": max(2, layout.patches.end, layout.context.end, layout.hidden.end),
+        "activation_words": max(2, stem.words if stem else layout.patches.end, layout.context.end, layout.hidden.end),
         "normalized_words": max(2, layout.normalized.end),
         "residual_words": max(2, layout.residual.end),
-        "weight_words": max(2, *(ceil_div(size, depth) for size in contractions), shapes.head_tokens * ceil_div(shapes.dim, depth)),
+        "weight_words": max(2, *contractions),
         "kv_words": max(2, layout.value.end),
         "parameter_tiles": 2,
         "row_tiles": layout.row_tiles,

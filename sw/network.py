@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from hw.errors import InputError
+from sw.stem_layout import ConvolutionShape
 
 CHECKPOINTS = Path(__file__).parent / "assets"
 SHIPPED = ("fmnist_vit_tiny",)
 RANDOM = "random"
 PRETRAINED = "pretrained"
 _MADE_PREFIX = "vit:"
-_MADE_FIELDS = ("dim", "depth", "heads", "tokens", "classes", "mlp_ratio", "patch", "channels")
+_MADE_FIELDS = ("dim", "depth", "heads", "tokens", "classes", "mlp_ratio", "patch", "channels", "stem")
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,20 @@ class NetworkSpec:
     def tokens(self) -> int:
         """Number of tokens, those without a patch included."""
         return self.patches + self.prefix_tokens
+
+    @property
+    def stem_shapes(self) -> tuple[ConvolutionShape, ...]:
+        """Convolutions before the embedding."""
+        width = self.stem_channels
+        if width is None:
+            return ()
+        inner = ConvolutionShape(width, width, 3, 1, 1)
+        return (ConvolutionShape(self.channels, width, 7, 2, 3), inner, inner)
+
+    @property
+    def embedding_side(self) -> int:
+        """Side of a patch in pixels of the map that the embedding reads."""
+        return self.patch_size // math.prod(shape.stride for shape in self.stem_shapes)
 
     @property
     def hidden(self) -> int:
@@ -186,6 +201,7 @@ def _parse_made(name: str) -> NetworkSpec:
         heads=int(values["heads"]),
         mlp_ratio=float(values.get("mlp_ratio", 4.0)),
         classes=int(values["classes"]),
+        stem_channels=int(values["stem"]) if "stem" in values else None,
     )
 
 

@@ -9,10 +9,11 @@ from hw import numerics
 from hw.config import TABLE_ENTRIES
 from hw.errors import InputError
 from hw.row.table import exp_table
-from sw.calibration import AttentionScales, Calibration, MlpScales, calibrate
-from sw.folding import FloatLinear, FoldedEncoder, FoldedNetwork, fold_network
+from sw.calibration import ActivationScales, AttentionScales, Calibration, MlpScales, calibrate
+from sw.folding import FloatLinear, FoldedConvolution, FoldedEncoder, FoldedNetwork, fold_network
 from sw.integer_network import (
     IntegerAttention,
+    IntegerConvolution,
     IntegerEncoder,
     IntegerLinear,
     IntegerMlp,
@@ -62,11 +63,13 @@ def quantize(network: Any, calibration_inputs: Any, kept: Iterable[int] | None =
 def quantize_folded(network: FoldedNetwork, calibration: Calibration) -> IntegerNetwork:
     """Quantize a folded network with the scales of a calibration."""
     dim, residual = network.embedding.weight.shape[0], _residual_scale(network, calibration)
-    embedding = integer_linear("embedding", network.embedding, IMAGE_SCALE, residual)
-    # Prefix tokens' patch rows are zeros, to which the embedding GEMM adds its requantized bias; every other token keeps it.
+    stem, input_scale, zero_point = _stem(network.stem, calibration.stem)
+    embedding = integer_linear("embedding", network.embedding, input_scale, residual, zero_point)
+    # Prefix tokens' patch rows stand for zeros, to which the embedding GEMM adds its requantized bias; every other token keeps it.
     initial = np.rint(network.positions.numpy().astype(np.float64) / residual)
     prefix = slice(network.prefix_tokens)
-    initial[prefix] -= numerics.requantize(np.zeros(dim, np.int64), embedding.bias, embedding.multiplier, embedding.shift, 16)
+    zeros = zero_point * embedding.weights.astype(np.int64).sum(1)
+    initial[prefix] -= numerics.requantize(zeros, embedding.bias, embedding.multiplier, embedding.shift, 16)
     encoders = []
     for index, (encoder, attention, mlp) in enumerate(zip(network.encoders, calibration.attentions, calibration.mlps, strict=True)):
         name = f"encoder{index}"
@@ -85,6 +88,7 @@ def quantize_folded(network: FoldedNetwork, calibration: Calibration) -> Integer
         head=integer_linear("head", network.head, calibration.final_norm, LOGIT_SCALE),
         prefix_tokens=network.prefix_tokens,
         head_tokens=network.head_tokens,
+        stem=stem,
     )
 
 
@@ -180,6 +184,23 @@ def _residual_scale(network: FoldedNetwork, calibration: Calibration) -> float:
     epsilons = [network.epsilon, *(epsilon for encoder in network.encoders for epsilon in encoder.epsilons)]
     smallest = dim * max(epsilons) ** 0.5 / 2.0**15.9
     return max(calibration.residual_peak * RESIDUAL_HEADROOM / greatest, smallest)
+
+
+def _stem(
+    convolutions: tuple[FoldedConvolution, ...], scales: tuple[ActivationScales, ...]
+) -> tuple[tuple[IntegerConvolution, ...], float, int]:
+    """(convolutions, scale and zero point of what the embedding reads)."""
+    stem, input_scale, zero_point = [], IMAGE_SCALE, 0
+    for index, (convolution, around) in enumerate(zip(convolutions, scales, strict=True)):
+        name, kernel = f"stem{index}", convolution.weight.shape[2]
+        table = activation_table(convolution.activation, around.scale_in, around.scale_out, around.zero_point)
+        if table[:1].view(np.int8) != around.zero_point:  # what the machine writes for a pixel of padding
+            raise QuantizationError(f"Layer {name} must have an activation that takes its least input to 0, such as ReLU")
+        weight = convolution.weight.permute(0, 2, 3, 1).flatten(1)
+        linear = integer_linear(name, FloatLinear(weight, convolution.bias), input_scale, around.scale_in, zero_point)
+        stem.append(IntegerConvolution(linear, table, kernel, convolution.stride, convolution.padding))
+        input_scale, zero_point = around.scale_out, around.zero_point
+    return tuple(stem), input_scale, zero_point
 
 
 def _attention(name: str, encoder: FoldedEncoder, scales: AttentionScales, residual: float, heads: int) -> IntegerAttention:

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("hw", "sw", "sim", "search")
-HEAVY = ("torch", "torchvision", "timm", "amaranth", "pyosys", "cocotb", "matplotlib", "scipy", "safetensors")
+HEAVY = ("torch", "torchvision", "timm", "amaranth", "pyosys", "cocotb", "matplotlib", "scipy", "safetensors", "wasmtime")
 TEXT = (ROOT / "pyproject.toml").read_text()
 PROJECT = tomllib.loads(TEXT)["project"]
 
@@ -54,13 +54,13 @@ def test_metadata():
     assert PROJECT["name"] == "pivot-codesign"
     assert PROJECT["license"] == "Apache-2.0"
     assert PROJECT["requires-python"] == ">= 3.11"
-    assert "pivot-codesign[dev]" in PROJECT["optional-dependencies"]["all"]
+    assert PROJECT["optional-dependencies"]["all"] == ["pivot-codesign[dev]", "pivot-codesign[perfetto]"]
 
 
 EXTRAS = PROJECT["optional-dependencies"]
 
 
-@pytest.mark.parametrize("requirement", PROJECT["dependencies"] + EXTRAS["dev"] + EXTRAS["ecp5"])
+@pytest.mark.parametrize("requirement", PROJECT["dependencies"] + EXTRAS["dev"] + EXTRAS["ecp5"] + EXTRAS["perfetto"])
 def test_each_dependency_has_a_closed_range_and_a_reason(requirement: str):
     assert "==" in requirement or (">=" in requirement and "<" in requirement)
     line = next(line for line in TEXT.splitlines() if f'"{requirement}"' in line)

@@ -74,7 +74,9 @@ class _Span(ctypes.Structure):
 
 
 def trace(constants: Constants, memory: bytes, descriptors: int, masks: tuple[int, int], exits_low: bool) -> NDArray[np.int64]:
-    """What happens in one image: int64 [spans, (track, name, descriptor, begin, end)], see `sim.timeline`; arguments as `walk`.
+    """What happens in one image, see `sim.timeline.spans`: int64 [spans, (track, name, descriptor, begin, end)].
+
+    Arguments as `walk`.
 
     Raises:
         As `walk`.

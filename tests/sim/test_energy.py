@@ -71,6 +71,17 @@ def test_counted_events_are_the_descriptors(program, counters):
     assert parts["context"].exps == 2 * 3 * 2 * 3 * 4 * 3 * 4
 
 
+def test_macs_by_operation_are_the_matrices(program):
+    parts = count_operations(program)
+    # 2 encoders, 3 heads of 8 channels, 11 tokens of 24 channels, an MLP four times as wide
+    assert parts["qkv"].macs == 2 * 11 * 24 * 3 * 24
+    assert parts["scores"].macs == parts["context"].macs == 2 * 3 * 11 * 11 * 8
+    assert parts["projection"].macs == 2 * 11 * 24 * 24 and parts["mlp"].macs == 2 * 2 * 11 * 24 * 96
+    assert parts["norm"].macs == parts["softmax"].macs == 0
+    for masks in (None, (1, 1), (0, 0)):
+        assert sum(part.macs for part in count_operations(program, masks).values()) == count_program(program, masks).macs
+
+
 def test_exps_of_a_pass_are_tokens_times_keys():
     config = replace(NANO, exp_units=1)
     program = prepare(NETWORK, config, images=1).program

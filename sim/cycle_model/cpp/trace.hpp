@@ -1,4 +1,4 @@
-// What happened when, for timelines (sim/timeline.py tells the tracks).
+// What happened when, for timelines (sim/timeline/spans.py tells the tracks).
 #pragma once
 
 #include "sequence.hpp"

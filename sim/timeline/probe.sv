@@ -1,5 +1,5 @@
 // Writes what the machine's units do, a line "track name descriptor begin end" per span, to the file that +timeline= names.
-// It changes nothing; sim/timeline.py tells the tracks, connects the signals and reads the file.
+// It changes nothing; spans.py tells the tracks and reads the file, probe.py connects the signals.
 module timeline_probe #(
     parameter int PORTS = 2
 ) (
@@ -20,7 +20,7 @@ module timeline_probe #(
     input logic [PORTS-1:0] arvalid, arready, rvalid, rready, rlast,
     input logic [PORTS-1:0][7:0] arlen
 );
-    // In the order of sim.timeline.TRACKS, and of hw.memory.jobs.JobKind.
+    // In the order of sim.timeline.spans.TRACKS, and of hw.memory.jobs.JobKind.
     typedef enum int {FETCH, STALL, ARRAY, LANES, NORM, SOFTMAX, SIDE, GATE, RECORD, PORT} track_t;
     typedef enum int {PARAMETERS, TABLE} side_t;
 

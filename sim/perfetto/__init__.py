@@ -1,0 +1,1 @@
+"""Perfetto's own trace processor, without a browser, as the judge of our timelines."""
