@@ -173,7 +173,7 @@ def calibrate(network: FoldedNetwork, images: Any, kept: frozenset[int], method:
 
 
 def _means(values: Any, scale: float | None = None, least: int = -128, greatest: int = 127) -> InputMeans:
-    """Means over all but the last axis; as codes with a scale, from ``least`` to ``greatest`` away from the code of 0, where given."""
+    """Means over all but the last axis; with a scale also of codes from ``least`` to ``greatest``, counted from the code of 0."""
     rows = values.flatten(0, -2)
     exact = rows.mean(0).double().numpy()
     if scale is None:
