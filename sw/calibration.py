@@ -1,7 +1,8 @@
 """Calibration: runs the float network layer by layer on images and chooses the scale of every integer tensor.
 
-A scale minimises the mean squared error of what depends on the tensor, over a grid of clipping ranges: the next layer's
-input weighted by the size of its weights, the softmax for scores, the GELU's output for its input.
+By default a scale minimises the mean squared error of what depends on the tensor, over a grid of clipping ranges: the next layer's
+input weighted by the size of its weights, the softmax for scores, the GELU's output for its input. The mean inputs of the layers
+are kept for bias correction.
 """
 
 import math
@@ -9,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hw import numerics
+from hw.errors import InputError
 from sw.folding import FoldedEncoder, FoldedNetwork, normalized
 
 SAMPLES = 1 << 17
@@ -17,7 +21,46 @@ SAMPLES = 1 << 17
 SMALLEST_SCALE = 2.0**-20
 """Scale of a tensor that is constantly zero."""
 _CLIPPING = tuple(0.25 + 0.03125 * step for step in range(25))  # 0.25 ... 1.0 of the greatest magnitude
+_PERCENTILE = 0.9999
 _EXP_GREATEST = (1 << numerics.EXP_WIDTH) - 1
+
+
+MSE, PERCENTILE, GREATEST = "mse", "percentile", "max"
+METHODS = (MSE, PERCENTILE, GREATEST)
+"""How a scale is chosen: least squared error; so that 99.99 % of the magnitudes fit; so that all fit."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a network is quantized.
+
+    Attributes:
+        scales: one of `METHODS`.
+        correct_bias: whether the biases take up the mean error of every output channel.
+
+    Raises:
+        InputError: the method is unknown.
+    """
+
+    scales: str = MSE
+    correct_bias: bool = True
+
+    def __post_init__(self) -> None:
+        if self.scales not in METHODS:
+            raise InputError(f"Scales must be chosen by {', '.join(METHODS)}, not {self.scales!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class InputMeans:
+    """Mean of every input channel of a layer over the calibration images, float64 [inputs].
+
+    Attributes:
+        exact: of the float network.
+        coded: of the same numbers, rounded and clipped to their codes.
+    """
+
+    exact: np.ndarray
+    coded: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +68,7 @@ class AttentionScales:
     """Scales of one attention; `key_mean` is the mean key without bias, float32 [dim].
 
     Softmax ignores what a key bias adds to a row of scores, so the integer network uses -key_mean as the bias: keys and
-    scores then lie around zero.
+    scores then lie around zero. `normalized_means` are of the norm's output, `context_means` of the projection's input.
     """
 
     norm: float
@@ -35,25 +78,30 @@ class AttentionScales:
     score: float
     context: float
     key_mean: Any
+    normalized_means: InputMeans | None
+    context_means: InputMeans | None
 
 
 @dataclass(frozen=True)
 class MlpScales:
-    """Scales of one MLP: norm output, GELU input, and GELU output with its zero point."""
+    """Scales of one MLP: norm output, GELU input, and GELU output with its zero point; means of fc1's and fc2's input."""
 
     norm: float
     gelu_in: float
     gelu_out: float
     zero_point: int
+    normalized_means: InputMeans | None
+    hidden_means: InputMeans | None
 
 
 @dataclass(frozen=True)
 class ActivationScales:
-    """Scales around an elementwise activation: its symmetric input, and its output with its zero point."""
+    """Scales around an elementwise activation: its symmetric input, and its output with its zero point; means of the output."""
 
     scale_in: float
     scale_out: float
     zero_point: int
+    means: InputMeans | None
 
 
 @dataclass(frozen=True)
@@ -65,6 +113,9 @@ class Calibration:
         attentions: per encoder; None where the path skips it.
         mlps: per encoder.
         final_norm: scale of the head's input.
+        head_means: of the head's input.
+        patch_means: of the embedding's input.
+        pixel_means: of an image's channels.
         stem: per convolution.
     """
 
@@ -72,23 +123,28 @@ class Calibration:
     attentions: tuple[AttentionScales | None, ...]
     mlps: tuple[MlpScales, ...]
     final_norm: float
+    head_means: InputMeans | None
+    patch_means: InputMeans | None
+    pixel_means: InputMeans | None
     stem: tuple[ActivationScales, ...] = ()
 
 
-def calibrate(network: FoldedNetwork, images: Any, kept: frozenset[int]) -> Calibration:
+def calibrate(network: FoldedNetwork, images: Any, kept: frozenset[int], method: str = MSE) -> Calibration:
     """Choose scales on calibration images.
 
     Args:
         network: the float network.
         images: float32 tensor [n, channels, height, width], as `sw.data.to_input` gives; all n run at once.
         kept: encoders whose attention runs.
+        method: of `METHODS`.
     """
     import torch
 
     with torch.no_grad():
         tokens = network.positions.expand(len(images), -1, -1).clone()
-        stem, maps = _calibrate_stem(network, images)
-        tokens[:, network.prefix_tokens :] += network.embedding(network.patches_of(maps))
+        stem, maps = _calibrate_stem(network, images, method)
+        patches = network.patches_of(maps)
+        tokens[:, network.prefix_tokens :] += network.embedding(patches)
         peak = max(float(network.positions.abs().max()), float(tokens.abs().max()))
         # A prefix token's initial residual is less the patch bias.
         peak = max(peak, float((network.positions[: network.prefix_tokens] - network.embedding.bias).abs().max()))
@@ -97,23 +153,41 @@ def calibrate(network: FoldedNetwork, images: Any, kept: frozenset[int]) -> Cali
         for index, encoder in enumerate(network.encoders):
             scales = None
             if index in kept:
-                scales, tokens = _calibrate_attention(encoder, tokens, network.heads)
+                scales, tokens = _calibrate_attention(encoder, tokens, network.heads, method)
                 peak = max(peak, float(tokens.abs().max()))
             attentions.append(scales)
-            mlp_scales, tokens = _calibrate_mlp(encoder, tokens)
+            mlp_scales, tokens = _calibrate_mlp(encoder, tokens, method)
             peak = max(peak, float(tokens.abs().max()))
             mlps.append(mlp_scales)
         final = normalized(tokens[:, : network.head_tokens], network.epsilon).flatten(1)
-        final_norm = tensor_scale(final, _importance(network.head))
-        return Calibration(peak, tuple(attentions), tuple(mlps), final_norm, stem)
+        final_norm = tensor_scale(final, _importance(network.head), method)
+        pixels = _means(images.permute(0, 2, 3, 1))
+        if stem:
+            last = stem[-1]
+            patch_means = _means(patches, last.scale_out, -128 - last.zero_point, 127 - last.zero_point)
+        else:
+            patch_means = _means(patches)
+        return Calibration(
+            peak, tuple(attentions), tuple(mlps), final_norm, _means(final, final_norm), patch_means, pixels, stem
+        )
 
 
-def tensor_scale(values: Any, importance: Any = None) -> float:
-    """Scale of a symmetric int8 code with the least weighted squared error.
+def _means(values: Any, scale: float | None = None, least: int = -128, greatest: int = 127) -> InputMeans:
+    """Means over all but the last axis; with a scale also of codes from ``least`` to ``greatest``, counted from the code of 0."""
+    rows = values.flatten(0, -2)
+    exact = rows.mean(0).double().numpy()
+    if scale is None:
+        return InputMeans(exact, exact)
+    return InputMeans(exact, (rows / scale).round().clamp(least, greatest).mean(0).double().numpy() * scale)
+
+
+def tensor_scale(values: Any, importance: Any = None, method: str = MSE) -> float:
+    """Scale of a symmetric int8 code.
 
     Args:
         values: float tensor [..., channels].
         importance: weight of each channel's squared error [channels]; equal where None.
+        method: of `METHODS`.
     """
     rows = _sample(values.flatten(0, -2), values.shape[-1])
 
@@ -121,12 +195,19 @@ def tensor_scale(values: Any, importance: Any = None) -> float:
         error = (rows - scale * (rows / scale).round().clamp(-128, 127)).square()
         return float((error if importance is None else error * importance).mean())
 
-    return _best_scale(float(values.abs().max()) / 127, loss)
+    return _best_scale(values.abs(), 127, loss, method)
 
 
-def _best_scale(greatest: float, loss: Callable[[float], float]) -> float:
+def _best_scale(magnitudes: Any, steps: int, loss: Callable[[float], float], method: str) -> float:
+    """Scale whose ``steps`` steps reach the greatest magnitude, or as far as the method finds best."""
+    greatest = float(magnitudes.max()) / steps
     if greatest < SMALLEST_SCALE:
         return SMALLEST_SCALE
+    if method == GREATEST:
+        return greatest
+    if method == PERCENTILE:
+        rank = math.ceil(_PERCENTILE * magnitudes.numel())
+        return max(SMALLEST_SCALE, float(magnitudes.flatten().kthvalue(rank).values) / steps)
     return min((greatest * clipping for clipping in reversed(_CLIPPING)), key=loss)
 
 
@@ -141,7 +222,7 @@ def _importance(*layers: Any) -> Any:
     return sum(layer.weight.square().sum(0) for layer in layers)
 
 
-def _calibrate_attention(encoder: FoldedEncoder, tokens: Any, heads: int) -> tuple[AttentionScales, Any]:
+def _calibrate_attention(encoder: FoldedEncoder, tokens: Any, heads: int, method: str) -> tuple[AttentionScales, Any]:
     """Scales of an attention, and the residual stream [n, tokens, dim] after it."""
     count, length, dim = tokens.shape
     inputs = normalized(tokens, encoder.epsilons[0])
@@ -151,19 +232,23 @@ def _calibrate_attention(encoder: FoldedEncoder, tokens: Any, heads: int) -> tup
     query, key, value = (stream.unflatten(-1, (heads, -1)).transpose(1, 2) for stream in streams)
     scores = query @ key.transpose(-2, -1) / math.sqrt(dim // heads)  # [n, heads, tokens, tokens]
     context = (scores.softmax(-1) @ value).transpose(1, 2).reshape(count, length, dim)
+    norm = tensor_scale(inputs, _importance(encoder.query, encoder.key, encoder.value), method)
+    context_scale = tensor_scale(context, _importance(encoder.projection), method)
     scales = AttentionScales(
-        norm=tensor_scale(inputs, _importance(encoder.query, encoder.key, encoder.value)),
-        query=tensor_scale(streams[0]),
-        key=tensor_scale(streams[1]),
-        value=tensor_scale(streams[2], _importance(encoder.projection)),
-        score=_score_scale(scores),
-        context=tensor_scale(context, _importance(encoder.projection)),
+        norm=norm,
+        query=tensor_scale(streams[0], None, method),
+        key=tensor_scale(streams[1], None, method),
+        value=tensor_scale(streams[2], _importance(encoder.projection), method),
+        score=_score_scale(scores, method),
+        context=context_scale,
         key_mean=key_mean,
+        normalized_means=_means(inputs, norm),
+        context_means=_means(context, context_scale),
     )
     return scales, tokens + encoder.projection(context)
 
 
-def _score_scale(scores: Any) -> float:
+def _score_scale(scores: Any, method: str) -> float:
     """Score scale whose table softmax is nearest to the float one."""
     rows = _sample(scores.flatten(0, -2), scores.shape[-1])
     exact = rows.softmax(-1)
@@ -173,25 +258,30 @@ def _score_scale(scores: Any) -> float:
         exps = (_EXP_GREATEST * ((codes - codes.amax(-1, keepdim=True)) * scale).exp()).round()
         return float((exps / exps.sum(-1, keepdim=True) - exact).square().mean())
 
-    return _best_scale(float(scores.abs().max()) / 127, loss)
+    return _best_scale(scores.abs(), 127, loss, method)
 
 
-def _calibrate_mlp(encoder: FoldedEncoder, tokens: Any) -> tuple[MlpScales, Any]:
+def _calibrate_mlp(encoder: FoldedEncoder, tokens: Any, method: str) -> tuple[MlpScales, Any]:
     """Scales of an MLP, and the residual stream after it."""
     inputs = normalized(tokens, encoder.epsilons[1])
     hidden = encoder.fc1(inputs)
     activated = encoder.activation(hidden)
-    around = _activation_scales(hidden, activated, encoder.activation, _importance(encoder.fc2))
+    around = _activation_scales(hidden, activated, encoder.activation, _importance(encoder.fc2), method)
+    norm = tensor_scale(inputs, _importance(encoder.fc1), method)
     scales = MlpScales(
-        norm=tensor_scale(inputs, _importance(encoder.fc1)),
+        norm=norm,
         gelu_in=around.scale_in,
         gelu_out=around.scale_out,
         zero_point=around.zero_point,
+        normalized_means=_means(inputs, norm),
+        hidden_means=around.means,
     )
     return scales, tokens + encoder.fc2(activated)
 
 
-def _activation_scales(hidden: Any, activated: Any, activation: Callable[[Any], Any], importance: Any) -> ActivationScales:
+def _activation_scales(
+    hidden: Any, activated: Any, activation: Callable[[Any], Any], importance: Any, method: str
+) -> ActivationScales:
     """Scales around an activation.
 
     Args:
@@ -199,6 +289,7 @@ def _activation_scales(hidden: Any, activated: Any, activation: Callable[[Any], 
         activated: its output.
         activation: on float tensors.
         importance: weight of each output channel's squared error [channels].
+        method: of `METHODS`.
     """
     step = max(1, math.ceil(hidden.numel() / SAMPLES))
     rows, exact = (values.flatten(0, -2)[::step] for values in (hidden, activated))
@@ -207,7 +298,7 @@ def _activation_scales(hidden: Any, activated: Any, activation: Callable[[Any], 
         codes = (rows / scale).round().clamp(-128, 127)
         return float(((activation(codes * scale) - exact).square() * importance).mean())
 
-    scale_in = _best_scale(float(hidden.abs().max()) / 127, input_loss)
+    scale_in = _best_scale(hidden.abs(), 127, input_loss, method)
     low, high = min(0.0, float(activated.min())), max(0.0, float(activated.max()))
 
     def output_codes(scale: float) -> tuple[Any, int]:
@@ -219,11 +310,14 @@ def _activation_scales(hidden: Any, activated: Any, activation: Callable[[Any], 
         return float((((codes - zero_point) * scale - exact).square() * importance).mean())
 
     # Below |low| / 255 the zero point would leave int8.
-    scale_out = max(_best_scale((high - low) / 255, output_loss), -low / 255)
-    return ActivationScales(scale_in, scale_out, output_codes(scale_out)[1])
+    beyond_low = activated - low if high > 0 else low - activated
+    scale_out = max(_best_scale(beyond_low, 255, output_loss, method), -low / 255)
+    zero_point = output_codes(scale_out)[1]
+    means = _means(activated, scale_out, -128 - zero_point, 127 - zero_point)
+    return ActivationScales(scale_in, scale_out, zero_point, means)
 
 
-def _calibrate_stem(network: FoldedNetwork, images: Any) -> tuple[tuple[ActivationScales, ...], Any]:
+def _calibrate_stem(network: FoldedNetwork, images: Any, method: str) -> tuple[tuple[ActivationScales, ...], Any]:
     """Scales of the stem's convolutions, and their last map [n, channels, height, width]; the images without a stem."""
     patch = network.embedding.weight.unflatten(1, (network.patch_size**2, -1))
     readers = [convolution.weight.flatten(2).transpose(1, 2) for convolution in network.stem[1:]] + [patch]
@@ -233,5 +327,5 @@ def _calibrate_stem(network: FoldedNetwork, images: Any) -> tuple[tuple[Activati
         maps = convolution.activation(hidden)
         importance = reader.square().sum((0, 1))
         pixels = (values.permute(0, 2, 3, 1) for values in (hidden, maps))
-        scales.append(_activation_scales(*pixels, convolution.activation, importance))
+        scales.append(_activation_scales(*pixels, convolution.activation, importance, method))
     return tuple(scales), maps

@@ -210,6 +210,23 @@ def _program(compiler: "_NetworkCompiler", masks: tuple[int, int], threshold: in
     )
 
 
+def token_order(network: IntegerNetwork, rows: int) -> np.ndarray:
+    """Network token of each token of a machine of ``rows`` rows, int64 [tokens].
+
+    Attention does not care about the order. The head reads row 0 alone, so a distillation token, number 1, changes places with
+    the first token of row tile 1.
+
+    Raises:
+        InputError: there is no such token.
+    """
+    order = np.arange(network.tokens)
+    if network.head_tokens == 2:
+        if len(order) <= rows:
+            raise InputError(f"rows must be less than {len(order)}, the tokens of this distilled network, not {rows}")
+        order[[1, rows]] = rows, 1
+    return order
+
+
 def _activation(region: Region) -> Span:
     return Span("activation", region.base, region.end)
 
@@ -299,27 +316,11 @@ class _NetworkCompiler:
         self.residual = self.next_residual = other.residual
         self.image_layout = other.image_layout
 
-    def _token_order(self) -> np.ndarray:
-        """Network token of each token of the machine, int64 [tokens].
-
-        Attention does not care about the order. The head reads row 0 alone, so a distillation token, number 1, changes places with
-        the first token of row tile 1.
-
-        Raises:
-            InputError: there is no such token.
-        """
-        order, rows = np.arange(self.network.tokens), self.config.rows
-        if self.network.head_tokens == 2:
-            if len(order) <= rows:
-                raise InputError(f"rows must be less than {len(order)}, the tokens of this distilled network, not {rows}")
-            order[[1, rows]] = rows, 1
-        return order
-
     def _stem(self) -> None:
         """The stem and the embedding of its last map, some row tiles at a time."""
         network, layout, config = self.network, self.map, self.config
         self._positions()
-        patches = self._token_order() - network.prefix_tokens
+        patches = token_order(self.network, self.config.rows) - network.prefix_tokens
         stem = StemCompiler(network, config, self.stream, self.image, self.prefix, patches, self._gemm)
         plan = stem.plan
         embedding = padded_lines(network.embedding, network.patch_size, plan.line_words * config.depth)
@@ -364,7 +365,7 @@ class _NetworkCompiler:
         flags, words = _contiguous(segment, config.depth)
         patches |= {"flags": FLAG_IMAGE | flags, "segment_words": words}
         self.stream.emit(Opcode.LOAD, {**tokens, **patches, "target": int(Target.ACTIVATION), "address": 0})
-        order = self._token_order()
+        order = token_order(self.network, self.config.rows)
         for place in np.flatnonzero(order != np.arange(len(order))):
             self._moved_patch(tokens, int(place), int(order[place]) - network.prefix_tokens, zeros)
         self._positions()
@@ -373,7 +374,7 @@ class _NetworkCompiler:
     def _positions(self) -> None:
         """Load the initial residual stream."""
         network, layout, config = self.network, self.map, self.config
-        order = self._token_order()
+        order = token_order(self.network, self.config.rows)
         residual = self.image.add(f"{self.prefix}positions", network.initial_residual[order].astype("<i2").tobytes())
         row_bytes = 2 * network.dim
         flags, words = _contiguous(row_bytes, 2 * config.depth)

@@ -10,8 +10,8 @@ from hw import numerics
 from hw.config import TABLE_ENTRIES
 from hw.errors import InputError
 from hw.row.table import exp_table
-from sw.calibration import ActivationScales, AttentionScales, Calibration, MlpScales, calibrate
-from sw.folding import FloatLinear, FoldedConvolution, FoldedEncoder, FoldedNetwork, fold_network
+from sw.calibration import AttentionScales, Calibration, InputMeans, MlpScales, Options, calibrate
+from sw.folding import FloatLinear, FoldedEncoder, FoldedNetwork, fold_network
 from sw.integer_network import (
     IntegerAttention,
     IntegerConvolution,
@@ -38,7 +38,9 @@ class QuantizationError(InputError):
     """A network that cannot be brought into the machine's number formats; the message names the layer."""
 
 
-def quantize(network: Any, calibration_inputs: Any, kept: Iterable[int] | None = None) -> IntegerNetwork:
+def quantize(
+    network: Any, calibration_inputs: Any, kept: Iterable[int] | None = None, options: Options | None = None
+) -> IntegerNetwork:
     """Quantize a network on calibration images.
 
     Args:
@@ -46,13 +48,16 @@ def quantize(network: Any, calibration_inputs: Any, kept: Iterable[int] | None =
         calibration_inputs: float32 tensor [n, channels, height, width] of `sw.data.to_input`; a few hundred images do.
         kept: encoders whose attention the network has; others are left out of it, for a path that was fine-tuned. None
             holds all of them, so that any path can be chosen at run time, at the scales of the whole network.
+        options: how; None for the defaults.
 
     Raises:
         QuantizationError: a number does not fit, such as weights that are not finite.
         InputError: an encoder index is out of range.
     """
     folded, path = _folded_path(network, kept)
-    return quantize_folded(folded, calibrate(folded, calibration_inputs, path))
+    options = options or Options()
+    calibration = calibrate(folded, calibration_inputs, path, options.scales)
+    return quantize_folded(folded, calibration, correct_bias=options.correct_bias)
 
 
 def quantize_pair(low: Any, high: Any, calibration_inputs: Any) -> tuple[IntegerNetwork, IntegerNetwork]:
@@ -80,6 +85,7 @@ def quantize_pair(low: Any, high: Any, calibration_inputs: Any) -> tuple[Integer
         first = replace(
             first,
             stem=second.stem,
+            patch_means=second.patch_means,
             attentions=second.attentions[:shared] + first.attentions[shared:],
             mlps=second.mlps[:shared] + first.mlps[shared:],
         )
@@ -124,18 +130,23 @@ def _equal(one: Any, other: Any) -> bool:
     return one == other
 
 
-def quantize_folded(network: FoldedNetwork, calibration: Calibration, residual: float | None = None) -> IntegerNetwork:
+def quantize_folded(
+    network: FoldedNetwork, calibration: Calibration, residual: float | None = None, *, correct_bias: bool = True
+) -> IntegerNetwork:
     """Quantize a folded network with the scales of a calibration.
 
     Args:
         network: the float network.
         calibration: of it.
         residual: scale of the residual stream, at least `residual_scale`; that one where None.
+        correct_bias: as `sw.calibration.Options` has it.
     """
+    if not correct_bias:
+        calibration = _without_means(calibration)
     dim = network.embedding.weight.shape[0]
     residual = residual_scale(network, calibration) if residual is None else residual
-    stem, input_scale, zero_point = _stem(network.stem, calibration.stem)
-    embedding = integer_linear("embedding", network.embedding, input_scale, residual, zero_point)
+    stem, input_scale, zero_point = _stem(network, calibration)
+    embedding = integer_linear("embedding", network.embedding, input_scale, residual, zero_point, calibration.patch_means)
     # Prefix tokens' patch rows stand for zeros, to which the embedding GEMM adds its requantized bias; every other token keeps it.
     initial = np.rint(network.positions.numpy().astype(np.float64) / residual)
     prefix = slice(network.prefix_tokens)
@@ -156,14 +167,35 @@ def quantize_folded(network: FoldedNetwork, calibration: Calibration, residual: 
         initial_residual=numerics.saturate(initial, numerics.RESIDUAL_WIDTH).astype(np.int16),
         encoders=tuple(encoders),
         final_norm=integer_norm(dim, calibration.final_norm, residual, network.epsilon),
-        head=integer_linear("head", network.head, calibration.final_norm, LOGIT_SCALE),
+        head=integer_linear("head", network.head, calibration.final_norm, LOGIT_SCALE, means=calibration.head_means),
         prefix_tokens=network.prefix_tokens,
         head_tokens=network.head_tokens,
         stem=stem,
     )
 
 
-def integer_linear(name: str, layer: FloatLinear, input_scale: float, output_scale: float, zero_point: int = 0) -> IntegerLinear:
+def _without_means(calibration: Calibration) -> Calibration:
+    """A calibration whose means say nothing, so that biases stay as they are."""
+    nothing: dict[str, Any] = dict.fromkeys(("head_means", "patch_means", "pixel_means"))
+    layers = {"normalized_means": None, "hidden_means": None}
+    attentions = ({"normalized_means": None, "context_means": None}, calibration.attentions)
+    return replace(
+        calibration,
+        attentions=tuple(each and replace(each, **attentions[0]) for each in attentions[1]),
+        mlps=tuple(replace(each, **layers) for each in calibration.mlps),
+        stem=tuple(replace(each, means=None) for each in calibration.stem),
+        **nothing,
+    )
+
+
+def integer_linear(
+    name: str,
+    layer: FloatLinear,
+    input_scale: float,
+    output_scale: float,
+    zero_point: int = 0,
+    means: InputMeans | None = None,
+) -> IntegerLinear:
     """Quantize a linear layer.
 
     Args:
@@ -172,6 +204,7 @@ def integer_linear(name: str, layer: FloatLinear, input_scale: float, output_sca
         input_scale: of the int8 input.
         output_scale: of the output.
         zero_point: input code that stands for 0.
+        means: of the inputs; where given, the bias takes up the outputs' mean error (Nagel et al., arXiv 1906.04721, section 4.2).
 
     Raises:
         QuantizationError: a number is not finite or the requantization leaves the multiplier's range.
@@ -184,7 +217,8 @@ def integer_linear(name: str, layer: FloatLinear, input_scale: float, output_sca
     scale = np.maximum(scale, output_scale / input_scale * 2.0**-30)
     for _ in range(2):
         codes = np.rint(weight / scale[:, None])
-        offset = np.rint(bias / (input_scale * scale)) - zero_point * codes.sum(1)
+        missing = 0.0 if means is None else weight @ means.exact - scale * (codes @ means.coded)
+        offset = np.rint((bias + missing) / (input_scale * scale)) - zero_point * codes.sum(1)
         growth = np.abs(codes).sum(1) * 128 + np.abs(offset)
         scale = scale * np.where(growth < ACCUMULATOR_LIMIT, 1.0, growth / ACCUMULATOR_LIMIT * 1.01)
         if np.all(growth < ACCUMULATOR_LIMIT):
@@ -258,20 +292,19 @@ def residual_scale(network: FoldedNetwork, calibration: Calibration) -> float:
     return max(calibration.residual_peak * RESIDUAL_HEADROOM / greatest, smallest)
 
 
-def _stem(
-    convolutions: tuple[FoldedConvolution, ...], scales: tuple[ActivationScales, ...]
-) -> tuple[tuple[IntegerConvolution, ...], float, int]:
+def _stem(network: FoldedNetwork, calibration: Calibration) -> tuple[tuple[IntegerConvolution, ...], float, int]:
     """(convolutions, scale and zero point of what the embedding reads)."""
-    stem, input_scale, zero_point = [], IMAGE_SCALE, 0
-    for index, (convolution, around) in enumerate(zip(convolutions, scales, strict=True)):
+    stem, input_scale, zero_point, means = [], IMAGE_SCALE, 0, calibration.pixel_means
+    for index, (convolution, around) in enumerate(zip(network.stem, calibration.stem, strict=True)):
         name, kernel = f"stem{index}", convolution.weight.shape[2]
         table = activation_table(convolution.activation, around.scale_in, around.scale_out, around.zero_point)
         if table[:1].view(np.int8) != around.zero_point:  # what the machine writes for a pixel of padding
             raise QuantizationError(f"Layer {name} must have an activation that takes its least input to 0, such as ReLU")
-        weight = convolution.weight.permute(0, 2, 3, 1).flatten(1)
-        linear = integer_linear(name, FloatLinear(weight, convolution.bias), input_scale, around.scale_in, zero_point)
+        layer = FloatLinear(convolution.weight.permute(0, 2, 3, 1).flatten(1), convolution.bias)
+        windows = means and InputMeans(np.tile(means.exact, kernel**2), np.tile(means.coded, kernel**2))
+        linear = integer_linear(name, layer, input_scale, around.scale_in, zero_point, windows)
         stem.append(IntegerConvolution(linear, table, kernel, convolution.stride, convolution.padding))
-        input_scale, zero_point = around.scale_out, around.zero_point
+        input_scale, zero_point, means = around.scale_out, around.zero_point, around.means
     return tuple(stem), input_scale, zero_point
 
 
@@ -282,19 +315,19 @@ def _attention(name: str, encoder: FoldedEncoder, scales: AttentionScales, resid
         raise QuantizationError(f"Layer {name} must have scores and contexts in proportion to its queries, keys and values")
     score_multiplier, score_shift = numerics.multiplier_and_shift(score)
     context_multiplier, context_shift = numerics.multiplier_and_shift(scales.value / scales.context)
-    key = FloatLinear(encoder.key.weight, -scales.key_mean)
+    key, means = FloatLinear(encoder.key.weight, -scales.key_mean), scales.normalized_means
     return IntegerAttention(
         norm=integer_norm(dim, scales.norm, residual, encoder.epsilons[0]),
-        query=integer_linear(f"{name}.query", encoder.query, scales.norm, scales.query),
-        key=integer_linear(f"{name}.key", key, scales.norm, scales.key),
-        value=integer_linear(f"{name}.value", encoder.value, scales.norm, scales.value),
+        query=integer_linear(f"{name}.query", encoder.query, scales.norm, scales.query, means=means),
+        key=integer_linear(f"{name}.key", key, scales.norm, scales.key, means=means),
+        value=integer_linear(f"{name}.value", encoder.value, scales.norm, scales.value, means=means),
         score_multiplier=int(score_multiplier),
         score_shift=int(score_shift),
         score_scale=scales.score,
         exp_table=np.asarray(exp_table(scales.score), dtype=np.uint8),
         context_multiplier=int(context_multiplier),
         context_shift=int(context_shift),
-        projection=integer_linear(f"{name}.projection", encoder.projection, scales.context, residual),
+        projection=integer_linear(f"{name}.projection", encoder.projection, scales.context, residual, means=scales.context_means),
     )
 
 
@@ -303,7 +336,7 @@ def _mlp(name: str, encoder: FoldedEncoder, scales: MlpScales, residual: float) 
     table = activation_table(encoder.activation, scales.gelu_in, scales.gelu_out, scales.zero_point)
     return IntegerMlp(
         norm=integer_norm(dim, scales.norm, residual, encoder.epsilons[1]),
-        fc1=integer_linear(f"{name}.fc1", encoder.fc1, scales.norm, scales.gelu_in),
+        fc1=integer_linear(f"{name}.fc1", encoder.fc1, scales.norm, scales.gelu_in, means=scales.normalized_means),
         gelu_table=table,
-        fc2=integer_linear(f"{name}.fc2", encoder.fc2, scales.gelu_out, residual, scales.zero_point),
+        fc2=integer_linear(f"{name}.fc2", encoder.fc2, scales.gelu_out, residual, scales.zero_point, scales.hidden_means),
     )
