@@ -179,7 +179,7 @@ def load_seed(number: int, data: Any) -> Seed:
     high = Network(number, "high", depth, data)
     lows = {name: Network(number, name, entry["kept"], data) for name, entry in shipped.items() if name.startswith("effort")}
     prefix = Network(number, "prefix", shipped["prefix"]["kept"], data)
-    low, whole = quantize_pair(prefix.torch, high.torch, shipped["prefix"]["recipe"]["frozen"], prefix.images)
+    low, whole = quantize_pair(prefix.torch, high.torch, prefix.images)
     resumed = Network(number, "prefix", prefix.kept, data, low), Network(number, "high", depth, data, whole)
     return Seed(number, high, lows, resumed)
 
@@ -206,18 +206,40 @@ def loss(pairs: list[tuple[Network, Network, int]], baselines: list[Network]) ->
     ]))  # fmt: skip
 
 
-def choose_pair(seeds: list[Seed], costs: Costs) -> tuple[str, float]:
-    """(name of the low effort, F_low) by the first rule."""
-    candidates = []
+def every_pair(seeds: list[Seed], costs: Costs) -> list[dict[str, Any]]:
+    """Every low effort at every F_low: means over the seeds on calibration images."""
+    found = []
     for name in seeds[0].lows:
         for f_low in F_LOW:
-            gain = np.mean([costs.gain(*costs.cascade(seed.lows[name].kept, f_low)) for seed in seeds])
-            if gain >= LEAST_GAIN:
-                pairs = [(seed.lows[name], seed.high, threshold(seed.lows[name], f_low)) for seed in seeds]
-                candidates.append((loss(pairs, [seed.high for seed in seeds]), -gain, name, float(f_low)))
-    if not candidates:
-        raise SystemExit(f"error: no pair has an EDP gain of {LEAST_GAIN} on {costs.preset} at F_low <= {F_LOW[-1]}")
-    return min(candidates)[2:]
+            pairs = [(seed.lows[name], seed.high, threshold(seed.lows[name], f_low)) for seed in seeds]
+            spent = np.array([costs.cascade(seed.lows[name].kept, f_low) for seed in seeds])
+            found.append({
+                "low": name,
+                "f_low": float(f_low),
+                "loss": loss(pairs, [seed.high for seed in seeds]),
+                "delay_ms": float(spent[:, 0].mean()),
+                "energy_mj": float(spent[:, 1].mean()),
+                "edp_gain": float(np.mean([costs.gain(*pair) for pair in spent])),
+            })  # fmt: skip
+    return found
+
+
+def choose_pair(candidates: list[dict[str, Any]]) -> tuple[str, float]:
+    """(name of the low effort, F_low) by the first rule."""
+    fit = [entry for entry in candidates if entry["edp_gain"] >= LEAST_GAIN]
+    if not fit:
+        raise SystemExit(f"error: no pair has an EDP gain of {LEAST_GAIN} at F_low <= {F_LOW[-1]}")
+    best = min(fit, key=lambda entry: (entry["loss"], -entry["edp_gain"]))
+    return best["low"], best["f_low"]
+
+
+def front(candidates: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Pairs that no other one beats in loss and EDP gain, by falling gain."""
+    kept: list[dict[str, Any]] = []
+    for entry in sorted(candidates, key=lambda entry: (-entry["edp_gain"], entry["loss"])):
+        if not kept or entry["loss"] < kept[-1]["loss"]:
+            kept.append(entry)
+    return kept
 
 
 def choose_single(seeds: list[Seed]) -> str | None:
@@ -342,7 +364,7 @@ def print_table(result: dict[str, Any]) -> None:
         )  # fmt: skip
         base = part["baseline"]
         table.add_row("  its baseline", "", "", "", f"{base['delay_ms']:.2f}", f"{base['energy_mj']:.1f}", "1.00", "")
-    Console().print(table)
+    Console(width=132).print(table)
 
 
 def main() -> int:
@@ -371,7 +393,8 @@ def main() -> int:
         for number in numbers:
             seeds.append(load_seed(number, data))
             step(f"seed {number} is loaded")
-        name, f_low = choose_pair(seeds, pivot)
+        candidates = every_pair(seeds, pivot)
+        name, f_low = choose_pair(candidates)
         single, resumed_f_low = choose_single(seeds), choose_resumed(seeds, flagship)
         step(f"chosen: {name}, F_low {f_low}; single: {single}")
         settings = {}
@@ -410,6 +433,7 @@ def main() -> int:
         **{field: {part: mean(field, part) for part in first[0][field]} for field in ("delay_ms", "energy_mj", "edp_mj_ms")},
         "edp_gain": main_setting["mean"]["edp_gain"],
         "best_single": None if best is None else {"effort": len(best["seeds"][0]["kept"])} | best["mean"],
+        "front": front(candidates),
         "settings": settings,
         "rules": " ".join((__doc__ or "").split("Rules, ")[1].split()),
         "sources": "Accuracy, exits, entropy: golden machine, which equals the RTL bit for bit. Cycles: cycle model, which equals "

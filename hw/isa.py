@@ -77,7 +77,8 @@ class Target(IntEnum):
 
 
 FLAG_WAIT = 1 << 0
-"""Issue only when the array, the lanes and the collector are empty (all but GEMM and NORM always wait, for the NORM too)."""
+"""Issue only when the array, the lanes and the collector are empty (all but GEMM and NORM always wait, for the NORM too).
+NORM: begin no statistics before every GEMM has settled."""
 FLAG_ATTENTION = 1 << 1
 """Belongs to the attention of `encoder`: dropped at fetch when the path mask's bit is 0."""
 FLAG_HIGH = 1 << 2

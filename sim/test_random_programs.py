@@ -31,7 +31,9 @@ MACHINES = {
 
 def test_programs_use_every_field():
     """What the other test relies on."""
-    config, found, states = MACHINES["two scores a cycle"], Counter(), set()
+    config = MACHINES["two scores a cycle"]
+    found: Counter[str] = Counter()
+    states: set[int] = set()
     for seed in range(PROGRAMS):
         program, _ = random_program(config, seed)
         for d in program.descriptors():

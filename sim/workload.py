@@ -54,16 +54,16 @@ def parse_skip(text: str | None, depth: int) -> frozenset[int]:
 
 
 def _pixels(spec: Any, count: int, seed: int, data: str | None) -> tuple[np.ndarray, np.ndarray, str]:
-    """(calibration, test, source) as uint8 images [n, height, width, channels]; random ones where a network has no data."""
-    from sw.data import padded, takes_fashion_mnist
+    """(calibration, test, source) as uint8 images [n, height, width, channels] of at most the network's size; random ones
+    where it has no data."""
+    from sw.data import takes_fashion_mnist
 
     if data is not None or takes_fashion_mnist(spec):
         from sw.image_files import load_data
 
         splits = load_data(data, spec)
-        parts = (splits.calibration.take(min(CALIBRATION_IMAGES, len(splits.calibration))), splits.test_all.take(count))
-        calibration, test = (padded(part.images, spec.image_size) for part in parts)
-        return calibration, test, splits.source
+        calibration = splits.calibration.take(min(CALIBRATION_IMAGES, len(splits.calibration)))
+        return calibration.images, splits.test_all.take(count).images, splits.source
     # Few images calibrate a network on noise as well as many do, and large ones are slow.
     shape = (*spec.image_size, spec.channels)
     calibrating = CALIBRATION_IMAGES if np.prod(shape) * spec.dim < 1 << 18 else 32

@@ -183,16 +183,19 @@ def load_image_folder(root: Path | str, spec: NetworkSpec) -> ImageFolder:
     labels = _labels(directory, names, spec)
     calibration, tested = (_files(holder, labels) for holder in holders)
     if holders[0] == holders[1]:
-        place = _place_in_class(calibration)
-        calibration, tested = ([item for item, at in zip(tested, place, strict=True) if (at % _CALIBRATION_SHARE == 0) == wanted]
-                               for wanted in (True, False))  # fmt: skip
-    splits = []
-    for name, found in (("calibration", calibration), ("test", tested)):
+        place = _place_in_class(tested)
+        calibration = [item for item, at in zip(tested, place, strict=True) if at % _CALIBRATION_SHARE == 0]
+        tested = [item for item, at in zip(tested, place, strict=True) if at % _CALIBRATION_SHARE]
+    splits = {"calibration": calibration, "test": tested}
+    for name, found in splits.items():
         if not found:
             raise InputError(f"Data directory {directory} must hold images for {name}, such as {names[0]}/1.jpg, not none")
-        files, numbers = zip(*found, strict=True)
-        splits.append(FolderSplit(name, files, np.array(numbers, np.int64), picture_format(spec)))
-    return ImageFolder(*splits, source=str(directory), class_names=tuple(names))
+    form = picture_format(spec)
+    made = {
+        name: FolderSplit(name, tuple(path for path, _ in found), np.array([label for _, label in found], np.int64), form)
+        for name, found in splits.items()
+    }
+    return ImageFolder(**made, source=str(directory), class_names=tuple(names))
 
 
 def load_data(root: Path | str | None, spec: NetworkSpec) -> Any:

@@ -1,6 +1,9 @@
 """Makes networks: timm's own by name, and timm's VisionTransformer from numbers."""
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hw.errors import InputError
@@ -49,11 +52,11 @@ def create_by_name(
         raise InputError(f"Network must be fmnist_vit_tiny, a timm name or 'vit:dim=24,depth=2,...', not {name!r}")
     size = {} if image_size is None else {"img_size": tuple(image_size)}
     try:
-        with torch.device(device), warnings.catch_warnings():
+        with torch.device(device), warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
             vit = timm.create_model(name, pretrained=pretrained, **size)
     except Exception as error:  # a model's own code may raise anything, and so may the way to its weights
-        reason = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error).split()).split(". ")[0][:160]
         if pretrained:
             raise InputError(
                 f"Weights 'pretrained' of {name!r} must be reachable through timm, or give a file: {type(error).__name__}: {reason}"
@@ -66,3 +69,14 @@ def create_by_name(
         vit.reset_classifier(NEW_CLASSES)
         vit.head.to(device)
     return vit
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No log lines below errors: a hub that cannot be reached would tell of every attempt."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

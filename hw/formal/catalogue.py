@@ -9,6 +9,7 @@ SUBJECTS = {
     "register_file": "AXI4-Lite slave",
     "read_master": "AXI4 read masters",
     "write_master": "AXI4 write master",
+    "gemm_loops": "Loops of a GEMM",
     "issue_credits": "Credits of the issue",
     "norm_issue": "NORM beside GEMMs",
     "credits": "Credits of tables and parameters",

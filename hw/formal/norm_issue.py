@@ -31,6 +31,7 @@ def _norm(config: AcceleratorConfig):
         for field, most in (("words", 2), ("row_tiles", 2)):
             h.assume((head[field] != 0) & (head[field] <= most))
         words, row_tiles = Signal(2), Signal(2)
+        first, waits, told = Signal.like(token.row_tile, name="first"), Signal(), Signal()
         begun, passes, tokens, age = Signal(4), Signal(4), Signal(4), Signal(4)
         index, steps = Signal(4), config.depth // config.norm_elements
         m.d.comb += index.eq(Mux(token.capture, 0, tokens))
@@ -42,12 +43,17 @@ def _norm(config: AcceleratorConfig):
         ]
         with m.If(issue.start):
             m.d.sync += [begun.eq(0), passes.eq(0), tokens.eq(0), words.eq(head.words), row_tiles.eq(head.row_tiles)]
-        told = h.past(issue.quiet)
+            m.d.sync += [first.eq(head.first_row_tile), waits.eq((head.flags & isa.FLAG_WAIT) != 0)]
+        m.d.sync += told.eq(~issue.start & (told | issue.quiet))  # since the NORM is at hand
         residual = h.past(issue.residual_tiles)
-        h.prove("statistics of a row tile only when its residual is complete", ~token.statistics | told | (residual > begun))
         h.prove(
-            "statistics of each row tile once, in order",
-            ~token.statistics | ((token.row_tile == begun) & (begun < row_tiles)),
+            "statistics of a row tile only when its residual is complete",
+            ~token.statistics | told | (~waits & (residual > begun)),
+        )
+        state = (first + begun)[: len(first)]
+        h.prove(
+            "statistics of each row tile once, in order, by its row state",
+            ~token.statistics | ((token.row_tile == state) & (begun < row_tiles)),
         )
         h.prove("a pass begins when its statistics are there", ~token.capture | ((passes < begun) & (age >= _STATISTICS)))
         h.prove("a pass has all words, and no more", ~token.valid | (index < words * steps))
@@ -92,6 +98,8 @@ PROOFS = (
         slow=True,
         mutants=(
             Mutant("statistics a row tile early", _MODULE, "(row_tile < self.residual_tiles)", "(row_tile <= self.residual_tiles)"),
+            Mutant("quiet of the NORM before", _MODULE, "~self.start & (was_quiet | self.quiet)", "was_quiet | self.quiet"),
+            Mutant("a NORM that does not wait", _MODULE, "((norm.flags & isa.FLAG_WAIT) == 0)", "1"),
             Mutant("a pass before its statistics", _MODULE, "timer.eq(STATISTICS_LATENCY - 1)", "timer.eq(STATISTICS_LATENCY - 2)"),
             Mutant("ready a cycle early", _MODULE, "head.words * steps - head.words)", "head.words * steps - head.words - 1)"),
         ),

@@ -4,11 +4,12 @@ import inspect
 import math
 import operator
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from hw.errors import InputError
 from sw.folding import FloatLinear, FoldedEncoder, FoldedNetwork, after_norm
-from sw.importing import operations
+from sw.importing import arithmetic, layers
 from sw.importing.values import Answer, AttentionBranch, Map, MlpBranch, Stream, Unsupported, Value, whole
 
 _SCALE_TOLERANCE = 1e-6
@@ -78,7 +79,7 @@ class _Walk:
             try:
                 if node.op == "output":
                     output = node.args[0]
-                    answer = operations.answer(self._values.get(output[0]) if len(output) == 1 else None)
+                    answer = layers.answer(self._values.get(output[0]) if len(output) == 1 else None)
                     return _folded(answer, self._picture.source.size)  # type: ignore[arg-type]
                 self._values[node] = self._apply(node)
             except Unsupported as problem:
@@ -97,9 +98,12 @@ class _Walk:
             return target(*args, **kwargs)
         if target is operator.getitem:
             return args[0][args[1]]
+        if not isinstance(target, torch._ops.OpOverload):  # such as torch.cond
+            raise Unsupported(_PLAIN)
         name = target.overloadpacket.__name__
         if name.endswith("_") and node.args[0] in self._values:  # in place: later readers of the argument see the result
             name = name.rstrip("_")
+            target = getattr(getattr(torch.ops.aten, name), target._overloadname)
             result = self._compute(name, target, args, kwargs)
             self._values[node.args[0]] = result
             return result
@@ -109,32 +113,46 @@ class _Walk:
         import torch
 
         first = args[0]
-        if name in operations.UNCHANGED or name == "_assert_tensor_metadata":
+        if name in _UNCHANGED or name == "_assert_tensor_metadata":
             return first
         if name in ("to", "_to_copy", "type_as", "float"):
             return first  # float32 throughout, or the machine's own precision where a network would lower it
-        if name in operations.LAYOUT and isinstance(first, Value):
+        if name in _LAYOUT and isinstance(first, Value):
             moved = target(first.places, *args[1:], **kwargs)
             if isinstance(moved, torch.Tensor):
                 return Value(first.source, moved)
             return [Value(first.source, places) for places in moved]
-        if name in _HANDLED:
-            return _call(getattr(operations, name), args, kwargs)
-        function = getattr(torch.ops.aten, name)
-        overload = getattr(function, target._overloadname)
-        pointwise = torch.Tag.pointwise in overload.tags or name in operations.UNTAGGED_POINTWISE
+        if name in _HANDLERS:
+            return _call(_HANDLERS[name], args, kwargs)
+        pointwise = torch.Tag.pointwise in target.tags or name in _UNTAGGED_POINTWISE
         if pointwise and isinstance(first, Value) and not any(isinstance(part, Value | torch.Tensor) for part in args[1:]):
-            return operations.elementwise(lambda x: overload(x, *args[1:], **kwargs), first)
+            return arithmetic.elementwise(lambda x: target(x, *args[1:], **kwargs), first)
         raise Unsupported(_HINTS.get(name, _PLAIN))
 
 
-_HANDLED = frozenset(
+_HANDLERS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        layers.conv2d, layers.batch_norm, layers.cat, layers.layer_norm, layers.linear, layers.matmul, layers.softmax,
+        layers.scaled_dot_product_attention, layers.dropout,
+        arithmetic.mul, arithmetic.div, arithmetic.add, arithmetic.sub, arithmetic.neg,
+    )
+}  # fmt: skip
+"""By the names of ATen operations."""
+
+_LAYOUT = frozenset(
     (
-        "conv2d", "batch_norm", "cat", "layer_norm", "linear", "matmul", "softmax", "scaled_dot_product_attention", "mul", "div",
-        "add", "sub", "neg", "dropout",
+        "reshape", "view", "_unsafe_view", "flatten", "unflatten", "transpose", "permute", "squeeze", "unsqueeze", "unbind",
+        "chunk", "split", "split_with_sizes", "select", "slice", "narrow", "expand", "movedim", "t", "numpy_T", "swapaxes", "tile",
     )
 )  # fmt: skip
-"""Operations that `sw.importing.operations` has a function for."""
+"""Operations that only move numbers, executed on the places."""
+
+_UNCHANGED = frozenset(["contiguous", "clone", "detach", "alias", "lift_fresh_copy", "detach_"])
+"""Operations that return their first argument."""
+
+_UNTAGGED_POINTWISE = frozenset(["hardswish", "log_sigmoid"])
+"""Functions of each number that torch does not tag as pointwise."""
 
 _PLAIN = (
     "a plain ViT has convolutions, class tokens, positions, LayerNorm, attention, MLPs with a function of each number, and a "
