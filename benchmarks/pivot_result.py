@@ -52,6 +52,17 @@ class Answered:
     entropy: np.ndarray
 
 
+def shipped_network(seed: int, name: str, kept: Iterable[int]) -> Any:
+    """A network that `lv_vit_training.py` shipped: `sw.skipping.PathVit`, fp32, in eval mode."""
+    from sw.network import parse_network, untrained_network
+    from sw.skipping import PathVit
+
+    vit = untrained_network(parse_network(MODEL))
+    tensors = load_tensors(CHECKPOINTS / f"seed{seed}" / f"{name}.safetensors")
+    vit.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in tensors.items()})
+    return PathVit(vit, kept).eval()
+
+
 class Network:
     """One shipped network of one seed.
 
@@ -64,15 +75,10 @@ class Network:
     def __init__(self, seed: int, name: str, kept: Iterable[int], data: Any, integer: Any = None):
         """Load and, unless ``integer`` is given, quantize."""
         from sw.data import padded, to_input
-        from sw.network import parse_network, untrained_network
         from sw.quantization import quantize
-        from sw.skipping import PathVit
 
         self.kept = tuple(sorted(kept))
-        vit = untrained_network(parse_network(MODEL))
-        tensors = load_tensors(CHECKPOINTS / f"seed{seed}" / f"{name}.safetensors")
-        vit.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in tensors.items()})
-        self.torch = PathVit(vit, self.kept).eval()
+        self.torch = shipped_network(seed, name, self.kept)
         self._data = data
         self.images = to_input(padded(data.calibration.take(CALIBRATING).images, self.torch.image_size))
         self.integer = quantize(self.torch, self.images) if integer is None else integer
