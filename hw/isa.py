@@ -163,7 +163,8 @@ _FIELDS: dict[Opcode, tuple[tuple[str, int, str], ...]] = {
         ("resident", 2, "column tiles of a group: they stay in the ring while all row tiles pass (1: weight_major); "
                         "0: token_major, weights and parameters pass again for every row tile"),
         ("segment_words", 2, "words of a dot product that lie one behind the other; the last segment may have fewer, but must fit "
-                             "whole; 0: all words are one segment; not with post KEY or FLAG_NORMALIZED"),
+                             "whole; 0: all words are one segment; not with post KEY; with FLAG_NORMALIZED the GEMM waits for the "
+                             "NORM's end"),
         ("segment_stride", 2, "words from a segment's first word to the next one's"),
         ("first_row_tile", 2, "row state (statistics, row maximum, reciprocal) of row tile i is number first_row_tile + i"),
         ("addend_base", 2, "RESIDUAL: word of row tile 0 and channel 0 that is added to, with the destination's stride and "

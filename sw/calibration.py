@@ -22,6 +22,7 @@ SMALLEST_SCALE = 2.0**-20
 """Scale of a tensor that is constantly zero."""
 _CLIPPING = tuple(0.25 + 0.03125 * step for step in range(25))  # 0.25 ... 1.0 of the greatest magnitude
 _PERCENTILE = 0.9999
+_RATIOS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 _EXP_GREATEST = (1 << numerics.EXP_WIDTH) - 1
 
 
@@ -84,21 +85,19 @@ class AttentionScales:
 
 @dataclass(frozen=True)
 class MlpScales:
-    """Scales of one MLP: norm output, GELU input, and GELU output with its zero point; means of fc1's and fc2's input."""
+    """Scales of one MLP: norm output and around the GELU; means of fc1's input."""
 
     norm: float
-    gelu_in: float
-    gelu_out: float
-    zero_point: int
+    gelu: "ActivationScales"
     normalized_means: InputMeans | None
-    hidden_means: InputMeans | None
 
 
 @dataclass(frozen=True)
 class ActivationScales:
-    """Scales around an elementwise activation: its symmetric input, and its output with its zero point; means of the output."""
+    """Scales and codes of 0 of an elementwise activation's input and output; means of the output."""
 
     scale_in: float
+    zero_in: int
     scale_out: float
     zero_point: int
     means: InputMeans | None
@@ -212,9 +211,16 @@ def _best_scale(magnitudes: Any, steps: int, loss: Callable[[float], float], met
 
 
 def _sample(rows: Any, width: int) -> Any:
-    """Every so many rows of [rows, width], so that at most about `SAMPLES` numbers remain; always the same ones."""
-    step = max(1, math.ceil(rows.shape[0] * width / SAMPLES))
-    return rows[::step]
+    """Some rows of [rows, width], with about `SAMPLES` numbers; of as many rows always the same ones.
+
+    They are drawn, for every so many pixels of a map would all come from the same columns.
+    """
+    import torch
+
+    count = math.ceil(SAMPLES / width)
+    if rows.shape[0] <= count:
+        return rows
+    return rows[torch.randperm(rows.shape[0], generator=torch.Generator().manual_seed(0))[:count]]
 
 
 def _importance(*layers: Any) -> Any:
@@ -270,11 +276,8 @@ def _calibrate_mlp(encoder: FoldedEncoder, tokens: Any, method: str) -> tuple[Ml
     norm = tensor_scale(inputs, _importance(encoder.fc1), method)
     scales = MlpScales(
         norm=norm,
-        gelu_in=around.scale_in,
-        gelu_out=around.scale_out,
-        zero_point=around.zero_point,
+        gelu=around,
         normalized_means=_means(inputs, norm),
-        hidden_means=around.means,
     )
     return scales, tokens + encoder.fc2(activated)
 
@@ -291,14 +294,22 @@ def _activation_scales(
         importance: weight of each output channel's squared error [channels].
         method: of `METHODS`.
     """
-    step = max(1, math.ceil(hidden.numel() / SAMPLES))
-    rows, exact = (values.flatten(0, -2)[::step] for values in (hidden, activated))
+    rows, exact = (_sample(values.flatten(0, -2), values.shape[-1]) for values in (hidden, activated))
 
-    def input_loss(scale: float) -> float:
-        codes = (rows / scale).round().clamp(-128, 127)
-        return float(((activation(codes * scale) - exact).square() * importance).mean())
+    def input_search(ratio: float) -> tuple[float, float, int]:
+        """(loss, scale, code of 0) where the codes reach `ratio` times as far below 0 as above."""
+        zero = round(-128 + 255 * ratio / (1 + ratio))
 
-    scale_in = _best_scale(hidden.abs(), 127, input_loss, method)
+        def loss(scale: float) -> float:
+            codes = (rows / scale + zero).round().clamp(-128, 127) - zero
+            return float(((activation(codes * scale) - exact).square() * importance).mean())
+
+        above = hidden.clamp(min=0) if float(hidden.max()) > 0 else hidden.abs()
+        scale = _best_scale(above, 127 - zero, loss, method)
+        return loss(scale), scale, zero
+
+    # What is far below 0 is often as good as 0 behind the activation.
+    _, scale_in, zero_in = min(map(input_search, _RATIOS))
     low, high = min(0.0, float(activated.min())), max(0.0, float(activated.max()))
 
     def output_codes(scale: float) -> tuple[Any, int]:
@@ -314,7 +325,7 @@ def _activation_scales(
     scale_out = max(_best_scale(beyond_low, 255, output_loss, method), -low / 255)
     zero_point = output_codes(scale_out)[1]
     means = _means(activated, scale_out, -128 - zero_point, 127 - zero_point)
-    return ActivationScales(scale_in, scale_out, zero_point, means)
+    return ActivationScales(scale_in, zero_in, scale_out, zero_point, means)
 
 
 def _calibrate_stem(network: FoldedNetwork, images: Any, method: str) -> tuple[tuple[ActivationScales, ...], Any]:

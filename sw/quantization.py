@@ -10,7 +10,7 @@ from hw import numerics
 from hw.config import TABLE_ENTRIES
 from hw.errors import InputError
 from hw.row.table import exp_table
-from sw.calibration import AttentionScales, Calibration, InputMeans, MlpScales, Options, calibrate
+from sw.calibration import ActivationScales, AttentionScales, Calibration, InputMeans, MlpScales, Options, calibrate
 from sw.folding import FloatLinear, FoldedEncoder, FoldedNetwork, fold_network
 from sw.integer_network import (
     IntegerAttention,
@@ -177,12 +177,10 @@ def quantize_folded(
 def _without_means(calibration: Calibration) -> Calibration:
     """A calibration whose means say nothing, so that biases stay as they are."""
     nothing: dict[str, Any] = dict.fromkeys(("head_means", "patch_means", "pixel_means"))
-    layers = {"normalized_means": None, "hidden_means": None}
-    attentions = ({"normalized_means": None, "context_means": None}, calibration.attentions)
     return replace(
         calibration,
-        attentions=tuple(each and replace(each, **attentions[0]) for each in attentions[1]),
-        mlps=tuple(replace(each, **layers) for each in calibration.mlps),
+        attentions=tuple(each and replace(each, normalized_means=None, context_means=None) for each in calibration.attentions),
+        mlps=tuple(replace(each, normalized_means=None, gelu=replace(each.gelu, means=None)) for each in calibration.mlps),
         stem=tuple(replace(each, means=None) for each in calibration.stem),
         **nothing,
     )
@@ -195,6 +193,7 @@ def integer_linear(
     output_scale: float,
     zero_point: int = 0,
     means: InputMeans | None = None,
+    output_zero: int = 0,
 ) -> IntegerLinear:
     """Quantize a linear layer.
 
@@ -205,11 +204,13 @@ def integer_linear(
         output_scale: of the output.
         zero_point: input code that stands for 0.
         means: of the inputs; where given, the bias takes up the outputs' mean error (Nagel et al., arXiv 1906.04721, section 4.2).
+        output_zero: output code that stands for 0.
 
     Raises:
         QuantizationError: a number is not finite or the requantization leaves the multiplier's range.
     """
     weight, bias = layer.weight.numpy().astype(np.float64), layer.bias.numpy().astype(np.float64)
+    bias = bias + output_zero * output_scale
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise QuantizationError(f"Layer {name} must have finite weights and biases")
     # A channel of small weights takes its scale from its bias, which must fit the accumulator.
@@ -235,17 +236,15 @@ def integer_linear(
     return IntegerLinear(codes.astype(np.int8), offset.astype(np.int32), multiplier.astype(np.uint16), shift.astype(np.uint8))
 
 
-def activation_table(function: Any, scale_in: float, scale_out: float, zero_point: int) -> np.ndarray:
+def activation_table(function: Any, around: ActivationScales) -> np.ndarray:
     """Table of a function of one number for every int8 code.
 
     Args:
         function: on float64 tensors.
-        scale_in: real value of one step of the code.
-        scale_out: real value of one step of an entry.
-        zero_point: entry that stands for 0.
+        around: scales and codes of 0 of its input and output.
 
     Returns:
-        uint8 [256]: entry ``code + 128`` is ``saturate8(round(function(code * scale_in) / scale_out) + zero_point)`` in two's
+        uint8 [256]: entry ``code + 128`` is the code of ``function((code - zero_in) * scale_in)``, rounded and saturated, in two's
         complement.
 
     Raises:
@@ -253,10 +252,11 @@ def activation_table(function: Any, scale_in: float, scale_out: float, zero_poin
     """
     import torch
 
-    values = function((torch.arange(TABLE_ENTRIES) - TABLE_ENTRIES // 2).double() * scale_in).numpy()
+    points = (torch.arange(TABLE_ENTRIES) - TABLE_ENTRIES // 2 - around.zero_in).double() * around.scale_in
+    values = function(points).numpy()
     if not np.isfinite(values).all():
-        raise QuantizationError(f"An activation must be finite from {-128 * scale_in:.3g} to {127 * scale_in:.3g}")
-    entries = np.rint(values / scale_out).astype(np.int64) + zero_point
+        raise QuantizationError(f"An activation must be finite from {points[0]:.3g} to {points[-1]:.3g}")
+    entries = np.rint(values / around.scale_out).astype(np.int64) + around.zero_point
     return numerics.saturate(entries, 8).astype(np.int8).view(np.uint8)
 
 
@@ -297,12 +297,12 @@ def _stem(network: FoldedNetwork, calibration: Calibration) -> tuple[tuple[Integ
     stem, input_scale, zero_point, means = [], IMAGE_SCALE, 0, calibration.pixel_means
     for index, (convolution, around) in enumerate(zip(network.stem, calibration.stem, strict=True)):
         name, kernel = f"stem{index}", convolution.weight.shape[2]
-        table = activation_table(convolution.activation, around.scale_in, around.scale_out, around.zero_point)
+        table = activation_table(convolution.activation, around)
         if table[:1].view(np.int8) != around.zero_point:  # what the machine writes for a pixel of padding
             raise QuantizationError(f"Layer {name} must have an activation that takes its least input to 0, such as ReLU")
         layer = FloatLinear(convolution.weight.permute(0, 2, 3, 1).flatten(1), convolution.bias)
         windows = means and InputMeans(np.tile(means.exact, kernel**2), np.tile(means.coded, kernel**2))
-        linear = integer_linear(name, layer, input_scale, around.scale_in, zero_point, windows)
+        linear = integer_linear(name, layer, input_scale, around.scale_in, zero_point, windows, around.zero_in)
         stem.append(IntegerConvolution(linear, table, kernel, convolution.stride, convolution.padding))
         input_scale, zero_point, means = around.scale_out, around.zero_point, around.means
     return tuple(stem), input_scale, zero_point
@@ -332,11 +332,11 @@ def _attention(name: str, encoder: FoldedEncoder, scales: AttentionScales, resid
 
 
 def _mlp(name: str, encoder: FoldedEncoder, scales: MlpScales, residual: float) -> IntegerMlp:
-    dim = encoder.fc2.weight.shape[0]
-    table = activation_table(encoder.activation, scales.gelu_in, scales.gelu_out, scales.zero_point)
+    dim, gelu = encoder.fc2.weight.shape[0], scales.gelu
+    table = activation_table(encoder.activation, gelu)
     return IntegerMlp(
         norm=integer_norm(dim, scales.norm, residual, encoder.epsilons[1]),
-        fc1=integer_linear(f"{name}.fc1", encoder.fc1, scales.norm, scales.gelu_in, means=scales.normalized_means),
+        fc1=integer_linear(f"{name}.fc1", encoder.fc1, scales.norm, gelu.scale_in, 0, scales.normalized_means, gelu.zero_in),
         gelu_table=table,
-        fc2=integer_linear(f"{name}.fc2", encoder.fc2, scales.gelu_out, residual, scales.zero_point, scales.hidden_means),
+        fc2=integer_linear(f"{name}.fc2", encoder.fc2, gelu.scale_out, residual, gelu.zero_point, gelu.means),
     )

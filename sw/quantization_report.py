@@ -188,7 +188,7 @@ def scale_of(name: str, network: IntegerNetwork, calibration: Calibration) -> tu
     if kind == "norm2":
         return mlp.norm, 0
     if kind == "fc1":
-        return mlp.gelu_out, mlp.zero_point
+        return mlp.gelu.scale_out, mlp.gelu.zero_point
     assert attention is not None
     return {
         "norm1": attention.norm, "query": attention.query, "key": attention.key, "value": attention.value,

@@ -204,7 +204,7 @@ class DescriptorCheck(wiring.Component):
             # Two scores share an activation word; the collector's slot for K is whole words.
             score & (gemm.element[0] if config.score_columns == 2 else 0),
             (gemm.post == Post.KEY) & (gemm.element != 0 if config.cols % config.depth == 0 else 0),
-            (gemm.segment_words != 0) & ((gemm.post == Post.KEY) | normalized),
+            (gemm.segment_words != 0) & (gemm.post == Post.KEY),
             (gemm.post > Post.GELU) & (gemm.blank_rows != 0),
             gemm.blank_rows[config.rows :].any(),
         ]

@@ -85,8 +85,8 @@ class GemmIssue(wiring.Component):
         self._settle(m, gemm.post, tile_end)
 
         drain = self.stop | (~active & ((drain_count >= gemm.k_words) | (flag["WAIT"] & loops.first_tile & ~self.settled)))
-        # A NORM reads the residual and shares a multiplier with scores: only what it feeds may begin beside it.
-        alone = loops.first_tile & (~flag["NORMALIZED"] | (gemm.post == Post.RESIDUAL))
+        # A NORM reads the residual and shares a multiplier with scores: only what it feeds, in order, may begin beside it.
+        alone = loops.first_tile & (~flag["NORMALIZED"] | (gemm.post == Post.RESIDUAL) | (gemm.segment_words != 0))
         late = flag["NORMALIZED"] & (self.normalized_tiles <= loops.row_tile)
         norm = ~active & self.norm_busy & (alone | late)
         needs = ~active & loops.first_use

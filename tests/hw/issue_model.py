@@ -146,7 +146,7 @@ class IssueModel:
             if not number and g.flags & isa.FLAG_WAIT:
                 drained = self._settled(drained)
             cycle = self._wait("drain", cycle, drained)
-            if self.norms and not number and (residual or not normalized):
+            if self.norms and not number and (residual or not normalized or g.segment_words):
                 cycle = self._wait("norm", cycle, self.norms[-1].free())
             elif self.norms and normalized:
                 cycle = self._wait("norm", cycle, self.norms[-1].feeds(i))

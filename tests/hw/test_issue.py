@@ -311,7 +311,7 @@ def test_a_norm_hides_behind_the_gemms_around_it():
     the last one is normalised."""
     machine = replace(config(norm_elements=4), activation_words=256, residual_words=256, weight_words=256)
     before = gemm(machine, post=Post.RESIDUAL, k_elements=160, columns=12, tokens=8, resident=4, flags=0)
-    after = gemm(machine, k_elements=12, columns=24, tokens=8, resident=8, flags=isa.FLAG_NORMALIZED)
+    after = gemm(machine, k_elements=12, columns=24, tokens=8, resident=8, flags=isa.FLAG_NORMALIZED, segment_words=0)
     bench, model = check(machine, [before, norm(machine, words=3, row_tiles=4), after])
     (at_work,) = model.norms
     assert at_work.handed == model.tiles[0][0] + 1

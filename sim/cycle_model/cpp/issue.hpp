@@ -303,7 +303,7 @@ private:
         if (first && d.flags() & PIVOT_FLAG_WAIT) begin = std::max(begin, settled);
         stall(PIVOT_COUNTER_STALL_DRAIN, next_cycle, begin);
         Cycle at = begin;
-        if (norms_done && d.flags() & PIVOT_FLAG_NORMALIZED && g.post != PIVOT_POST_RESIDUAL) {
+        if (norms_done && d.flags() & PIVOT_FLAG_NORMALIZED && g.post != PIVOT_POST_RESIDUAL && !g.segment_words) {
             if (row_tile >= Count(last_norm.ready.size())) throw std::invalid_argument("GEMM has more row tiles than its NORM");
             at = std::max(begin, last_norm.ready[row_tile]);
         } else if (norms_done && first) {
