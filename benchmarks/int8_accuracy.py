@@ -106,7 +106,7 @@ def main() -> int:
             name, *accuracies, f"{entry['disagreement']:.2%}", f"{entry['logits_sqnr_db']:.1f}",
             f"{layer['name']} ({layer['own_db']:.1f})",
         )  # fmt: skip
-    Console().print(table)
+    Console(width=110).print(table)
     return int(not all(map(passed, entries.values())))
 
 
