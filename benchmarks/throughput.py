@@ -118,7 +118,9 @@ def lv_vit_pair(data: FashionMnist, name: str | None, f_low: float | None) -> To
     networks = load_json(CHECKPOINTS / "training.json")[f"seed{SEED}"]["networks"]
     if name is None or f_low is None:
         if not CHOSEN.is_file():
-            raise InputError(f"{CHOSEN.name} must be there, or --low and --f-low given; make it with python benchmarks/pivot_result.py")
+            raise InputError(
+                f"{CHOSEN.name} must be there, or --low and --f-low given; make it with python benchmarks/pivot_result.py"
+            )
         chosen = load_json(CHOSEN)["settings"]["pair on pivot"]["seeds"][SEED]
         found = next(name for name, entry in networks.items() if entry["kept"] == chosen["low"]["kept"])
         name, f_low = name or found, f_low or chosen["f_low"]
