@@ -200,7 +200,7 @@ def tensor_scale(values: Any, importance: Any = None, method: str = MSE) -> floa
 def _best_scale(magnitudes: Any, steps: int, loss: Callable[[float], float], method: str) -> float:
     """Scale whose ``steps`` steps reach the greatest magnitude, or as far as the method finds best."""
     greatest = float(magnitudes.max()) / steps
-    if greatest < SMALLEST_SCALE:
+    if not greatest >= SMALLEST_SCALE:  # nor where it is not a number, which `integer_linear` refuses by the layer's name
         return SMALLEST_SCALE
     if method == GREATEST:
         return greatest
@@ -337,6 +337,6 @@ def _calibrate_stem(network: FoldedNetwork, images: Any, method: str) -> tuple[t
         hidden = convolution.convolved(maps)
         maps = convolution.activation(hidden)
         importance = reader.square().sum((0, 1))
-        pixels = (values.permute(0, 2, 3, 1) for values in (hidden, maps))
-        scales.append(_activation_scales(*pixels, convolution.activation, importance, method))
+        before, behind = (values.permute(0, 2, 3, 1) for values in (hidden, maps))
+        scales.append(_activation_scales(before, behind, convolution.activation, importance, method))
     return tuple(scales), maps

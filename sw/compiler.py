@@ -112,20 +112,20 @@ def compile_pair(
     problem = "begin differently" if shared is None else first.room_to_fork()
     if resume and problem:
         raise InputError(f"A pair that resumes must begin alike and have room for two residual streams: its networks {problem}")
-    forks = shared is not None and not problem and resume is not False
-    if forks:
+    fork = None if problem or resume is False else shared
+    if fork is not None:
         first.begin()
-        first.encoders(range(shared), paths[0], fixed=shared)
+        first.encoders(range(fork), paths[0], fixed=fork)
         second.continue_from(first)
         first.fork()
-        first.encoders(range(shared, low.depth), low.kept & (paths[0] | frozenset(range(shared + 1, low.depth))), fixed=shared + 1)
+        first.encoders(range(fork, low.depth), low.kept & (paths[0] | frozenset(range(fork + 1, low.depth))), fixed=fork + 1)
         first.head()
     else:
         first.compile(low.kept)
     _finish(stream, Opcode.GATE, low.classes)
     stream.high = True
-    if forks:
-        second.encoders(range(shared, high.depth), high.kept)
+    if fork is not None:
+        second.encoders(range(fork, high.depth), high.kept)
         second.head()
     else:
         second.compile(high.kept)
@@ -133,7 +133,7 @@ def compile_pair(
     if first.image_layout != second.image_layout:
         raise InputError("A pair must have stems of the same shape, or none: an image lies in memory once")
     masks = (_mask(paths[0]), _mask(paths[1]))
-    return _program(first, masks, int(threshold), shared if forks else None)
+    return _program(first, masks, int(threshold), fork)
 
 
 def shared_encoders(

@@ -16,11 +16,11 @@ from sw.stem_layout import StemPlan, Window, choose_plan, chunks
 
 
 class PixelRun(NamedTuple):
-    """Pixels of a map's part that one GEMM computes: ``count`` from (line, pixel) on, downwards or to the right."""
+    """Pixels of a map's part that one GEMM computes: ``length`` from (line, pixel) on, downwards or to the right."""
 
     line: int
     pixel: int
-    count: int
+    length: int
     down: bool
 
 
@@ -221,7 +221,7 @@ class StemCompiler:
         source = self.plan.bases[stage] + strip * window.strip_words + run.line * window.line_step + word
         stride = window.line_step if run.down else window.step // config.depth
         weights, content = self._streams(stage, convolution, phase)
-        outputs, tokens = convolution.linear.outputs, run.count * config.rows
+        outputs, tokens = convolution.linear.outputs, run.length * config.rows
         fields = {
             "flags": FLAG_PER_COLUMN,
             "operation": int(Operation.EMBEDDING),
@@ -232,16 +232,16 @@ class StemCompiler:
             "k_elements": weights,
             "columns": outputs,
             "column_tiles": ceil_div(outputs, config.cols),
-            "row_tiles": run.count,
+            "row_tiles": run.length,
             "tokens": tokens,
         } | content
         if window.segmented:
             fields |= {"segment_words": window.segment_words(phase), "segment_stride": window.line_bytes // config.depth}
         self.fed_macs += tokens * outputs * weights
-        read = Span("activation", source, source + (run.count - 1) * stride + window.extent(phase))
+        read = Span("activation", source, source + (run.length - 1) * stride + window.extent(phase))
         first = target["base"]
         words = ceil_div(target["element"] + outputs, config.depth)
-        written = Span("activation", first, first + (run.count - 1) * target["stride"] + words)
+        written = Span("activation", first, first + (run.length - 1) * target["stride"] + words)
         self.gemm(fields | target, reads=(read,), writes=written, in_step=False)
 
     def _streams(self, stage: int, convolution: IntegerConvolution, phase: int) -> tuple[int, dict[str, int]]:

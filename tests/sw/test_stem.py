@@ -252,9 +252,9 @@ def test_patches_are_walked_in_rectangles():
 def test_runs_cover_a_block_once():
     for lines, pixels, most, across in [(3, 8, 8, True), (8, 2, 3, True), (2, 8, 8, False), (5, 5, 2, True)]:
         runs = pixel_runs(1, lines, 2, pixels, most, across=across)
-        covered = [(run.line + i * run.down, run.pixel + i * (not run.down)) for run in runs for i in range(run.count)]
+        covered = [(run.line + i * run.down, run.pixel + i * (not run.down)) for run in runs for i in range(run.length)]
         assert sorted(covered) == [(line, pixel) for line in range(1, 1 + lines) for pixel in range(2, 2 + pixels)]
-        assert all(run.count <= most for run in runs) and (across or all(run.down for run in runs))
+        assert all(run.length <= most for run in runs) and (across or all(run.down for run in runs))
     assert chunks(10, 4) == [4, 3, 3]
 
 
