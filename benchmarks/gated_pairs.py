@@ -159,7 +159,7 @@ def print_table(entries: dict[str, Any], clock_mhz: int) -> None:
             equal = "yes" if all(entry[part]["cycle_model_equal"].values()) else "no"
             delays = f"{milliseconds(low)} / {milliseconds(both)}"
             table.add_row(f"  pair, high effort {part}", f"{low:,}", f"{both:,}", delays, f"{entry[part]['mismatches']}", equal)
-    Console().print(table)
+    Console(width=110).print(table)
 
 
 def main() -> int:

@@ -223,7 +223,7 @@ def main() -> int:
             speeds = (f"{entry['throughput'][f'batch_{batch}'][name]['images_per_s']:,.0f}" for batch in BATCHES)
             f_low = f"{entry['f_low_test']:.3f}" if name == "pair" else ""
             table.add_row(title, f_low, f"{100 * entry['accuracy'][name]:.2f}", *speeds)
-    Console().print(table)
+    Console(width=110).print(table)
     return 0
 
 

@@ -76,7 +76,7 @@ def main() -> int:
         size = f" at {MODELS[name]}" if MODELS[name] else ""
         equal = "yes" if entry["counters_equal"] else "no"
         table.add_row(f"{name}{size}", f"{entry['cycles']:,}", f"{entry['mismatches']}", equal, f"{entry['logits_sqnr_db']:.1f}")
-    console = Console()
+    console = Console(width=110)
     console.print(table)
     for entry in refused.values():
         console.print(entry.get("error", f"{entry['command']} was not refused"), soft_wrap=True)
