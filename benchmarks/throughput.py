@@ -110,9 +110,17 @@ def shipped_vit_pair(data: FashionMnist) -> TorchPair:
 
 
 def lv_vit_pair(data: FashionMnist, name: str | None, f_low: float | None) -> TorchPair:
-    """The shipped LV-ViT pair: the low effort's name and F_low as given, else as `pivot_result.py` chose them."""
+    """The shipped LV-ViT pair: the low effort's name and F_low as given, else as `pivot_result.py` chose them.
+
+    Raises:
+        InputError: nothing was given, and nothing chosen.
+    """
     networks = load_json(CHECKPOINTS / "training.json")[f"seed{SEED}"]["networks"]
     if name is None or f_low is None:
+        if not CHOSEN.is_file():
+            raise InputError(
+                f"{CHOSEN.name} must be there, or --low and --f-low given; make it with python benchmarks/pivot_result.py"
+            )
         chosen = load_json(CHOSEN)["settings"]["pair on pivot"]["seeds"][SEED]
         found = next(name for name, entry in networks.items() if entry["kept"] == chosen["low"]["kept"])
         name, f_low = name or found, f_low or chosen["f_low"]
