@@ -4,8 +4,8 @@
 
 For each seed: the whole ViT; CKA on calibration images and the best path of each effort; the whole ViT and every path
 fine-tuned with the same steps, batches and order, distilled from the whole ViT; the path of effort 2 once more, with stem,
-embedding and first encoders as they are in the fine-tuned whole ViT, so that this one can resume. Weights are rounded to float16, with which
-everything is evaluated and shipped, in `benchmarks/lv_vit/`; figures, seeds and recipes go to `training.json` there.
+embedding and first encoders as they are in the fine-tuned whole ViT, so that this one can resume. Weights are rounded to float16,
+with which everything is evaluated and shipped, in `benchmarks/lv_vit/`; figures, seeds and recipes go to `training.json` there.
 A killed run goes on where it stopped. Nothing here looks at a test image.
 """
 
