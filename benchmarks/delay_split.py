@@ -161,7 +161,7 @@ def main() -> int:
     draw_roofline(entries, IMAGES / "roofline.svg")
     table = Table("quantity", title="Simulated cycles of one image, shares in %")
     for entry in entries:
-        table.add_column(f"{entry['network'].removesuffix(' encoders')}\n{entry['preset']}", justify="right")
+        table.add_column(f"{entry['network'].replace(' encoders', ', no stem')}\n{entry['preset']}", justify="right")
     rows = [("cycles", "cycles", "{:,}"), ("delay (ms)", "delay_ms", "{:.2f}")]
     for title, field, text in rows:
         table.add_row(title, *(text.format(entry[field]) for entry in entries))

@@ -3,9 +3,9 @@
     python benchmarks/lv_vit_training.py --seed 0          (then 1 and 2; each about 25 minutes on one core)
 
 For each seed: the whole ViT; CKA on calibration images and the best path of each effort; the whole ViT and every path
-fine-tuned with the same steps, batches and order, distilled from the whole ViT; a path that keeps the first attentions
-only, whose embedding and first encoders stay those of the fine-tuned whole ViT. Weights are rounded to float16, with which
-everything is evaluated and shipped, in `benchmarks/lv_vit/`; figures, seeds and recipes go to `training.json` there.
+fine-tuned with the same steps, batches and order, distilled from the whole ViT; the path of effort 2 once more, with stem,
+embedding and first encoders as they are in the fine-tuned whole ViT, so that this one can resume. Weights are rounded to float16,
+with which everything is evaluated and shipped, in `benchmarks/lv_vit/`; figures, seeds and recipes go to `training.json` there.
 A killed run goes on where it stopped. Nothing here looks at a test image.
 """
 
@@ -20,8 +20,8 @@ import numpy as np
 MODEL = "fmnist_lvvit"
 SHIPPED = Path(__file__).parent / "lv_vit"
 EFFORTS = (2, 3, 4, 6)
-PREFIX = 4
-"""Encoders that the prefix-sharing path has in common with the whole ViT; it keeps their attentions and no other."""
+RESUMED_EFFORT = 2
+"""Effort of the path that shares its beginning with the whole ViT, up to the first attention that it skips."""
 EPOCHS, FINETUNE_EPOCHS, BATCH = 8, 3, 128
 LEARNING_RATE, FINETUNE_RATE = 1e-3, 5e-4
 CKA_BATCH = 250
@@ -84,7 +84,9 @@ def train_seed(options: argparse.Namespace) -> None:
     teacher = teacher_answers(high, data.train)
     for effort in EFFORTS:
         tune(f"effort{effort:02d}", base, paths[effort], teacher)
-    tune("prefix", high, range(PREFIX), teacher, frozen=PREFIX)
+    path = paths[RESUMED_EFFORT]
+    shared = next(index for index in range(base.depth) if index not in path)
+    tune("resumed", _joined(high, base, shared), path, teacher, frozen=shared)
 
     file = options.out / "training.json"
     seeds = json.loads(file.read_text()) if file.is_file() else {}
@@ -129,6 +131,17 @@ def _redundancy(network: Any, data: Any) -> np.ndarray:
     images = to_input(padded(data.calibration.images, network.image_size))
     batches = (network.streams(images[start : start + CKA_BATCH]) for start in range(0, len(images), CKA_BATCH))
     return np.diag(cka_matrix(((a.numpy(), b.numpy()) for a, b in batches), network.depth))
+
+
+def _joined(first: Any, rest: Any, encoders: int) -> Any:
+    """A network with stem, embedding and so many encoders of ``first``, and the others and the head of ``rest``."""
+    import copy
+
+    joined = copy.deepcopy(rest)
+    begins = ("patch_embed.", "cls_token", "pos_embed", *(f"blocks.{index}." for index in range(encoders)))
+    taken = {name: value for name, value in first.vit.state_dict().items() if name.startswith(begins)}
+    joined.vit.load_state_dict(joined.vit.state_dict() | taken)
+    return joined
 
 
 def _rounded(network: Any) -> Any:

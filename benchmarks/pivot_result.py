@@ -184,9 +184,9 @@ def load_seed(number: int, data: Any) -> Seed:
     depth = range(len(shipped["high"]["kept"]))
     high = Network(number, "high", depth, data)
     lows = {name: Network(number, name, entry["kept"], data) for name, entry in shipped.items() if name.startswith("effort")}
-    prefix = Network(number, "prefix", shipped["prefix"]["kept"], data)
+    prefix = Network(number, "resumed", shipped["resumed"]["kept"], data)
     low, whole = quantize_pair(prefix.torch, high.torch, prefix.images)
-    resumed = Network(number, "prefix", prefix.kept, data, low), Network(number, "high", depth, data, whole)
+    resumed = Network(number, "resumed", prefix.kept, data, low), Network(number, "high", depth, data, whole)
     return Seed(number, high, lows, resumed)
 
 

@@ -44,7 +44,7 @@ class Options:
     """
 
     scales: str = MSE
-    correct_bias: bool = True
+    correct_bias: bool = False
 
     def __post_init__(self) -> None:
         if self.scales not in METHODS:
@@ -324,7 +324,9 @@ def _activation_scales(
     beyond_low = activated - low if high > 0 else low - activated
     scale_out = max(_best_scale(beyond_low, 255, output_loss, method), -low / 255)
     zero_point = output_codes(scale_out)[1]
-    means = _means(activated, scale_out, -128 - zero_point, 127 - zero_point)
+    seen = activation(((hidden / scale_in + zero_in).round().clamp(-128, 127) - zero_in) * scale_in)  # the table's argument
+    coded = _means(seen, scale_out, -128 - zero_point, 127 - zero_point).coded
+    means = InputMeans(_means(activated).exact, coded)
     return ActivationScales(scale_in, zero_in, scale_out, zero_point, means)
 
 

@@ -131,7 +131,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def quantize_folded(
-    network: FoldedNetwork, calibration: Calibration, residual: float | None = None, *, correct_bias: bool = True
+    network: FoldedNetwork, calibration: Calibration, residual: float | None = None, *, correct_bias: bool = False
 ) -> IntegerNetwork:
     """Quantize a folded network with the scales of a calibration.
 

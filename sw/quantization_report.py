@@ -275,7 +275,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", metavar="random|FILE", help="weights; a checkpoint's own by default")
     parser.add_argument("--images", type=int, default=64, metavar="N", help="images to measure on (default: %(default)s)")
     parser.add_argument("--scales", default=MSE, help=f"how scales are chosen: {', '.join(METHODS)} (default: %(default)s)")
-    parser.add_argument("--no-bias-correction", action="store_true", help="leave the biases as they are")
+    parser.add_argument("--bias-correction", action="store_true", help="let the biases take up mean errors")
     parser.add_argument("--seed", type=int, default=0, help="of random weights and images (default: %(default)s)")
     parser.add_argument("--data", metavar="DIR", help="Fashion-MNIST files; the shipped subset by default")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
@@ -293,7 +293,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.images < 1:
         raise InputError(f"--images must be at least 1, not {options.images}")
-    quantization = Options(options.scales, not options.no_bias_correction)
+    quantization = Options(options.scales, options.bias_correction)
     spec = parse_network(options.model)
     calibration, images = _images(spec, options.images, options.seed, options.data)
     network = fold_network(build_network(options.model, options.weights, options.seed))

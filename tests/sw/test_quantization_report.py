@@ -99,8 +99,8 @@ def test_bias_correction_takes_the_mean_error_away():
 def test_options_change_the_quantization():
     spec, vit = parse_network(PLAIN), build_network(PLAIN, "random", 3)
     default = noises_of(vit, spec)
-    assert default == noises_of(vit, spec, Options("mse", True))
-    assert default != noises_of(vit, spec, Options("max")) and default != noises_of(vit, spec, Options(correct_bias=False))
+    assert default == noises_of(vit, spec, Options("mse", False))
+    assert default != noises_of(vit, spec, Options("max")) and default != noises_of(vit, spec, Options(correct_bias=True))
     with pytest.raises(InputError, match="chosen by mse, percentile, max, not 'median'"):
         Options("median")
 
