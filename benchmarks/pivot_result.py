@@ -83,6 +83,7 @@ class Network:
         self.images = to_input(padded(data.calibration.take(CALIBRATING).images, self.torch.image_size))
         self.integer = quantize(self.torch, self.images) if integer is None else integer
         self.answered = cache(self._answered)
+        self.accuracy_fp32 = cache(self._accuracy_fp32)
 
     def _answered(self, split: str) -> Answered:
         from hw.golden import GoldenMachine
@@ -96,7 +97,7 @@ class Network:
         outcome = GoldenMachine(program).run(images)
         return Answered(outcome.logits.argmax(1) == part.labels, outcome.entropy)
 
-    def accuracy_fp32(self, split: str) -> float:
+    def _accuracy_fp32(self, split: str) -> float:
         """Of the unquantized network."""
         from sw.training import accuracy, evaluate_fp32
 

@@ -193,8 +193,9 @@ def page() -> str:
     draw_cka(scores["variants"]["class"]["cka"])
     pair, single = result["settings"][f"pair on {result['preset']}"], result["best_single"]
     against = "" if single is None else (
-        f" The best single path at equal loss, effort {single['effort']} for every image, reaches {single['edp_gain']:.2f}x\n"
-        f"at a loss of {100 * single['loss']:.2f} points without any gate."
+        f" Without any gate, the lowest effort\nthat lost at most 0.2 points on the calibration images, effort "
+        f"{single['effort']} for every image, reaches {single['edp_gain']:.2f}x, and loses {100 * single['loss']:.2f} points on the "
+        "test images."
     )  # fmt: skip
     return f"""# PIVOT's figures, reproduced
 
@@ -252,7 +253,7 @@ pass costs both alike. Answers of the teacher are computed once for all efforts.
 baseline is the whole ViT in int8 with the same extra fine-tuning. Means over the seeds; the interval is over test images.
 
 {design_points(result)}
-{result['rules']}
+Rules, {result['rules']}
 
 On `{result['preset']}` the pair's EDP is {result['edp_gain']:.2f}x lower at a loss of {100 * result['loss']:.2f} points, where
 attention takes {100 * pair['attention_share']:.1f} % of the baseline's delay. The paper claims 2.7x at 0.2 points.{against}
