@@ -194,8 +194,8 @@ def page() -> str:
     pair, single = result["settings"][f"pair on {result['preset']}"], result["best_single"]
     against = "" if single is None else (
         f" Without any gate, the lowest effort\nthat lost at most 0.2 points on the calibration images, effort "
-        f"{single['effort']} for every image, reaches {single['edp_gain']:.2f}x, and loses {100 * single['loss']:.2f} points on the "
-        "test images."
+        f"{single['effort']} for every image, reaches {single['edp_gain']:.2f}x, and loses {100 * single['loss']:.2f} points on "
+        "the test images."
     )  # fmt: skip
     return f"""# PIVOT's figures, reproduced
 
