@@ -38,7 +38,7 @@ from sw.training import evaluate_fp32
 
 RESULT = Path(__file__).with_suffix(".json")
 BATCHES = (1, 64)
-REPETITIONS = 5
+REPETITIONS = 7
 SHIPPED, SHIPPED_LOW = "fmnist_vit_tiny", (0, 2, 4, 6)
 SHIPPED_LOSS = 0.002
 FINETUNING = {"steps": 200, "batch": 128, "seed": 0}
