@@ -29,8 +29,9 @@ from sw.data import FashionMnist, Split, load_fashion_mnist, padded, to_input, t
 from sw.folding import fold_network
 from sw.network import build_network
 from sw.quantization import logits_sqnr_db, quantize
-from sw.quantization_report import CALIBRATION_IMAGES, report, worst
+from sw.quantization_report import CALIBRATION_IMAGES
 from sw.skipping import PathVit
+from sw.tensor_noise import report, worst
 from sw.training import evaluate_fp32
 
 RESULT = Path(__file__).with_suffix(".json")

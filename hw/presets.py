@@ -12,7 +12,7 @@ PRESETS: dict[str, AcceleratorConfig] = {
     # For a ULX3S-85F (ECP5) with its memory on the chip; holds the default network's tensors.
     "edge": AcceleratorConfig(
         rows=4, cols=4, depth=4, activation_words=1024, residual_words=256, normalized_words=256, weight_words=256,
-        kv_words=256, parameter_tiles=64, row_tiles=16, classes=16, axi_bytes=8, outstanding=2, clock_mhz=25,
+        kv_words=256, parameter_tiles=64, row_tiles=8, classes=16, axi_bytes=8, outstanding=2, clock_mhz=25,
     ),
     # The flagship for the ZCU102 (XCZU9EG): 4,224 MAC a cycle; buffers sized for DeiT-B at 197 tokens.
     "zcu102": AcceleratorConfig(

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from hw.errors import InputError
-from sw import calibration, quantization_report
+from sw import calibration, tensor_noise
 from sw.calibration import Options
 from sw.folding import fold_network
 from sw.network import build_network, parse_network
 from sw.plain_vit import create_from_arguments
-from sw.quantization_report import main, report, worst
+from sw.quantization_report import main
 from sw.random_weights import draw_weights
+from sw.tensor_noise import report, worst
 
 PLAIN = "vit:dim=12,depth=2,heads=2,tokens=11,classes=6,patch=2,channels=2"
 STEM = "vit:dim=12,depth=2,heads=2,tokens=10,classes=5,patch=4,channels=2,stem=6"
@@ -32,7 +33,7 @@ def noises_of(vit, spec, options=None):
 @pytest.mark.parametrize("name, rows", [(PLAIN, 64), (STEM, 64), (STEM, 4), (PLAIN, 3)])
 def test_every_tensor_meets_its_own(name, rows, monkeypatch):
     """A tensor in another order, or another tensor, would be all noise; row tiles and their order change nothing."""
-    monkeypatch.setattr(quantization_report, "MOST_ROWS", rows)
+    monkeypatch.setattr(tensor_noise, "MOST_ROWS", rows)
     spec = parse_network(name)
     noises = noises_of(build_network(name, "random", 3), spec)
     names = [noise.name for noise in noises]
