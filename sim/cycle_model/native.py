@@ -15,7 +15,7 @@ from sim.cpp_build import cached_directory, digest, run_tool
 from sim.cycle_model.constants import Constants, constants_header
 
 _SOURCES = Path(__file__).parent / "cpp"
-_FLAGS = ("-std=c++20", "-O3", "-DNDEBUG", "-shared", "-fPIC", "-Wall", "-Wextra")
+_FLAGS = ("-std=c++20", "-O3", "-DNDEBUG", "-shared", "-fPIC", "-fno-semantic-interposition", "-Wall", "-Wextra")
 _MESSAGE_BYTES = 256
 
 

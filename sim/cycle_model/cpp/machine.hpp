@@ -98,17 +98,19 @@ private:
     void step() {
         const Event event = next();
         if (event.cycle == NEVER) throw std::logic_error("Cycle model must always know a next event");
+        bool seen = true; // by another unit; most bursts of weights only fill their port
         if (event.kind == READ) {
             BurstReader& reader = event.number    ? weights.ports[event.number - 1].segments.reader
                                   : event.second ? side.segments.reader
                                                  : fetch.reader;
             accept(event.number, event.cycle, reader);
+            if (event.number) seen = weights.absorb(*k, program, event.number - 1);
         } else if (event.kind == WRITE) {
             record.accept(*k, bus);
         } else {
             issue.tables[event.number].release(side.table_room[event.number]);
         }
-        settle();
+        if (seen) settle();
         if (!(++steps % 256)) forget();
     }
 

@@ -15,8 +15,10 @@ struct Bus {
         given = start + beats * size;
         Cycle taken = earliest - 1;
         if (size <= rate) {
-            taken = std::max(earliest, (start + size - 1) / rate) - 1;
-            for (Count beat = 0; beat < beats; ++beat) arrivals.put(++taken);
+            const Cycle begin = std::max(earliest, (start + size - 1) / rate);
+            Cycle* arrival = arrivals.extend(beats);
+            for (Count beat = 0; beat < beats; ++beat) arrival[beat] = begin + beat;
+            taken = begin + beats - 1;
         } else {
             for (Count due = start + size - 1; due < given; due += size) {
                 taken = std::max(taken + 1, due / rate);

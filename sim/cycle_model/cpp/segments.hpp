@@ -27,10 +27,15 @@ struct SegmentReader {
         if (words_are_beats) fires.put(-1), fires.put(-1);
     }
 
-    // Words that are known, and the cycle from which word i stands at the output, if those before it have left.
+    // Words of which the cycle is known from which they stand at the output, if those before them have left.
     Count words_known() const { return words_are_beats ? reader.arrivals.size() : available.size(); }
-    Cycle word(const Constants& k, Count i) const {
-        return words_are_beats ? reader.arrivals[i] + BurstReader::latency(k) + 2 : available[i];
+    // Let the words from `word` to before `end` leave, each as soon as it may, behind the cycle `fired`; the last one's cycle.
+    Cycle fire(const Constants& k, Count word, Count end, Cycle fired) {
+        const Cycle delay = words_are_beats ? BurstReader::latency(k) + 2 : 0;
+        const Cycle* there = &(words_are_beats ? reader.arrivals : available)[word];
+        Cycle* fire = fires.extend(end - word);
+        for (Count i = 0; i < end - word; ++i) fire[i] = fired = std::max(there[i] + delay, fired + 1);
+        return fired;
     }
 
     // Cycle in which a segment offered from `cycle` on is accepted, or UNKNOWN.
@@ -44,6 +49,9 @@ struct SegmentReader {
         }
         return cycle;
     }
+
+    // Grows whenever `acceptance` may tell more.
+    Count places() const { return reader.final_issue.size() + left.size(); }
 
     void enter(Cycle cycle, Count address, const Segment& segment) {
         segments.put(segment);
@@ -90,10 +98,11 @@ private:
         bool moved = false;
         for (const Cycle latency = BurstReader::latency(k); beat < known; moved = true) {
             if (!open) segment = segments[number++], index = 0, open = true;
-            for (; index < segment.beats && beat < known; ++index, ++beat) {
-                popped = std::max(reader.arrivals[beat] + latency, fires[beat]);
-                reader.pops.put(popped);
-            }
+            const Count beats = std::min(segment.beats - index, known - beat);
+            const Cycle *arrival = &reader.arrivals[beat], *fire = &fires[beat];
+            Cycle* pop = reader.pops.extend(beats);
+            for (Count i = 0; i < beats; ++i) pop[i] = std::max(arrival[i] + latency, fire[i]);
+            index += beats, beat += beats, popped = pop[beats - 1];
             if (index == segment.beats) left.put(popped), open = false;
         }
         return moved;

@@ -30,37 +30,40 @@ public:
 
 inline Fingerprint& operator<<(Fingerprint& f, Cycle value) { return f.cycle(value), f; }
 
-// The events of one kind, in order: numbered from 0, known up to `size`, remembered from `begin`.
+// The events of one kind, in order: numbered from 0, known up to `size`, remembered from `begin`, one behind the other in memory.
 template <class T> class Sequence {
 public:
     Count begin() const { return first; }
     Count size() const { return end; }
     const T& operator[](Count i) const {
         assert(first <= i && i < end);
-        return ring[i & mask];
+        return items[i - origin];
     }
     T& operator[](Count i) {
         assert(first <= i && i < end);
-        return ring[i & mask];
+        return items[i - origin];
     }
     const T& back() const { return (*this)[end - 1]; }
-    void put(const T& item) {
-        if (end - first > mask) grow();
-        ring[end++ & mask] = item;
+    void put(const T& item) { *extend(1) = item; }
+    // Room for `count` further events, which the caller fills.
+    T* extend(Count count) {
+        if (end + count - origin > Count(items.size())) make_room(count);
+        T* place = items.data() + (end - origin);
+        end += count;
+        return place;
     }
     // Events before `from` will not be asked for again.
     void forget(Count from) { first = std::max(first, std::min(from, end)); }
 
 private:
-    void grow() {
-        std::vector<T> larger(2 * ring.size());
-        const Count wider = Count(larger.size()) - 1;
-        for (Count i = first; i < end; ++i) larger[i & wider] = ring[i & mask];
-        ring.swap(larger);
-        mask = wider;
+    [[gnu::noinline]] void make_room(Count count) { // so that `extend` is small enough to be inlined
+        std::copy(items.begin() + (first - origin), items.begin() + (end - origin), items.begin());
+        origin = first;
+        // At least half of it stays free, so that moving costs each event little.
+        if (const Count need = 2 * (end - origin + count); need > Count(items.size())) items.resize(2 * need);
     }
-    std::vector<T> ring = std::vector<T>(64);
-    Count mask = 63, first = 0, end = 0;
+    std::vector<T> items = std::vector<T>(64);
+    Count origin = 0, first = 0, end = 0; // number of the first place; remembered and known events
 };
 
 using Times = Sequence<Cycle>;

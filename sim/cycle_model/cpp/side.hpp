@@ -191,7 +191,8 @@ private:
             } else {
                 const Count known = std::min(segments.words_known(), start);
                 if (word == known) return moved;
-                for (; word < known; ++word) segments.fires.put(fired = std::max(segments.word(k, word), fired + 1));
+                fired = segments.fire(k, word, known, fired);
+                word = known;
                 if (word < start) return true;
                 if (at_hand.kind == k.job_parameters) {
                     parameter_credits.put(fired + 2);

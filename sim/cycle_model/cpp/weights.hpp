@@ -40,6 +40,14 @@ public:
         return moved || written; // words that left let beats leave: the next round pops them
     }
 
+    // A burst has been accepted: find out what follows inside the port; whether the issue or the expander see any of it.
+    bool absorb(const Constants& k, const Program& program, const Sequence<WeightRoom>& room) {
+        const auto visible = [&] { return tiles.size() + jobs_done.size() + segments.places(); };
+        const Count before = visible();
+        while (advance(k, program, room)) {}
+        return visible() != before;
+    }
+
     void forget(const Constants& k) {
         jobs.forget(next - 1);
         jobs_done.forget(jobs.size() - k.queue_depth);
@@ -78,7 +86,8 @@ private:
             } else {
                 const Count known = std::min(segments.words_known(), end);
                 if (word == known) return moved;
-                for (; word < known; ++word) segments.fires.put(fired = std::max(segments.word(k, word), fired + 1));
+                fired = segments.fire(k, word, known, fired);
+                word = known;
                 if (word < end) return true;
                 tiles.put(fired + 2);
                 if (++tile < program[jobs[next - 1]].gemm().column_tiles) {
@@ -130,6 +139,9 @@ public:
         for (WeightPort& port : ports) moved |= port.advance(k, program, room);
         return moved;
     }
+
+    // The same of the burst of one port.
+    bool absorb(const Constants& k, const Program& program, Count port) { return ports[port].absorb(k, program, room); }
 
     void forget(const Constants& k, Count tile) {
         jobs.forget(next);
