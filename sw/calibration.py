@@ -127,6 +127,28 @@ class Calibration:
     pixel_means: InputMeans | None
     stem: tuple[ActivationScales, ...] = ()
 
+    def code(self, name: str, residual_scale: float) -> tuple[float, int, int]:
+        """(real value of a step, code of 0, bits) of the machine's tensor of that name; names as in `sw.folding.walk`."""
+        layer, _, kind = name.rpartition(".")
+        if kind in ("embedding", "attention", "mlp"):
+            return residual_scale, 0, numerics.RESIDUAL_WIDTH
+        if name == "logits":
+            return 2.0**-numerics.ENTROPY_FRACTION, 0, numerics.LOGIT_WIDTH
+        if name == "norm":
+            return self.final_norm, 0, 8
+        if name.startswith("stem"):
+            around = self.stem[int(name.removeprefix("stem"))]
+            return around.scale_out, around.zero_point, 8
+        index = int(layer.removeprefix("encoder"))
+        mlp, attention = self.mlps[index], self.attentions[index]
+        if kind == "norm2":
+            return mlp.norm, 0, 8
+        if kind == "fc1":
+            return mlp.gelu.scale_out, mlp.gelu.zero_point, 8
+        assert attention is not None
+        scales = {"norm1": attention.norm, "scores": attention.score}
+        return scales[kind] if kind in scales else getattr(attention, kind), 0, 8
+
 
 def calibrate(network: FoldedNetwork, images: Any, kept: frozenset[int], method: str = MSE) -> Calibration:
     """Choose scales on calibration images.

@@ -30,7 +30,8 @@ def finetune(
     entropy_weight: float = 0.05,
     temperature: float = 2.0,
     bfloat16: bool = False,
-    frozen: int = 0,
+    frozen: int | None = None,
+    quantization_aware: bool = False,
     progress: Callable[[int, int, float], None] | None = None,
     state_dir: Path | None = None,
 ) -> PathVit:
@@ -55,7 +56,8 @@ def finetune(
         entropy_weight: of the entropy in nats of the images answered right.
         temperature: of the distillation.
         bfloat16: forward and backward passes under bfloat16 autocast.
-        frozen: the embedding and as many first encoders stay as they are; see `Recipe.frozen`.
+        frozen: stem, embedding and as many first encoders stay as they are; None trains all. See `Recipe.frozen`.
+        quantization_aware: compute with the machine's roundings; see `sw.quantization_aware`.
         progress: called after each step with the steps done, the steps of the call and the batch's loss.
         state_dir: where to keep a checkpoint every 50 steps, and to continue from if it holds one.
 
@@ -77,6 +79,7 @@ def finetune(
         seed=seed,
         bfloat16=bfloat16,
         frozen=frozen,
+        quantization_aware=quantization_aware,
     )
     trainer = Trainer(tuned, train_split, recipe, kept=kept, teacher=teacher, teacher_logits=teacher_logits)
     found = load_run_state(state_dir) if state_dir is not None else None

@@ -4,8 +4,12 @@ W (gamma ⊙ x̂ + beta) + b = (W · diag gamma) x̂ + (W beta + b), and scale �
 so every LayerNorm is a pure normalisation and every branch ends in a linear layer.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+Tap = Callable[[str, Any], Any]
+"""Called with a tensor's name and the tensor; what it returns takes the tensor's place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +117,41 @@ def normalized(tokens: Any, epsilon: float) -> Any:
     return centred / (centred.square().mean(-1, keepdim=True) + epsilon).sqrt()
 
 
+def walk(network: FoldedNetwork, inputs: Any, key_means: Sequence[Any], tap: Tap) -> Any:
+    """Compute a folded network and show every tensor that the machine has, too.
+
+    Args:
+        network: the float network.
+        inputs: float32 tensor [n, channels, height, width].
+        key_means: what is subtracted from each encoder's keys; None where its attention is skipped.
+        tap: sees tensors [n, tokens, channels], maps [n, channels, height, width] and scores [n, heads, tokens, tokens].
+
+    Returns:
+        Logits [n, classes].
+    """
+    maps = inputs
+    for index, convolution in enumerate(network.stem):
+        maps = tap(f"stem{index}", convolution(maps))
+    tokens = network.positions.expand(len(inputs), -1, -1).clone()
+    tokens[:, network.prefix_tokens :] += network.embedding(network.patches_of(maps))
+    tokens = tap("embedding", tokens)
+    for index, (encoder, key_mean) in enumerate(zip(network.encoders, key_means, strict=True)):
+        name = f"encoder{index}"
+        if key_mean is not None:
+            rows = tap(f"{name}.norm1", normalized(tokens, encoder.epsilons[0]))
+            parts = (encoder.query(rows), rows @ encoder.key.weight.T - key_mean, encoder.value(rows))
+            named = (tap(f"{name}.{part}", values) for part, values in zip(("query", "key", "value"), parts, strict=True))
+            query, key, value = (part.unflatten(-1, (network.heads, -1)).transpose(1, 2) for part in named)
+            scores = tap(f"{name}.scores", query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5)
+            context = tap(f"{name}.context", (scores.softmax(-1) @ value).transpose(1, 2).flatten(2))
+            tokens = tap(f"{name}.attention", tokens + encoder.projection(context))
+        rows = tap(f"{name}.norm2", normalized(tokens, encoder.epsilons[1]))
+        hidden = tap(f"{name}.fc1", encoder.activation(encoder.fc1(rows)))
+        tokens = tap(f"{name}.mlp", tokens + encoder.fc2(hidden))
+    final = tap("norm", normalized(tokens[:, : network.head_tokens], network.epsilon))
+    return tap("logits", network.head(final.flatten(1))[:, None])[:, 0]
+
+
 def fold_network(vit: Any) -> FoldedNetwork:
     """Fold a torch network whose images are of `image_shape`; its parameters are left alone.
 
@@ -144,4 +183,4 @@ def after_norm(weight: Any, bias: Any, norm: Any) -> FloatLinear:
     if norm.weight is not None:
         bias = bias if norm.bias is None else bias + weight @ norm.bias
         weight = weight * norm.weight
-    return FloatLinear(weight.detach(), bias.detach())
+    return FloatLinear(weight, bias)

@@ -41,7 +41,8 @@ class Recipe:
         gradient_norm: gradients are scaled down to this norm.
         seed: of the order, the augmentation and the skipping.
         bfloat16: forward and backward passes under bfloat16 autocast.
-        frozen: the embedding and as many of the first encoders are left as they are, for pairs that share them; 0 trains all.
+        frozen: stem, embedding and as many of the first encoders are left as they are, for pairs that share them; None trains all.
+        quantization_aware: compute with the machine's roundings; see `sw.quantization_aware`. Not under bfloat16.
     """
 
     steps: int
@@ -59,7 +60,8 @@ class Recipe:
     gradient_norm: float = 1.0
     seed: int = 0
     bfloat16: bool = False
-    frozen: int = 0
+    frozen: int | None = None
+    quantization_aware: bool = False
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -68,8 +70,10 @@ class Recipe:
             InputError: a number is out of its range.
         """
         for field, least in (("steps", 1), ("batch", 1), ("warmup_steps", 0), ("shift", 0), ("seed", 0), ("frozen", 0)):
-            if getattr(self, field) < least:
+            if getattr(self, field) is not None and getattr(self, field) < least:
                 raise InputError(f"Training {field} must be at least {least}, not {getattr(self, field)}")
+        if self.quantization_aware and self.bfloat16:
+            raise InputError("Training quantization_aware must be in float32: bfloat16 rounds as coarsely as int8")
         for field in ("label_smoothing", "distill_weight", "attention_drop"):
             if not 0.0 <= getattr(self, field) <= 1.0:
                 raise InputError(f"Training {field} must be 0 to 1, not {getattr(self, field)}")

@@ -5,7 +5,6 @@ float network from the image on, so noise adds up along the network; ``own_db`` 
 inputs, so it shows what this layer's rounding, clipping and tables add. The worst layer is the one with the least ``own_db``.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +14,15 @@ from hw.config import AcceleratorConfig
 from hw.golden import GoldenMachine
 from hw.isa import FLAG_ATTENTION, Descriptor, Opcode, Operation, Post
 from hw.program import Program
-from sw.calibration import Calibration, Options, calibrate
+from sw.calibration import Options, calibrate
 from sw.compiler import compile_network, token_order
-from sw.folding import FoldedNetwork, normalized
+from sw.folding import FoldedNetwork, walk
 from sw.integer_network import IntegerNetwork
 from sw.memory_map import required_config, stem_geometry
-from sw.quantization import LOGIT_SCALE, quantize_folded
+from sw.quantization import quantize_folded
 from sw.stem_layout import StemPlan, choose_plan
 
 MOST_ROWS = 64
-Tap = Callable[[str, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -40,39 +38,6 @@ class TensorNoise:
     name: str
     sqnr_db: float
     own_db: float
-
-
-def walk(network: FoldedNetwork, inputs: Any, key_means: list[Any], tap: Tap) -> None:
-    """Compute a folded network and show every tensor that the machine has, too.
-
-    Args:
-        network: the float network.
-        inputs: float32 tensor [n, channels, height, width].
-        key_means: what is subtracted from each encoder's keys; None where its attention is skipped.
-        tap: called with a name and a tensor [n, tokens, channels], maps [n, channels, height, width] or scores
-            [n, heads, tokens, tokens]; what it returns takes the tensor's place.
-    """
-    maps = inputs
-    for index, convolution in enumerate(network.stem):
-        maps = tap(f"stem{index}", convolution(maps))
-    tokens = network.positions.expand(len(inputs), -1, -1).clone()
-    tokens[:, network.prefix_tokens :] += network.embedding(network.patches_of(maps))
-    tokens = tap("embedding", tokens)
-    for index, (encoder, key_mean) in enumerate(zip(network.encoders, key_means, strict=True)):
-        name = f"encoder{index}"
-        if key_mean is not None:
-            rows = tap(f"{name}.norm1", normalized(tokens, encoder.epsilons[0]))
-            parts = (encoder.query(rows), rows @ encoder.key.weight.T - key_mean, encoder.value(rows))
-            named = (tap(f"{name}.{part}", values) for part, values in zip(("query", "key", "value"), parts, strict=True))
-            query, key, value = (part.unflatten(-1, (network.heads, -1)).transpose(1, 2) for part in named)
-            scores = tap(f"{name}.scores", query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5)
-            context = tap(f"{name}.context", (scores.softmax(-1) @ value).transpose(1, 2).flatten(2))
-            tokens = tap(f"{name}.attention", tokens + encoder.projection(context))
-        rows = tap(f"{name}.norm2", normalized(tokens, encoder.epsilons[1]))
-        hidden = tap(f"{name}.fc1", encoder.activation(encoder.fc1(rows)))
-        tokens = tap(f"{name}.mlp", tokens + encoder.fc2(hidden))
-    final = tap("norm", normalized(tokens[:, : network.head_tokens], network.epsilon))
-    tap("logits", network.head(final.flatten(1))[:, None])
 
 
 class MachineTensors:
@@ -163,31 +128,6 @@ class MachineTensors:
         return np.concatenate([part[:, self._places] for part in parts], axis=2)
 
 
-def scale_of(name: str, network: IntegerNetwork, calibration: Calibration) -> tuple[float, int]:
-    """(real value of a step, code of 0) of a tensor."""
-    layer, _, kind = name.rpartition(".")
-    if name.startswith("stem"):
-        around = calibration.stem[int(name.removeprefix("stem"))]
-        return around.scale_out, around.zero_point
-    if kind in ("embedding", "attention", "mlp"):
-        return network.residual_scale, 0
-    if name == "logits":
-        return LOGIT_SCALE, 0
-    if name == "norm":
-        return calibration.final_norm, 0
-    index = int(layer.removeprefix("encoder"))
-    mlp, attention = calibration.mlps[index], calibration.attentions[index]
-    if kind == "norm2":
-        return mlp.norm, 0
-    if kind == "fc1":
-        return mlp.gelu.scale_out, mlp.gelu.zero_point
-    assert attention is not None
-    return {
-        "norm1": attention.norm, "query": attention.query, "key": attention.key, "value": attention.value,
-        "scores": attention.score, "context": attention.context,
-    }[kind], 0  # fmt: skip
-
-
 def _decibel(exact: Any, found: Any) -> float:
     noise = float((exact - found).double().square().sum())
     return float("inf") if noise == 0 else float(10 * np.log10(float(exact.double().square().sum()) / noise))
@@ -216,7 +156,7 @@ def report(
     GoldenMachine(program, chunk=len(images), threads=1, observer=tensors).run(images)
 
     def machine(name: str) -> Any:
-        scale, zero = scale_of(name, integer, calibration)
+        scale, zero, _ = calibration.code(name, integer.residual_scale)
         return torch.from_numpy((tensors.codes(name).astype(np.float64) - zero) * scale).float()
 
     along: dict[str, float] = {}

@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     add("--teacher", metavar="NAME|FILE", help="checkpoint to distil from: a name, or a file of --model's shape")
     add("--distill-weight", type=float, help="share of the distillation (default 0.5 with a teacher, else 0)")
     add("--entropy-weight", type=float, default=0.0, help="of the entropy of correct answers (default %(default)s)")
+    add("--quantization-aware", action="store_true", help="compute with the machine's roundings, from --init on, in float32")
     add("--bfloat16", action="store_true", help="compute under bfloat16 autocast")
     add("--seed", type=int, default=0, help="of weights, order and augmentation (default %(default)s)")
     add("--threads", type=int, default=2, help="threads; results depend on it in the last bits (default %(default)s)")
@@ -181,6 +182,7 @@ def _recipe(options: argparse.Namespace, epoch_steps: int) -> Any:
         attention_drop=options.attention_drop,
         seed=options.seed,
         bfloat16=options.bfloat16,
+        quantization_aware=options.quantization_aware,
     )
 
 

@@ -16,6 +16,31 @@ _SCALE_TOLERANCE = 1e-6
 """Relative difference from 1 / sqrt(head channels) up to which a scale of scores is that one in another rounding."""
 
 
+class ImportedGraph:
+    """A torch module's graph, exported once: `fold` gives the plain ViT in it, again and again while its parameters change."""
+
+    def __init__(self, module: Any, image_shape: tuple[int, int, int]) -> None:
+        """Export; see `import_network` for arguments and errors."""
+        import torch
+
+        self._image_shape = image_shape
+        with torch.no_grad():
+            self._program = _export(module, image_shape)
+
+    def fold(self) -> FoldedNetwork:
+        """Fold the parameters as they are now; where gradients are recorded, they reach the module's parameters.
+
+        Raises:
+            InputError: as `import_network`.
+        """
+        import torch
+
+        state = self._program.state_dict | self._program.constants
+        if not torch.is_grad_enabled():
+            state = {name: value.detach() if isinstance(value, torch.Tensor) else value for name, value in state.items()}
+        return _Walk(self._program, self._image_shape, state).run()
+
+
 def import_network(module: Any, image_shape: tuple[int, int, int]) -> FoldedNetwork:
     """Import a torch module through `torch.export` as a folded plain ViT.
 
@@ -31,9 +56,7 @@ def import_network(module: Any, image_shape: tuple[int, int, int]) -> FoldedNetw
     import torch
 
     with torch.no_grad():
-        program = _export(module, image_shape)
-        network = _Walk(program, image_shape).run()
-    return network
+        return ImportedGraph(module, image_shape).fold()
 
 
 def _export(module: Any, image_shape: tuple[int, int, int]) -> Any:
@@ -58,9 +81,10 @@ def _export(module: Any, image_shape: tuple[int, int, int]) -> Any:
 class _Walk:
     """Gives every node of a graph its value: a constant tensor, or a `Value`."""
 
-    def __init__(self, program: Any, image_shape: tuple[int, int, int]) -> None:
-        """Take an ``ExportedProgram`` of one image."""
+    def __init__(self, program: Any, image_shape: tuple[int, int, int], state: dict[str, Any]) -> None:
+        """Take an ``ExportedProgram`` of one image, and its parameters, buffers and constants by name."""
         self._program = program
+        self._state = state
         self._picture = whole(Map((), image_shape), (1, *image_shape))
         self._values: dict[Any, Any] = {}
 
@@ -70,7 +94,7 @@ class _Walk:
         Raises:
             InputError: an operation does not fit.
         """
-        signature, state = self._program.graph_signature, self._program.state_dict | self._program.constants
+        signature, state = self._program.graph_signature, self._state
         names = signature.inputs_to_parameters | signature.inputs_to_buffers | signature.inputs_to_lifted_tensor_constants
         for node in self._program.graph.nodes:
             if node.op == "placeholder":
@@ -208,8 +232,8 @@ def _folded(answer: Answer, picture: tuple[int, int, int]) -> FoldedNetwork:
         channels=channels,
         patch_size=side,
         heads=_same("heads", [half.context.scores.heads for half in stream.branches if isinstance(half, AttentionBranch)]),
-        embedding=FloatLinear(embedding.weight.permute(0, 2, 3, 1).flatten(1).detach(), embedding.bias.detach()),
-        positions=stream.positions.detach(),
+        embedding=FloatLinear(embedding.weight.permute(0, 2, 3, 1).flatten(1), embedding.bias),
+        positions=stream.positions,
         encoders=encoders,
         head=FloatLinear(torch.cat([part.weight for part in heads], 1), sum(part.bias for part in heads)),
         epsilon=norm.epsilon,
@@ -252,9 +276,9 @@ def _encoder(attention: AttentionBranch, mlp: MlpBranch) -> FoldedEncoder:
         query=query,
         key=key,
         value=value,
-        projection=FloatLinear(attention.projection.weight.detach(), attention.projection.bias.detach()),
+        projection=attention.projection,
         fc1=after_norm(mlp.fc1.weight, mlp.fc1.bias, mlp.source),
-        fc2=FloatLinear(mlp.fc2.weight.detach(), mlp.fc2.bias.detach()),
+        fc2=mlp.fc2,
         epsilons=(norm.epsilon, mlp.source.epsilon),
         activation=mlp.activation,
     )
