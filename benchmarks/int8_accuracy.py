@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pivot_result import CHECKPOINTS, MODEL, shipped_network
+from lv_vit_answers import CHECKPOINTS, MODEL, shipped_network
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table

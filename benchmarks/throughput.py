@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from pivot_result import CHECKPOINTS, F_LOW, MODEL, shipped_network
+from lv_vit_answers import CHECKPOINTS, MODEL, shipped_network
+from pivot_result import F_LOW
 from pivot_result import RESULT as CHOSEN
 from rich.console import Console
 from rich.progress import Progress
