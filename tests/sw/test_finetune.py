@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from hw.errors import InputError
-from sw.data import load_fashion_mnist
 from sw.finetune import finetune, teacher_answers
 from sw.network import build_network, parse_network, untrained_network
 from sw.objective import Recipe, entropy_nats
@@ -11,22 +10,11 @@ from sw.training import Trainer, accuracy, evaluate_fp32
 
 TINY = "vit:dim=12,depth=3,heads=2,tokens=5,classes=10,patch=14"
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def data():
-    return load_fashion_mnist("embedded")
-
-
-@pytest.fixture(scope="module")
-def trained(data):
+def trained(data, one_thread):
     network = PathVit(untrained_network(parse_network(TINY)))
     Trainer(network, data.train, Recipe(steps=300, batch=64, lr=4e-3, warmup_steps=20, shift=1)).run()
     return network

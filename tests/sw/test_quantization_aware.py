@@ -7,7 +7,7 @@ from hw.golden import GoldenMachine
 from hw.presets import find_preset
 from sw import quantization_aware, train
 from sw.compiler import compile_network
-from sw.data import load_fashion_mnist, padded, to_input
+from sw.data import padded, to_input
 from sw.finetune import finetune
 from sw.folding import walk
 from sw.memory_map import required_config
@@ -21,18 +21,7 @@ from sw.training import Trainer
 
 TINY = "vit:dim=12,depth=3,heads=2,tokens=5,classes=10,patch=14"
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def data():
-    return load_fashion_mnist("embedded")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def machine_codes(images):

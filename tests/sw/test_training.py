@@ -8,7 +8,7 @@ import torch
 from hw.errors import InputError
 from sw import train
 from sw.checkpoint import load_run_state, save_run_state
-from sw.data import Split, load_fashion_mnist
+from sw.data import Split
 from sw.network import build_network, parse_network, untrained_network
 from sw.objective import Recipe, augment, batch_loss, correct_entropy, distillation, entropy_nats, learning_rate
 from sw.skipping import PathVit
@@ -17,18 +17,7 @@ from sw.training import Trainer, accuracy, evaluate_fp32
 # 28x28 pictures in 4 patches of 14x14: the smallest network that takes Fashion-MNIST.
 TINY = "vit:dim=12,depth=3,heads=2,tokens=5,classes=10,patch=14"
 
-
-@pytest.fixture(scope="module")
-def data():
-    return load_fashion_mnist("embedded")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny(seed=0):
