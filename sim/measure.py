@@ -35,7 +35,10 @@ def _parser() -> argparse.ArgumentParser:
         "--weights", metavar="random|pretrained|FILE", help="weights; a checkpoint's own by default, pretrained are timm's"
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of random weights and images (default: %(default)s)")
-    parser.add_argument("--data", metavar="DIR", help="Fashion-MNIST files or images by class; by default what $PIVOT_DATA or Debian has, else shipped or random ones")
+    parser.add_argument(
+        "--data", metavar="DIR",
+        help="Fashion-MNIST files or images by class; by default those of $PIVOT_DATA or Debian's, else shipped or random ones",
+    )  # fmt: skip
     parser.add_argument(
         "--trace", type=Path, metavar="FILE",
         help="write a timeline of one image for Perfetto (.json or .json.gz): of the RTL with --engine rtl, else of the model",

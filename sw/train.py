@@ -140,6 +140,8 @@ def _check(options: argparse.Namespace) -> None:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(options, name)}")
     if options.distill_weight and not options.teacher:
         raise InputError("--distill-weight needs --teacher")
+    if options.quantization_aware and options.init is None:
+        raise InputError("--quantization-aware needs --init: scales are chosen for a trained network")
 
 
 def _networks(options: argparse.Namespace) -> tuple[Any, Any]:

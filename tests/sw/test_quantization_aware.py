@@ -137,6 +137,11 @@ def test_bfloat16_is_refused():
         Recipe(steps=1, quantization_aware=True, bfloat16=True)
 
 
+def test_command_wants_trained_weights(capsys):
+    assert train.main(["--quantization-aware"]) == 2
+    assert "needs --init" in capsys.readouterr().err
+
+
 def test_command_writes_an_ordinary_checkpoint(tmp_path, data):
     from safetensors.torch import save_file
 
