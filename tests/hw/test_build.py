@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,12 +44,16 @@ def run_command(*arguments: str | Path, **environment: str) -> subprocess.Comple
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, env=environment or None)
 
 
-def test_help_answers_at_once():
-    start = time.monotonic()
-    call = run_command("--help")
-    assert call.returncode == 0
+def test_help_loads_nothing_heavy():
+    script = (
+        "import runpy, sys\n"
+        "sys.argv = ['hw.build', '--help']\n"
+        "try:\n    runpy.run_module('hw.build', run_name='__main__')\n"
+        "except SystemExit as end:\n    print(end.code, sorted({'amaranth', 'numpy', 'pyosys', 'torch'} & set(sys.modules)))\n"
+    )
+    call = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "--bitstream" in call.stdout
-    assert time.monotonic() - start < 2  # half a second on an idle machine
+    assert call.stdout.splitlines()[-1] == "0 []"
 
 
 @pytest.mark.parametrize(
@@ -194,10 +197,8 @@ def test_a_tiny_machine_from_end_to_end(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 def test_the_flagship_fits(tmp_path: Path):
-    start = time.monotonic()
     call = run_command("--board", "zcu102", "--out", tmp_path)
     assert call.returncode == 0, call.stderr
-    assert time.monotonic() - start < 600
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["macs_per_cycle"] == 4224
     assert report["peak_macs_per_dsp_per_cycle"] > 1.8
