@@ -262,7 +262,7 @@ effort {single['effort']} for every image, the single path at equal loss on the 
 
 The gain is the machine's as much as the method's; on `zcu102` there is what its attention share allows: {flagship}.
 Every image that goes on pays for a second network, and where attention is a third of the delay a low effort saves little more
-than that; so there a single path is the better choice, and a pair gains from whatever the second network need not do again.
+than that, so a pair gains little there; single paths gain more there, and lose what the table says.
 
 {seeds_table(result)}"""
 
