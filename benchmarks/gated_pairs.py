@@ -44,14 +44,14 @@ def quantized_pair(model: str) -> tuple[Any, Any, np.ndarray]:
     """(low effort, high effort, images int8 [n, height, width, channels]); both efforts of one draw of weights."""
     from sw.data import to_input, to_pixels
     from sw.network import build_network, parse_network
-    from sw.quantization import quantize_pair
+    from sw.quantization import quantize_jointly
     from sw.skipping import PathVit
 
     spec = parse_network(model)
     shape = (CALIBRATING + IMAGES, *spec.image_size, spec.channels)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     network = build_network(model, "random", 0)
-    low, high = quantize_pair(PathVit(network, LOW_KEPT), PathVit(network), to_input(pixels[:CALIBRATING]))
+    low, high = quantize_jointly((PathVit(network, LOW_KEPT), PathVit(network)), to_input(pixels[:CALIBRATING]))
     return low, high, to_pixels(pixels[CALIBRATING:])
 
 

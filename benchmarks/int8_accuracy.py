@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lv_vit_answers import CHECKPOINTS, MODEL, shipped_network
+from lv_vit_weights import BASELINE, MODEL, effort_name, load_network, shipped_paths
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -23,7 +23,7 @@ from hw.errors import InputError
 from hw.golden import GoldenMachine
 from hw.presets import find_preset
 from search.intervals import paired_difference
-from sw.checkpoint import load_json, save_json
+from sw.checkpoint import save_json
 from sw.compiler import compile_network
 from sw.data import FashionMnist, Split, load_fashion_mnist, padded, to_input, to_pixels
 from sw.folding import fold_network
@@ -44,11 +44,9 @@ GREATEST_LOSS, GREATEST_DISAGREEMENT, LEAST_SQNR_DB = 0.003, 0.01, 30.0
 
 def networks() -> dict[str, Callable[[], PathVit]]:
     """The trained networks by name, each with what loads it."""
-    seeds = load_json(CHECKPOINTS / "training.json")
     trained = {SHIPPED: lambda: PathVit(build_network(SHIPPED)).eval()}
-    for name, seed in seeds.items():
-        number, kept = int(name.removeprefix("seed")), seed["networks"]["high"]["kept"]
-        trained[f"{MODEL}, seed {number}"] = lambda number=number, kept=kept: shipped_network(number, "high", kept)
+    for seed in shipped_paths():
+        trained[f"{MODEL}, seed {seed}"] = lambda seed=seed: load_network(seed, effort_name(BASELINE), None)
     return trained
 
 

@@ -1,118 +1,118 @@
-"""Trains what the PIVOT result is computed from: LV-ViT on full Fashion-MNIST, its efforts, and one that shares a prefix.
+"""Trains what the PIVOT result is computed from: LV-ViT on full Fashion-MNIST, and its efforts, which share its stem.
 
-    python benchmarks/lv_vit_training.py --seed 0          (then 1 and 2; each about 25 minutes on one core)
+    python benchmarks/lv_vit_training.py
 
-For each seed: the whole ViT; CKA on calibration images and the best path of each effort; the whole ViT and every path
-fine-tuned with the same steps, batches and order, distilled from the whole ViT; the path of effort 2 once more, with stem,
-embedding and first encoders as they are in the fine-tuned whole ViT, so that this one can resume. Weights are rounded to float16,
-with which everything is evaluated and shipped, in `benchmarks/lv_vit/`; figures, seeds and recipes go to `training.json` there.
-A killed run goes on where it stopped. Nothing here looks at a test image.
+For each of three seeds: the whole ViT, trained with attentions skipped at random and then, with all of them, distilled from itself;
+CKA on calibration images and the best path of each effort; every path and, as effort 16, the whole ViT again, fine-tuned with the
+same steps, batches, order and teacher. Their stem and embedding stay those of the whole ViT, so that in any pair of them the high
+effort can resume behind the embedding. Weights are rounded to float16, with which everything is evaluated and shipped, in
+`benchmarks/lv_vit/`: of an effort only what differs from its whole ViT. Figures, seeds and recipes go to `training.json` there.
+
+A process for each core, each with one thread of torch. What is shipped already is left as it is, so that efforts can be trained
+anew, in half an hour on two cores, without the whole ViTs, which take as long; a killed run goes on where it stopped. Nothing here
+looks at a test image.
 """
 
 import argparse
 import json
+import os
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lv_vit_weights import FIGURES, SHIPPED, WHOLE, effort_name, load_network, save_network, untrained
 
-MODEL = "fmnist_lvvit"
-SHIPPED = Path(__file__).parent / "lv_vit"
-EFFORTS = (2, 3, 4, 6)
-RESUMED_EFFORT = 2
-"""Effort of the path that shares its beginning with the whole ViT, up to the first attention that it skips."""
+SEEDS = (0, 1, 2)
+EFFORTS = (16, 2, 8, 4)
+"""In the order in which they are trained."""
 EPOCHS, FINETUNE_EPOCHS, BATCH = 8, 3, 128
 LEARNING_RATE, FINETUNE_RATE = 1e-3, 5e-4
 CKA_BATCH = 250
 
 
 def main() -> None:
-    """Train one seed."""
+    """Train all networks that are not shipped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
-    parser.add_argument("--out", type=Path, default=SHIPPED, help="where the weights go (default: the shipped ones)")
     parser.add_argument("--work", type=Path, default=Path("runs/lv_vit"), help="checkpoints of a run under way")
     options = parser.parse_args()
 
+    from sw.checkpoint import save_json
+
+    found = json.loads(FIGURES.read_text()) if FIGURES.is_file() else {}
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_begin, initargs=(options,)) as pool:
+        for seed, entry in zip(SEEDS, pool.map(_whole, SEEDS), strict=True):
+            if entry is not None:  # a new whole ViT has efforts of its own
+                found[f"seed{seed}"] = entry
+        tasks = {
+            pool.submit(_effort, seed, effort, found[f"seed{seed}"]["redundancy"]): (seed, effort)
+            for effort in EFFORTS
+            for seed in SEEDS
+            if effort_name(effort) not in found[f"seed{seed}"]["networks"]
+        }
+        for task in as_completed(tasks):
+            seed, effort = tasks[task]
+            found[f"seed{seed}"]["networks"][effort_name(effort)] = task.result()
+            save_json(FIGURES, dict(sorted(found.items())))
+
+
+_options: Any = None
+"""The command's options, in a worker process."""
+
+
+def _begin(options: argparse.Namespace) -> None:
+    global _options
     import torch
 
-    torch.set_num_threads(1)  # two seeds side by side train 1,600 images/s on two cores, one on both 700
-    train_seed(options)
+    torch.set_num_threads(1)  # two processes train 1,600 images/s on two cores, one on both 700
+    _options = options
 
 
-def train_seed(options: argparse.Namespace) -> None:
-    """All networks of one seed."""
-    from search.path_score import best_paths
-    from sw.checkpoint import save_json
+@cache
+def _data() -> Any:
     from sw.data import load_fashion_mnist
-    from sw.finetune import finetune, teacher_answers
-    from sw.training import accuracy, evaluate_fp32
 
-    data = load_fashion_mnist(options.data)
-    work = options.work / f"seed{options.seed}"
-    started, record = time.monotonic(), {}
-
-    def ship(name: str, network: Any, recipe: Any) -> Any:
-        network = _rounded(network)
-        _save(options.out / f"seed{options.seed}" / f"{name}.safetensors", network)
-        record[name] = {
-            "kept": sorted(network.kept),
-            "accuracy_calibration": accuracy(evaluate_fp32(network, data.calibration), data.calibration),
-            "recipe": recipe,
-            "wall_s": round(time.monotonic() - started, 1),
-        }
-        print(f"seed {options.seed}: {name} {record[name]['accuracy_calibration']:.4f}", record[name]["wall_s"], "s", flush=True)
-        return network
-
-    base, base_recipe = _whole(data, options.seed, work / "whole")
-    base = ship("whole", base, base_recipe)
-    redundancy = _redundancy(base, data)
-    paths = {path.effort: path.kept for path in best_paths(redundancy)}
-    steps = FINETUNE_EPOCHS * (len(data.train) // BATCH)
-    recipe = {"steps": steps, "batch": BATCH, "lr": FINETUNE_RATE, "seed": options.seed, "bfloat16": True}
-
-    def tune(name: str, start: Any, kept: Any, teacher: Any, **extra: Any) -> Any:
-        tuned = finetune(
-            start, kept, data.train, teacher_logits=teacher, progress=_progress(f"seed {options.seed} {name}"),
-            state_dir=work / name, **recipe, **extra,
-        )  # fmt: skip
-        return ship(name, tuned, recipe | extra)
-
-    high = tune("high", base, None, teacher_answers(base, data.train))
-    teacher = teacher_answers(high, data.train)
-    for effort in EFFORTS:
-        tune(f"effort{effort:02d}", base, paths[effort], teacher)
-    path = paths[RESUMED_EFFORT]
-    shared = next(index for index in range(base.depth) if index not in path)
-    tune("resumed", _joined(high, base, shared), path, teacher, frozen=shared)
-
-    file = options.out / "training.json"
-    seeds = json.loads(file.read_text()) if file.is_file() else {}
-    seeds[f"seed{options.seed}"] = {"data_digest": data.digest, "redundancy": redundancy.tolist(), "networks": record}
-    save_json(file, dict(sorted(seeds.items())))
+    return load_fashion_mnist(_options.data)
 
 
-def _whole(data: Any, seed: int, state: Path) -> tuple[Any, dict[str, Any]]:
-    """The whole ViT, trained from scratch, and its recipe."""
-    from dataclasses import asdict
+@cache
+def _teacher(seed: int) -> Any:
+    """The whole ViT's logits to the training images, kept for a run that goes on."""
+    from sw.checkpoint import load_tensors, save_tensors
+    from sw.finetune import teacher_answers
 
+    path = _options.work / f"seed{seed}" / "teacher.safetensors"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_tensors(path, {"logits": teacher_answers(load_network(seed, WHOLE, None), _data().train)})
+    return load_tensors(path)["logits"]
+
+
+def _whole(seed: int) -> dict[str, Any] | None:
+    """Train the whole ViT; None where it is shipped."""
+    if (SHIPPED / f"seed{seed}" / f"{WHOLE}.safetensors").is_file():
+        return None
     from sw.checkpoint import load_run_state, save_run_state
-    from sw.network import parse_network, untrained_network
+    from sw.finetune import finetune, teacher_answers
     from sw.objective import Recipe
     from sw.skipping import PathVit
     from sw.training import Trainer
 
+    data, state, started = _data(), _options.work / f"seed{seed}" / WHOLE, time.monotonic()
     epoch = len(data.train) // BATCH
     recipe = Recipe(
         steps=EPOCHS * epoch, batch=BATCH, lr=LEARNING_RATE, warmup_steps=epoch, attention_drop=0.6, seed=seed, bfloat16=True
     )
-    trainer = Trainer(PathVit(untrained_network(parse_network(MODEL), seed)), data.train, recipe)
+    trainer = Trainer(PathVit(untrained(seed)), data.train, recipe)
     found = load_run_state(state)
     if found is not None:
         trainer.load_state(*found)
-    progress = _progress(f"seed {seed} whole")
+    progress = _progress(f"seed {seed} {WHOLE}")
 
     def on_step(done: int, loss: float) -> None:
         if done % 200 == 0 or done == recipe.steps:
@@ -120,43 +120,60 @@ def _whole(data: Any, seed: int, state: Path) -> tuple[Any, dict[str, Any]]:
         progress(done, recipe.steps, loss)
 
     trainer.run(on_step)
-    return trainer.network, asdict(recipe)
+    network = trainer.network
+    again = _finetuning(seed)
+    tuned = finetune(
+        network, None, data.train, teacher_logits=teacher_answers(network, data.train), progress=progress,
+        state_dir=state.with_name("settled"), **again,
+    )  # fmt: skip
+    save_network(tuned, seed, WHOLE)
+    settled = load_network(seed, WHOLE, None)
+    record = _record(settled, started, asdict(recipe) | {"then": again})
+    return {"data_digest": data.digest, "redundancy": _redundancy(settled).tolist(), "networks": {WHOLE: record}}
 
 
-def _redundancy(network: Any, data: Any) -> np.ndarray:
+def _effort(seed: int, effort: int, redundancy: list[float]) -> dict[str, Any]:
+    """Fine-tune the best path of an effort."""
+    from search.path_score import best_paths
+    from sw.finetune import finetune
+
+    data, name, started = _data(), effort_name(effort), time.monotonic()
+    kept = next(path.kept for path in best_paths(np.array(redundancy)) if path.effort == effort)
+    recipe = _finetuning(seed) | {"frozen": 0}
+    tuned = finetune(
+        load_network(seed, WHOLE, None), kept, data.train, teacher_logits=_teacher(seed), progress=_progress(f"seed {seed} {name}"),
+        state_dir=_options.work / f"seed{seed}" / name, **recipe,
+    )  # fmt: skip
+    save_network(tuned, seed, name)
+    return _record(load_network(seed, name, kept), started, recipe)
+
+
+def _finetuning(seed: int) -> dict[str, Any]:
+    """Arguments of `sw.finetune.finetune` that all networks share."""
+    steps = FINETUNE_EPOCHS * (len(_data().train) // BATCH)
+    return {"steps": steps, "batch": BATCH, "lr": FINETUNE_RATE, "seed": seed, "bfloat16": True}
+
+
+def _record(network: Any, started: float, recipe: dict[str, Any]) -> dict[str, Any]:
+    from sw.training import accuracy, evaluate_fp32
+
+    calibration = _data().calibration
+    return {
+        "kept": sorted(network.kept),
+        "accuracy_calibration": accuracy(evaluate_fp32(network, calibration), calibration),
+        "recipe": recipe,
+        "wall_s": round(time.monotonic() - started, 1),
+    }
+
+
+def _redundancy(network: Any) -> np.ndarray:
     """CKA around each encoder's attention, class-token rows, calibration images."""
     from search.cka import cka_matrix
     from sw.data import padded, to_input
 
-    images = to_input(padded(data.calibration.images, network.image_size))
+    images = to_input(padded(_data().calibration.images, network.image_size))
     batches = (network.streams(images[start : start + CKA_BATCH]) for start in range(0, len(images), CKA_BATCH))
     return np.diag(cka_matrix(((a.numpy(), b.numpy()) for a, b in batches), network.depth))
-
-
-def _joined(first: Any, rest: Any, encoders: int) -> Any:
-    """A network with stem, embedding and so many encoders of ``first``, and the others and the head of ``rest``."""
-    import copy
-
-    joined = copy.deepcopy(rest)
-    begins = ("patch_embed.", "cls_token", "pos_embed", *(f"blocks.{index}." for index in range(encoders)))
-    taken = {name: value for name, value in first.vit.state_dict().items() if name.startswith(begins)}
-    joined.vit.load_state_dict(joined.vit.state_dict() | taken)
-    return joined
-
-
-def _rounded(network: Any) -> Any:
-    """The network with its weights rounded to float16."""
-    tensors = network.vit.state_dict().items()
-    network.vit.load_state_dict({name: value.half().float() if value.is_floating_point() else value for name, value in tensors})
-    return network.eval()
-
-
-def _save(path: Path, network: Any) -> None:
-    from sw.checkpoint import save_tensors
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = network.vit.state_dict().items()
-    save_tensors(path, {name: value.half() if value.is_floating_point() else value for name, value in tensors})
 
 
 def _progress(name: str) -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lv_vit_answers import CHECKPOINTS, MODEL, shipped_network
+from lv_vit_weights import BASELINE, MODEL, effort_name, load_network
 from pivot_result import F_LOW
 from pivot_result import RESULT as CHOSEN
 from rich.console import Console
@@ -50,17 +50,19 @@ EVALUATING = 500
 
 @dataclass(frozen=True)
 class TorchPair:
-    """Two torch networks and the threshold between them.
+    """Two torch networks, the threshold between them, and the full ViT.
 
     Attributes:
         model: their name.
+        full: keeps every attention, with the same fine-tuning.
         low: answers first.
-        high: the full ViT, which answers what is hard.
+        high: answers what is hard.
         threshold_nats: greatest entropy at which the first answer stands.
         f_low: fraction of calibration images that leave.
     """
 
     model: str
+    full: PathVit
     low: PathVit
     high: PathVit
     threshold_nats: float
@@ -109,27 +111,22 @@ def shipped_vit_pair(data: FashionMnist) -> TorchPair:
     kept = [f_low for f_low in F_LOW if calibrated.loss(f_low) <= SHIPPED_LOSS]
     if not kept:
         raise InputError(f"Low effort must lose at most {SHIPPED_LOSS} on the calibration images at F_low {F_LOW[0]}")
-    return TorchPair(SHIPPED, low, high, calibrated.threshold(max(kept)), float(max(kept)))
+    return TorchPair(SHIPPED, high, low, high, calibrated.threshold(max(kept)), float(max(kept)))
 
 
-def lv_vit_pair(data: FashionMnist, name: str | None, f_low: float | None) -> TorchPair:
-    """The shipped LV-ViT pair: the low effort's name and F_low as given, else as `pivot_result.py` chose them.
+def lv_vit_pair(data: FashionMnist) -> TorchPair:
+    """The shipped LV-ViT pair that `pivot_result.py` chose.
 
     Raises:
-        InputError: nothing was given, and nothing chosen.
+        InputError: nothing was chosen.
     """
-    networks = load_json(CHECKPOINTS / "training.json")[f"seed{SEED}"]["networks"]
-    if name is None or f_low is None:
-        if not CHOSEN.is_file():
-            raise InputError(
-                f"{CHOSEN.name} must be there, or --low and --f-low given; make it with python benchmarks/pivot_result.py"
-            )
-        chosen = load_json(CHOSEN)["settings"]["pair on pivot"]["seeds"][SEED]
-        found = next(name for name, entry in networks.items() if entry["kept"] == chosen["low"]["kept"])
-        name, f_low = name or found, f_low or chosen["f_low"]
-    low, high = (shipped_network(SEED, part, networks[part]["kept"]) for part in (name, "high"))
-    limit = Calibrated.of(low, high, data.calibration).threshold(f_low)
-    return TorchPair(MODEL, low, high, limit, f_low)
+    if not CHOSEN.is_file():
+        raise InputError(f"{CHOSEN.name} must be there; make it with python benchmarks/pivot_result.py")
+    chosen = next(entry for entry in load_json(CHOSEN)["settings"]["pair on pivot"]["seeds"] if entry["seed"] == SEED)
+    paths = (chosen["low"]["kept"], chosen["high"]["kept"])
+    full, low, high = (load_network(SEED, effort_name(len(kept)), kept) for kept in ((*range(BASELINE),), *paths))
+    limit = Calibrated.of(low, high, data.calibration).threshold(chosen["f_low"])
+    return TorchPair(MODEL, full, low, high, limit, chosen["f_low"])
 
 
 def answered(network: PathVit, images: torch.Tensor, batch: int) -> torch.Tensor:
@@ -153,14 +150,14 @@ def measure(pair: TorchPair, split: Split, count: int, step: Callable[[str], Non
         return cascade(pair.low, pair.high, images, pair.threshold_nats, batch)
 
     def full(images: torch.Tensor, batch: int) -> Any:
-        return answered(pair.high, images, batch)
+        return answered(pair.full, images, batch)
 
     ways = {"full": full, "pair": gated}
     logits, exits_low, _ = gated(inputs, EVALUATING)
     right = {"pair": logits.argmax(1).numpy() == split.labels}
     right |= {
         name: answered(network, inputs, EVALUATING).argmax(1).numpy() == split.labels
-        for name, network in (("full", pair.high), ("low", pair.low))
+        for name, network in (("full", pair.full), ("low", pair.low))
     }
     speeds = {}
     for batch in BATCHES:
@@ -197,12 +194,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
     parser.add_argument("--images", type=int, default=2000, metavar="N", help="test images that are timed (default: %(default)s)")
-    parser.add_argument("--low", help="name of the shipped LV-ViT low effort (default: pivot_result.py's)")
-    parser.add_argument("--f-low", type=float, help="fraction of calibration images that leave (default: pivot_result.py's)")
     options = parser.parse_args()
     try:
         data = load_fashion_mnist(options.data)
-        pairs = shipped_vit_pair(data), lv_vit_pair(data, options.low, options.f_low)
+        pairs = shipped_vit_pair(data), lv_vit_pair(data)
         split = data.test_all
         count = len(split.take(options.images))
     except InputError as error:

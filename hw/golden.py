@@ -220,7 +220,7 @@ class GoldenMachine:
             values = np.where(blank[:, None], -128, values)
         match post:
             case Post.GELU:
-                values = self._table(d)[values + 128]
+                values = self._table(d).take(values + 128)
             case Post.RESIDUAL:
                 before = self._read(state.residual, d.addend_base, d.stride, d.row_tiles, d.columns, d.element)
                 values = Lane.model_residual(before[:, : d.tokens], values)

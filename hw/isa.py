@@ -211,11 +211,10 @@ class Descriptor:
                 raise ValueError(f"{self.opcode.name} has no field {name!r}")
             if not 0 <= value < 1 << (8 * sizes[name]):
                 raise ValueError(f"{self.opcode.name}.{name} must fit {sizes[name]} unsigned bytes, not {value}")
+        vars(self).update(dict.fromkeys(_FIELD_NAMES[self.opcode], 0) | self.fields | {"opcode": self.opcode})
 
     def __getattr__(self, name: str) -> int:
-        if name.startswith("_") or name not in _FIELD_NAMES[self.opcode]:
-            raise AttributeError(f"{self.opcode.name} has no field {name!r}")
-        return self.fields.get(name, 0)
+        raise AttributeError(f"{self.opcode.name} has no field {name!r}")
 
     def encode(self) -> bytes:
         """The descriptor's 64 bytes."""

@@ -38,17 +38,18 @@ def saturate(value: np.ndarray, width: int) -> np.ndarray:
 
 
 def requantize(accumulator: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray, width: int) -> np.ndarray:
-    """``saturate(rounding_shift((accumulator + bias) * multiplier, shift), width)``.
+    """``saturate(rounding_shift((accumulator + bias) * multiplier, shift), width)``, int32.
 
-    |accumulator + bias| < 2^26 and multiplier < 2^17, so the product fits 44 bits and float64, in which numpy is several times as
-    fast, holds it and every number on the way exactly; over 2^50 it rounds to 0, as over any greater power of 2.
+    |accumulator|, |bias| and their sum are below 2^26 and the multiplier below 2^17, so the product fits 44 bits and float64, in
+    which numpy is several times as fast, holds it and every number on the way exactly; over 2^50 it rounds to 0, as over any
+    greater power of 2.
     """
     scale = np.ldexp(np.asarray(multiplier, np.float64), -np.minimum(np.asarray(shift, np.int64), 50))
-    value = np.asarray(np.add(accumulator, bias, dtype=np.float64) * scale)
-    value += 0.5
+    value = np.asarray(np.multiply(accumulator, scale, dtype=np.float64))
+    value += bias * scale + 0.5
     np.floor(value, out=value)
     greatest = (1 << (width - 1)) - 1
-    return np.clip(value, -greatest - 1, greatest, out=value).astype(np.int64)
+    return np.clip(value, -greatest - 1, greatest, out=value).astype(np.int32)
 
 
 def normalized_divide(multiplier: int | np.ndarray, divisor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

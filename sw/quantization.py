@@ -1,6 +1,6 @@
 """Post-training int8 quantization of a plain ViT to the integer network that the accelerator computes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -60,37 +60,51 @@ def quantize(
     return quantize_folded(folded, calibration, correct_bias=options.correct_bias)
 
 
-def quantize_pair(low: Any, high: Any, calibration_inputs: Any) -> tuple[IntegerNetwork, IntegerNetwork]:
-    """Quantize the two networks of a pair so that what their beginnings share is the same in integers, too.
+def quantize_jointly(
+    networks: Sequence[Any], calibration_inputs: Any, options: Options | None = None
+) -> tuple[IntegerNetwork, ...]:
+    """Quantize networks so that what their beginnings share with the last one's is the same in integers, too.
 
-    The first encoders that are equal in float, with the same attentions kept, get the scales that the high network's calibration
-    finds, and the residual streams one scale, the greater of the two. So the compiler can let the high effort resume.
+    The first encoders that are equal in float, with the same attentions kept, get the scales that the last network's calibration
+    finds, and all residual streams one scale, the greatest. So the compiler can let the high effort of any pair of them resume.
 
     Args:
-        low: as `network` of `quantize`; a `sw.skipping.PathVit` for a path.
-        high: the same.
+        networks: each as `network` of `quantize`; a `sw.skipping.PathVit` for a path. Of a pair, the high effort comes last.
         calibration_inputs: as for `quantize`.
+        options: as for `quantize`.
 
     Returns:
-        The low network and the high one.
+        The integer networks, in the same order.
 
     Raises:
         QuantizationError: a number does not fit.
         InputError: a network is not a plain ViT.
     """
-    folded, paths = zip(*(_folded_path(network, None) for network in (low, high)), strict=True)
-    first, second = (calibrate(network, calibration_inputs, path) for network, path in zip(folded, paths, strict=True))
-    shared = _equal_encoders(*folded, *paths)
-    if shared is not None:
-        first = replace(
-            first,
-            stem=second.stem,
-            patch_means=second.patch_means,
-            attentions=second.attentions[:shared] + first.attentions[shared:],
-            mlps=second.mlps[:shared] + first.mlps[shared:],
-        )
-    scale = max(residual_scale(*each) for each in zip(folded, (first, second), strict=True))
-    return quantize_folded(folded[0], first, scale), quantize_folded(folded[1], second, scale)
+    folded, paths = zip(*(_folded_path(network, None) for network in networks), strict=True)
+    options = options or Options()
+    alone = [calibrate(network, calibration_inputs, path, options.scales) for network, path in zip(folded, paths, strict=True)]
+    calibrations = [
+        _sharing(calibration, alone[-1], _equal_encoders(network, folded[-1], path, paths[-1]))
+        for network, path, calibration in zip(folded, paths, alone, strict=True)
+    ]
+    scale = max(residual_scale(*each) for each in zip(folded, calibrations, strict=True))
+    return tuple(
+        quantize_folded(network, each, scale, correct_bias=options.correct_bias)
+        for network, each in zip(folded, calibrations, strict=True)
+    )
+
+
+def _sharing(calibration: Calibration, other: Calibration, encoders: int | None) -> Calibration:
+    """A calibration with stem, embedding and so many first encoders of another; None shares nothing."""
+    if encoders is None:
+        return calibration
+    return replace(
+        calibration,
+        stem=other.stem,
+        patch_means=other.patch_means,
+        attentions=other.attentions[:encoders] + calibration.attentions[encoders:],
+        mlps=other.mlps[:encoders] + calibration.mlps[encoders:],
+    )
 
 
 def _folded_path(network: Any, kept: Iterable[int] | None) -> tuple[FoldedNetwork, frozenset[int]]:

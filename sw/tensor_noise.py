@@ -15,10 +15,11 @@ from hw.golden import GoldenMachine
 from hw.isa import FLAG_ATTENTION, Descriptor, Opcode, Operation, Post
 from hw.program import Program
 from sw.calibration import Options, calibrate
-from sw.compiler import compile_network, token_order
+from sw.compiler import compile_network
 from sw.folding import FoldedNetwork, walk
 from sw.integer_network import IntegerNetwork
 from sw.memory_map import required_config, stem_geometry
+from sw.network_compiler import token_order
 from sw.quantization import quantize_folded
 from sw.stem_layout import StemPlan, choose_plan
 

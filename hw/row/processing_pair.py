@@ -112,16 +112,16 @@ class ProcessingPair(wiring.Component):
             weights: int8 [K, N], or [..., K, N] with the same leading axes.
 
         Returns:
-            int64 [..., tokens, N].
+            int32 [..., tokens, N].
         """
         k = activations.shape[-1]
         left, right = activations.astype(np.float32), weights.astype(np.float32)
         if right.ndim == 2:  # one large product is much faster than many small ones
             left = left.reshape(-1, k)
-        total = np.matmul(left[..., :_FLOAT32_BLOCK], right[..., :_FLOAT32_BLOCK, :]).astype(np.int64)
+        total = np.matmul(left[..., :_FLOAT32_BLOCK], right[..., :_FLOAT32_BLOCK, :]).astype(np.int32)
         for start in range(_FLOAT32_BLOCK, k, _FLOAT32_BLOCK):
             block = slice(start, start + _FLOAT32_BLOCK)
-            total += np.matmul(left[..., block], right[..., block, :]).astype(np.int64)
+            total += np.matmul(left[..., block], right[..., block, :]).astype(np.int32)
         return total.reshape(*activations.shape[:-1], weights.shape[-1])
 
     def elaborate(self, platform) -> Module:

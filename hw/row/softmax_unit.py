@@ -62,7 +62,7 @@ class SoftmaxUnit(wiring.Component):
         """Exps int8 [..., K] of scores int8 [..., K] with row maxima int8 [...], at least every score of the row, and a table
         uint8 [256], 0 to 127."""
         distance = row_max[..., None].astype(np.int16) - scores
-        return table.astype(np.int8)[distance]
+        return table.astype(np.int8).take(distance)
 
     def elaborate(self, platform) -> Module:
         m = Module()

@@ -3,6 +3,7 @@
 import copy
 import random
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -14,11 +15,12 @@ from hw.golden import GoldenMachine
 from hw.isa import FLAG_ATTENTION, FLAG_HIGH, Opcode, Operation, Post
 from hw.program import Program
 from sim.cycle_model import predict
+from sw.calibration import GREATEST, MSE, Options
 from sw.compiler import compile_network, compile_pair, shared_encoders
 from sw.integer_network import IntegerNetwork
 from sw.memory_map import required_config
 from sw.network import build_network, parse_network
-from sw.quantization import quantize, quantize_pair
+from sw.quantization import quantize, quantize_jointly
 from sw.skipping import PathVit
 
 NETWORK = "vit:dim=12,depth=4,heads=2,tokens=11,classes=6,patch=2,channels=2"
@@ -43,7 +45,10 @@ def changed_from(vit, first: int):
 
 def quantized(name: str, frozen: int, low_kept, high_kept) -> tuple[IntegerNetwork, IntegerNetwork]:
     vit = build_network(name, "random", 4)
-    return quantize_pair(PathVit(changed_from(vit, frozen), low_kept), PathVit(vit, high_kept), random_inputs(name)[1])
+    low, high = quantize_jointly(
+        (PathVit(changed_from(vit, frozen), low_kept), PathVit(vit, high_kept)), random_inputs(name)[1]
+    )
+    return low, high
 
 
 def roomy(shapes, seed: int) -> AcceleratorConfig:
@@ -153,8 +158,21 @@ def test_networks_that_share_nothing_do_not_resume():
 
 
 def test_networks_quantized_apart_have_scales_of_their_own():
-    """Why `quantize_pair` is there: the low network's later encoders decide over the scale of its whole residual stream."""
+    """Why `quantize_jointly` is there: the low network's later encoders decide over the scale of its whole residual stream."""
     vit = build_network(NETWORK, "random", 4)
     _, inputs = random_inputs(NETWORK)
     low, high = (quantize(PathVit(network), inputs) for network in (changed_from(vit, 2), vit))
     assert shared_encoders(low, high) is None
+
+
+@pytest.mark.parametrize("scales", [MSE, GREATEST])
+def test_any_two_of_networks_quantized_jointly_resume(scales: str):
+    """Three efforts with one stem: the scales that they share are the last one's, whichever pair is compiled."""
+    vit, (images, inputs) = build_network(STEM, "random", 4), random_inputs(STEM)
+    efforts = [PathVit(changed_from(vit, 0), (0,)), PathVit(changed_from(vit, 1), (0, 2)), PathVit(vit)]
+    integers = quantize_jointly(efforts, inputs, Options(scales))
+    assert [shared_encoders(integers[first], integers[second]) for first, second in ((0, 1), (0, 2), (1, 2))] == [0, 0, 1]
+    for low, high in combinations(integers, 2):
+        resumed, plain = (compile_pair(low, high, roomy(high, 5), 0, resume=resume) for resume in (True, False))
+        threshold = int(np.median(GoldenMachine(plain).run(images, threshold=1 << 31).entropy))
+        results_are_equal(resumed, plain, images, threshold)

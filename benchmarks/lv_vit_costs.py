@@ -1,0 +1,115 @@
+"""Delay and energy of LV-ViT-S at 224x224, convolution stem included, on the paths of the shipped LV-ViTs.
+
+By the cycle model, which equals the RTL in every counter, and the energy table.
+"""
+
+import dataclasses
+from functools import cache
+from typing import Any
+
+from search.pairs import expected
+
+COSTED = "lvvit_s"
+Path = tuple[int, ...]
+"""Encoders whose attention is kept."""
+
+
+def costed_pair() -> tuple[Any, Any]:
+    """LV-ViT-S twice, quantized, with stem and embedding in common, as the shipped efforts have them, and no encoder.
+
+    Weights are random, and scales the first that come: delay depends on neither.
+    """
+    import torch
+
+    from sw.calibration import GREATEST, Options
+    from sw.network import RANDOM, build_network, parse_network
+    from sw.quantization import quantize_jointly
+
+    spec = parse_network(COSTED)
+    pixels = torch.randint(0, 256, (1, spec.channels, *spec.image_size), generator=torch.Generator().manual_seed(0))
+    low, high = (build_network(COSTED, RANDOM, seed) for seed in (1, 0))
+    encoders = {name: tensor for name, tensor in low.state_dict().items() if name.startswith("blocks.")}
+    low.load_state_dict(high.state_dict() | encoders)
+    low_integer, high_integer = quantize_jointly((low, high), (pixels - 128) / 128, Options(GREATEST))
+    return low_integer, high_integer
+
+
+class Costs:
+    """Delay (ms) and energy (mJ) of an image on one machine.
+
+    Attributes:
+        preset, config: the machine.
+    """
+
+    def __init__(self, preset: str, low: Any, high: Any):
+        """Of the two integer networks of `costed_pair` on a preset."""
+        from hw.presets import find_preset
+
+        self.preset = preset
+        self.config = find_preset(preset)
+        self._low, self._high = low, high
+        self._everything = tuple(range(high.depth))
+        self.alone = cache(self._alone)
+        self.pair = cache(self._pair)
+
+    @property
+    def whole(self) -> dict[str, float]:
+        """The whole network, the baseline."""
+        return self.alone(self._everything)
+
+    @property
+    def attention_share(self) -> float:
+        """1 - cycles(all attentions skipped) / cycles(none skipped)."""
+        return 1.0 - self.alone(())["cycles"] / self.whole["cycles"]
+
+    def cascade(self, low: Path, high: Path, f_low: float, *, resume: bool) -> tuple[float, float]:
+        """Expected (delay ms, energy mJ) of a gated pair."""
+        first, both = self.pair(low, high, resume)
+        delay, energy = (expected(first[name], both[name] - first[name], f_low) for name in ("delay_ms", "energy_mj"))
+        return delay, energy
+
+    def estimate(self, low: Path, high: Path, f_low: float, *, resume: bool) -> tuple[float, float]:
+        """The same from the two paths alone, to choose by: without the gate, and without what their Programs' seam hides."""
+        first, second, beginning = self.alone(low), self.alone(high), self._beginning() if resume else {}
+        delay, energy = (
+            expected(first[name], second[name] - beginning.get(name, 0.0), f_low) for name in ("delay_ms", "energy_mj")
+        )
+        return delay, energy
+
+    def gain(self, delay_ms: float, energy_mj: float) -> float:
+        """Baseline's EDP over this one."""
+        return self.whole["delay_ms"] * self.whole["energy_mj"] / (delay_ms * energy_mj)
+
+    def _beginning(self) -> dict[str, float]:
+        """What resuming behind stem and embedding saves a high effort."""
+        (_, afresh), (_, resumed) = (self.pair((), self._everything, resume) for resume in (False, True))
+        return {name: afresh[name] - resumed[name] for name in afresh}
+
+    def _cost(self, program: Any, **exit_: Any) -> dict[str, float]:
+        from sim.cycle_model import predict
+        from sim.energy import energy_mj
+
+        run = predict(program, **exit_)
+        delay_ms = run.cycles / (self.config.clock_mhz * 1e3)
+        return {"cycles": run.cycles, "delay_ms": delay_ms, "energy_mj": energy_mj(run.counters, self.config, run.cycles).total_mj}
+
+    def _alone(self, kept: Path) -> dict[str, float]:
+        """One path without a gate."""
+        from sw.compiler import compile_network
+
+        return self._cost(compile_network(_on_path(self._high, kept), self.config, mask_register=False))
+
+    def _pair(self, low: Path, high: Path, resume: bool) -> tuple[dict[str, float], dict[str, float]]:
+        """(leaves at the gate, goes on) of the gated pair of two paths in one Program."""
+        from sw.compiler import compile_pair
+
+        program = compile_pair(_on_path(self._low, low), _on_path(self._high, high), self.config, 0, resume=resume)
+        return self._cost(program, exits_low=True), self._cost(program)
+
+
+def _on_path(network: Any, kept: Path) -> Any:
+    """An integer network without the attentions that a path skips."""
+    encoders = (
+        encoder if index in kept else dataclasses.replace(encoder, attention=None) for index, encoder in enumerate(network.encoders)
+    )
+    return dataclasses.replace(network, encoders=tuple(encoders))
