@@ -59,15 +59,18 @@ class Answerer:
         self._pool = pool
         self._data = data
         self._step = step
+        self._quantized: dict[int, Future] = {}
         self._begun: list[tuple[Network, str, list[Future]]] = []
         self.digest = data.digest
 
+    def begin_networks(self) -> None:
+        """Have all shipped networks quantized, those of a seed jointly; `networks` waits for it."""
+        self._quantized = {seed: self._pool.submit(_quantized, seed, paths) for seed, paths in shipped_paths().items()}
+
     def networks(self) -> dict[int, dict[int, Network]]:
-        """All shipped networks by seed and rising effort; those of a seed are quantized jointly."""
-        paths = shipped_paths()
-        quantized = {seed: self._pool.submit(_quantized, seed, kept) for seed, kept in paths.items()}
-        self._wait({future: f"seed {seed}: quantized" for seed, future in quantized.items()})
-        return {seed: future.result() for seed, future in quantized.items()}
+        """All shipped networks by seed and rising effort."""
+        self._wait({future: f"seed {seed}: quantized" for seed, future in self._quantized.items()})
+        return {seed: future.result() for seed, future in self._quantized.items()}
 
     def begin(self, networks: Iterable[Network], split: str) -> None:
         """Have these networks answer all images of a split, where they have not yet; `finish` waits for it."""

@@ -99,8 +99,8 @@ def choose_flagship(choices: list[Choice]) -> Choice:
     return max(fit, key=lambda choice: choice.edp_gain) if fit else min(choices, key=lambda choice: choice.loss)
 
 
-def choose_single(seeds: Iterable[Efforts], pair: Choice) -> int:
-    """Effort by the third rule."""
+def choose_single(seeds: Iterable[Efforts], pair: Choice) -> tuple[int, bool]:
+    """Effort by the third rule, and whether it loses no more than the pair."""
     each = [
         {effort: efforts[BASELINE].answers[CALIBRATION].right.mean() - network.answers[CALIBRATION].right.mean()
          for effort, network in efforts.items() if effort != BASELINE}
@@ -108,7 +108,8 @@ def choose_single(seeds: Iterable[Efforts], pair: Choice) -> int:
     ]  # fmt: skip
     losses = {effort: float(np.mean([losses[effort] for losses in each])) for effort in each[0]}
     least = min(losses, key=lambda effort: losses[effort])
-    return next((effort for effort, lost in losses.items() if lost <= pair.loss), least)
+    effort = next((effort for effort, lost in losses.items() if lost <= pair.loss), least)
+    return effort, losses[effort] <= pair.loss
 
 
 def front(choices: list[Choice]) -> list[Choice]:
@@ -205,20 +206,24 @@ def setting(outcomes: list[Outcome], costs: Costs) -> dict[str, Any]:
 
 def computed(given: Answerer) -> dict[str, Any]:
     """All of the result but its provenance; what is chosen is chosen before a test image is looked at."""
-    seeds = given.networks()
-    every = [network for efforts in seeds.values() for network in efforts.values()]
-    given.begin(every, CALIBRATION)
-    networks = costed_pair()
+    given.begin_networks()
+    networks = costed_pair()  # costs take their time, too: meanwhile, here and below
     pivot, flagship = (Costs(preset, *networks) for preset in MACHINES)
+    seeds = given.networks()
+    given.begin((network for efforts in seeds.values() for network in efforts.values()), CALIBRATION)
+    for efforts in seeds.values():
+        for network in efforts.values():
+            pivot.alone(network.kept), flagship.alone(network.kept)
     given.finish()
     choices = every_pair(seeds.values(), pivot, resume=True)
     pair = choose_pair(choices)
     on_flagship = choose_flagship(every_pair(seeds.values(), flagship, resume=True))
-    equal = choose_single(seeds.values(), pair)
+    single_effort, equal = choose_single(seeds.values(), pair)
     exact = given.begin_fp32((efforts[BASELINE] for efforts in seeds.values()), TEST)
-    given.begin(every, TEST)
+    chosen = {BASELINE, pair.low, pair.high, on_flagship.low, on_flagship.high, single_effort}
+    given.begin((efforts[effort] for efforts in seeds.values() for effort in sorted(chosen)), TEST)
     wanted = [(costs, pair, resume) for costs in (pivot, flagship) for resume in (True, False)] + [(flagship, on_flagship, True)]
-    for efforts in seeds.values():  # costs take their time, too: meanwhile
+    for efforts in seeds.values():
         for costs, choice, resume in wanted:
             costs.pair(efforts[choice.low].kept, efforts[choice.high].kept, resume)
     given.finish()
@@ -227,8 +232,8 @@ def computed(given: Answerer) -> dict[str, Any]:
         each = zip(seeds.values(), exact, strict=True)
         return [cascade_outcome(efforts, fp32.result(), choice, costs, resume=resume) for efforts, fp32 in each]
 
-    def single(effort: int, costs: Costs) -> list[Outcome]:
-        return [single_outcome(efforts, effort, costs) for efforts in seeds.values()]
+    def single(costs: Costs) -> list[Outcome]:
+        return [single_outcome(efforts, single_effort, costs) for efforts in seeds.values()]
 
     settings = {}
     for label, costs in (("pair", pivot), ("the same pair", flagship)):
@@ -236,11 +241,10 @@ def computed(given: Answerer) -> dict[str, Any]:
         settings[f"the same pair without prefix-resume on {costs.preset}"] = setting(cascade(pair, costs, resume=False), costs)
         if costs is flagship:
             settings[f"best pair on {costs.preset}"] = setting(cascade(on_flagship, costs, resume=True), costs)
-        for effort in reversed([effort for effort in next(iter(seeds.values())) if effort != BASELINE]):
-            note = ", best at equal loss," if effort == equal else ""
-            settings[f"single path of effort {effort}{note} on {costs.preset}"] = setting(single(effort, costs), costs)
+        what = "best single path at equal loss" if equal else "single path nearest in loss"
+        settings[f"{what}, effort {single_effort}, on {costs.preset}"] = setting(single(costs), costs)
 
-    first, alone = settings[f"pair on {pivot.preset}"], single(equal, pivot)
+    first, alone = settings[f"pair on {pivot.preset}"], single(pivot)
     rights = [over_seeds(each.right for each in outcomes) for outcomes in (alone, cascade(pair, pivot, resume=True))]
     records = first["seeds"]
 
@@ -264,7 +268,8 @@ def computed(given: Answerer) -> dict[str, Any]:
         **{field: mean(field) for field in ("delay_ms", "energy_mj", "edp_mj_ms")},
         "edp_gain": first["mean"]["edp_gain"],
         "best_single": {
-            "effort": equal, "loss_95": best_single["loss_95"], **best_single["mean"], "minus_pair": paired_difference(*rights)
+            "effort": single_effort, "equal_on_calibration": equal, "loss_95": best_single["loss_95"], **best_single["mean"],
+            "minus_pair": paired_difference(*rights),
         },
         "front": [dataclasses.asdict(choice) for choice in front(choices)],
         "settings": settings,
