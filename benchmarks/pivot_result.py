@@ -99,8 +99,8 @@ def choose_flagship(choices: list[Choice]) -> Choice:
     return max(fit, key=lambda choice: choice.edp_gain) if fit else min(choices, key=lambda choice: choice.loss)
 
 
-def choose_single(seeds: Iterable[Efforts], pair: Choice) -> tuple[int, bool]:
-    """Effort by the third rule, and whether it loses no more than the pair."""
+def choose_single(seeds: Iterable[Efforts], pair: Choice) -> int:
+    """Effort by the third rule."""
     each = [
         {effort: efforts[BASELINE].answers[CALIBRATION].right.mean() - network.answers[CALIBRATION].right.mean()
          for effort, network in efforts.items() if effort != BASELINE}
@@ -108,8 +108,7 @@ def choose_single(seeds: Iterable[Efforts], pair: Choice) -> tuple[int, bool]:
     ]  # fmt: skip
     losses = {effort: float(np.mean([losses[effort] for losses in each])) for effort in each[0]}
     least = min(losses, key=lambda effort: losses[effort])
-    effort = next((effort for effort, lost in losses.items() if lost <= pair.loss), least)
-    return effort, losses[effort] <= pair.loss
+    return next((effort for effort, lost in losses.items() if lost <= pair.loss), least)
 
 
 def front(choices: list[Choice]) -> list[Choice]:
@@ -218,7 +217,7 @@ def computed(given: Answerer) -> dict[str, Any]:
     choices = every_pair(seeds.values(), pivot, resume=True)
     pair = choose_pair(choices)
     on_flagship = choose_flagship(every_pair(seeds.values(), flagship, resume=True))
-    single_effort, equal = choose_single(seeds.values(), pair)
+    single_effort = choose_single(seeds.values(), pair)
     exact = given.begin_fp32((efforts[BASELINE] for efforts in seeds.values()), TEST)
     chosen = {BASELINE, pair.low, pair.high, on_flagship.low, on_flagship.high, single_effort}
     given.begin((efforts[effort] for efforts in seeds.values() for effort in sorted(chosen)), TEST)
@@ -241,8 +240,7 @@ def computed(given: Answerer) -> dict[str, Any]:
         settings[f"the same pair without prefix-resume on {costs.preset}"] = setting(cascade(pair, costs, resume=False), costs)
         if costs is flagship:
             settings[f"best pair on {costs.preset}"] = setting(cascade(on_flagship, costs, resume=True), costs)
-        what = "best single path at equal loss" if equal else "single path nearest in loss"
-        settings[f"{what}, effort {single_effort}, on {costs.preset}"] = setting(single(costs), costs)
+        settings[f"best single path at equal loss (effort {single_effort}) on {costs.preset}"] = setting(single(costs), costs)
 
     first, alone = settings[f"pair on {pivot.preset}"], single(pivot)
     rights = [over_seeds(each.right for each in outcomes) for outcomes in (alone, cascade(pair, pivot, resume=True))]
@@ -268,7 +266,7 @@ def computed(given: Answerer) -> dict[str, Any]:
         **{field: mean(field) for field in ("delay_ms", "energy_mj", "edp_mj_ms")},
         "edp_gain": first["mean"]["edp_gain"],
         "best_single": {
-            "effort": single_effort, "equal_on_calibration": equal, "loss_95": best_single["loss_95"], **best_single["mean"],
+            "effort": single_effort, "loss_95": best_single["loss_95"], **best_single["mean"],
             "minus_pair": paired_difference(*rights),
         },
         "front": [dataclasses.asdict(choice) for choice in front(choices)],

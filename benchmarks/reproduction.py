@@ -195,7 +195,9 @@ def page() -> str:
     pair, single = result["settings"][f"pair on {result['preset']}"], result["best_single"]
     low, high = (100 * bound for bound in single["loss_95"])
     apart = single["minus_pair"]
-    what_single = "the best single path at equal loss" if single["equal_on_calibration"] else "the single path that loses least"
+    what_single = (
+        "the best single path at equal loss" if apart["equal"] else "the single path that comes nearest (none is at equal loss)"
+    )
     verdict_single = "no more than two paired standard errors" if apart["equal"] else "more than two paired standard errors"
     flagship = "; ".join(
         f"{name.removesuffix(' on zcu102')} {part['mean']['edp_gain']:.2f}x at {100 * part['mean']['loss']:.2f} points"
