@@ -20,7 +20,7 @@ def random_commands(rng: random.Random, config, size: int, count: int) -> list[t
     commands = []
     for _ in range(count):
         length = rng.choice((1, 1, 2, rng.randint(1, 3 * config.burst_beats)))
-        commands.append((rng.randrange(beats - length) * config.axi_bytes, length))
+        commands.append((rng.randint(0, beats - length) * config.axi_bytes, length))
     return commands
 
 
