@@ -1,10 +1,12 @@
 """The shipped LV-ViTs in int8, and their answers to whole splits: images and networks are shared out among processes.
 
-`lv_vit_training.py` makes the checkpoints. The efforts of a seed share their stem, in integers, too. The golden machine answers; it
-has one row for each token, for every machine gives the same bits and this shape is quick in numpy.
+`lv_vit_training.py` makes the checkpoints. The efforts of a seed share their stem, in integers, too, so that two of them answer as
+one gated pair whose gate lets nothing leave: the second one resumes behind the stem. The golden machine answers; it has one row for
+each token, for every machine gives the same bits and this shape is quick in numpy.
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -60,7 +62,7 @@ class Answerer:
         self._data = data
         self._step = step
         self._quantized: dict[int, Future] = {}
-        self._begun: list[tuple[Network, str, list[Future]]] = []
+        self._begun: list[tuple[tuple[Network, ...], str, list[Future]]] = []
         self.digest = data.digest
 
     def begin_networks(self) -> None:
@@ -74,22 +76,24 @@ class Answerer:
 
     def begin(self, networks: Iterable[Network], split: str) -> None:
         """Have these networks answer all images of a split, where they have not yet; `finish` waits for it."""
-        images = len(getattr(self._data, split))
+        images, seeds = len(getattr(self._data, split)), defaultdict(list)
         for network in dict.fromkeys(networks):
             if split not in network.answers:
-                slices = ((start, min(start + SLICE, images)) for start in range(0, images, SLICE))
-                futures = [self._pool.submit(_answer, network.integer, split, *each) for each in slices]
-                self._begun.append((network, split, futures))
+                seeds[network.seed].append(network)
+        for group in (tuple(each[start : start + 2]) for each in seeds.values() for start in range(0, len(each), 2)):
+            slices = ((start, min(start + SLICE, images)) for start in range(0, images, SLICE))
+            integers = tuple(network.integer for network in group)
+            self._begun.append((group, split, [self._pool.submit(_answer, integers, split, *each) for each in slices]))
 
     def finish(self) -> None:
         """Wait for the answers that were begun."""
         self._wait({
-            future: f"seed {network.seed}, effort {network.effort}: {split}"
-            for network, split, futures in self._begun for future in futures
+            future: f"seed {group[0].seed}, effort {' and '.join(str(network.effort) for network in group)}: {split}"
+            for group, split, futures in self._begun for future in futures
         })  # fmt: skip
-        for network, split, futures in self._begun:
-            right, entropy = zip(*(future.result() for future in futures), strict=True)
-            network.answers[split] = Answered(np.concatenate(right), np.concatenate(entropy))
+        for group, split, futures in self._begun:
+            for network, parts in zip(group, zip(*(future.result() for future in futures), strict=True), strict=True):
+                network.answers[split] = Answered(*(np.concatenate(each) for each in zip(*parts, strict=True)))
         self._begun.clear()
 
     def begin_fp32(self, networks: Iterable[Network], split: str) -> list[Future]:
@@ -138,19 +142,36 @@ def _quantized(seed: int, paths: dict[int, tuple[int, ...]]) -> dict[int, Networ
     return {effort: Network(seed, effort, paths[effort], integer) for effort, integer in zip(paths, integers, strict=True)}
 
 
-def _answer(integer: Any, split: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """(right, entropy) of some images."""
+def _answer(integers: tuple[Any, ...], split: str, start: int, stop: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(right, entropy) of some images, of one network or two."""
     from hw.config import AcceleratorConfig
     from hw.golden import GoldenMachine
-    from sw.compiler import compile_network
+    from hw.isa import FLAG_HIGH, Opcode, Post
+    from sw.compiler import compile_network, compile_pair
     from sw.data import padded, to_pixels
     from sw.memory_map import required_config
 
-    part, shape = getattr(_data, split), (integer.tokens, 16, 16)
-    config = AcceleratorConfig(**dict(zip(("rows", "cols", "depth"), shape, strict=True)), **required_config(integer, *shape))
-    program = compile_network(integer, config, mask_register=False)
-    outcome = GoldenMachine(program, threads=1).run(to_pixels(padded(part.images[start:stop], integer.image_size)))
-    return outcome.top1 == part.labels[start:stop], outcome.entropy
+    last = integers[-1]
+    shape, part = (last.tokens, 16, 16), getattr(_data, split)
+    sizes = required_config(last, *shape)
+    sizes |= {name: 2 * sizes[name] for name in ("residual_words", "row_tiles")}  # a pair that resumes holds two residual streams
+    config = AcceleratorConfig(**dict(zip(("rows", "cols", "depth"), shape, strict=True)), **sizes)
+    if len(integers) == 1:
+        program = compile_network(last, config, mask_register=False)
+    else:
+        program = compile_pair(*integers, config, 0, resume=True)
+    logits = []
+
+    def see(_: int, descriptor: Any, values: np.ndarray) -> None:
+        if descriptor.opcode == Opcode.GEMM and descriptor.post == Post.LOGITS and not descriptor.flags & FLAG_HIGH:
+            logits.append(values[:, 0])
+
+    images = to_pixels(padded(part.images[start:stop], last.image_size))
+    outcome = GoldenMachine(program, threads=1, observer=see).run(images, threshold=-1)
+    answers = [(outcome.top1, outcome.entropy)]
+    if len(integers) == 2:
+        answers.insert(0, (np.concatenate(logits).argmax(axis=1), outcome.gate_entropy))
+    return [(top1 == part.labels[start:stop], entropy) for top1, entropy in answers]
 
 
 def _accuracy_fp32(seed: int, effort: int, kept: tuple[int, ...], split: str) -> float:

@@ -99,8 +99,8 @@ def choose_flagship(choices: list[Choice]) -> Choice:
     return max(fit, key=lambda choice: choice.edp_gain) if fit else min(choices, key=lambda choice: choice.loss)
 
 
-def choose_single(seeds: Iterable[Efforts], pair: Choice) -> int:
-    """Effort by the third rule."""
+def choose_single(seeds: Iterable[Efforts], pair: Choice) -> tuple[int, bool]:
+    """(effort by the third rule, whether it loses no more than the pair)."""
     each = [
         {effort: efforts[BASELINE].answers[CALIBRATION].right.mean() - network.answers[CALIBRATION].right.mean()
          for effort, network in efforts.items() if effort != BASELINE}
@@ -108,7 +108,8 @@ def choose_single(seeds: Iterable[Efforts], pair: Choice) -> int:
     ]  # fmt: skip
     losses = {effort: float(np.mean([losses[effort] for losses in each])) for effort in each[0]}
     least = min(losses, key=lambda effort: losses[effort])
-    return next((effort for effort, lost in losses.items() if lost <= pair.loss), least)
+    effort = next((effort for effort, lost in losses.items() if lost <= pair.loss), least)
+    return effort, losses[effort] <= pair.loss
 
 
 def front(choices: list[Choice]) -> list[Choice]:
@@ -217,7 +218,7 @@ def computed(given: Answerer) -> dict[str, Any]:
     choices = every_pair(seeds.values(), pivot, resume=True)
     pair = choose_pair(choices)
     on_flagship = choose_flagship(every_pair(seeds.values(), flagship, resume=True))
-    single_effort = choose_single(seeds.values(), pair)
+    single_effort, equal = choose_single(seeds.values(), pair)
     exact = given.begin_fp32((efforts[BASELINE] for efforts in seeds.values()), TEST)
     chosen = {BASELINE, pair.low, pair.high, on_flagship.low, on_flagship.high, single_effort}
     given.begin((efforts[effort] for efforts in seeds.values() for effort in sorted(chosen)), TEST)
@@ -240,7 +241,8 @@ def computed(given: Answerer) -> dict[str, Any]:
         settings[f"the same pair without prefix-resume on {costs.preset}"] = setting(cascade(pair, costs, resume=False), costs)
         if costs is flagship:
             settings[f"best pair on {costs.preset}"] = setting(cascade(on_flagship, costs, resume=True), costs)
-        settings[f"best single path at equal loss (effort {single_effort}) on {costs.preset}"] = setting(single(costs), costs)
+        rule = "at equal loss" if equal else "nearest in loss"
+        settings[f"single path {rule} (effort {single_effort}) on {costs.preset}"] = setting(single(costs), costs)
 
     first, alone = settings[f"pair on {pivot.preset}"], single(pivot)
     rights = [over_seeds(each.right for each in outcomes) for outcomes in (alone, cascade(pair, pivot, resume=True))]
