@@ -10,6 +10,7 @@ import json
 import sys
 from math import comb
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,16 @@ SEARCH_STEPS, SEARCH_BATCH = 120, 128
 """Fine-tuning of each effort in `search.cosearch`, its defaults."""
 
 
-def load(path: Path) -> Any:
+def load(path: Path, command: str) -> Any:
     """A result; the error of a missing one names the command."""
     if not path.is_file():
-        raise SystemExit(f"error: {path.name} must be there; make it with python benchmarks/{path.stem}.py")
+        raise SystemExit(f"error: {path.name} must be there; make it with python benchmarks/{command}")
     return json.loads(path.read_text())
+
+
+def paragraph(text: str) -> str:
+    """Text in lines of equal length, whatever the figures in it take."""
+    return fill(" ".join(text.split()), 132, break_long_words=False, break_on_hyphens=False)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -181,8 +187,8 @@ def draw_cka(matrix: list[list[float]]) -> None:
 
 def page() -> str:
     """The whole document."""
-    split, scores = load(HERE / "delay_split.json"), load(HERE / "path_scores.json")
-    trained, result = load(FIGURES), load(DOCS / "results" / "pivot_result.json")
+    split, scores = load(HERE / "delay_split.json", "delay_split.py"), load(HERE / "path_scores.json", "path_scores.py")
+    trained, result = load(FIGURES, "lv_vit_training.py"), load(DOCS / "results" / "pivot_result.json", "pivot_result.py")
     networks = trained["seed0"]["networks"]
     tiny, lv = parse_network("fmnist_vit_tiny"), parse_network("fmnist_lvvit")
     tiny_steps = json.loads((HERE.parent / "sw" / "assets" / "fmnist_vit_tiny" / "config.json").read_text())["recipe"]["steps"]
@@ -195,14 +201,22 @@ def page() -> str:
     pair, single = result["settings"][f"pair on {result['preset']}"], result["best_single"]
     low, high = (100 * bound for bound in single["loss_95"])
     apart = single["minus_pair"]
-    what_single = (
-        "the best single path at equal loss" if apart["equal"] else "the single path that comes nearest (none is at equal loss)"
-    )
+    name = next(name for name in result["settings"] if name.startswith("single path"))
+    what_single = "the best single path at equal loss" if "at equal loss" in name else "the single path that comes nearest in loss"
     verdict_single = "no more than two paired standard errors" if apart["equal"] else "more than two paired standard errors"
     flagship = "; ".join(
         f"{name.removesuffix(' on zcu102')} {part['mean']['edp_gain']:.2f}x at {100 * part['mean']['loss']:.2f} points"
         for name, part in result["settings"].items() if part["preset"] == "zcu102"
     )  # fmt: skip
+    claim = f"""On `{result['preset']}` the pair's EDP is {result['edp_gain']:.2f}x lower at a loss of {100 * result['loss']:.2f}
+    points, where attention takes {100 * pair['attention_share']:.1f} % of the baseline's delay; prefix-resume is a part of it. The
+    paper claims 2.7x at 0.2 points. Without a gate, effort {single['effort']} for every image, {what_single} on calibration images,
+    reaches {single['edp_gain']:.2f}x and loses {100 * single['loss']:.2f} points ({low:.2f} to {high:.2f}) on the test images:
+    {100 * apart['difference']:+.2f} points against the pair, {verdict_single}."""
+    shares = f"""
+    The gain is the machine's as much as the method's; on `zcu102` there is what its attention share allows: {flagship}.
+    Every image that goes on pays for a second network, and where attention is a third of the delay a low effort saves little more
+    than that. All efforts of a seed have one stem and embedding, so that the high effort can resume behind them."""
     return f"""# PIVOT's figures, reproduced
 
 Written by `python benchmarks/reproduction.py` from the results beside their commands; PIVOT is Moitra, Bhattacharjee and Panda, DAC
@@ -259,17 +273,11 @@ pass costs both alike. Answers of the teacher are computed once for all efforts.
 baseline is the whole ViT in int8 with the same extra fine-tuning. Means over the seeds; the interval is over test images.
 
 {design_points(result)}
-Rules, {result['rules']}
+{paragraph('Rules, ' + result['rules'])}
 
-On `{result['preset']}` the pair's EDP is {result['edp_gain']:.2f}x lower at a loss of {100 * result['loss']:.2f} points, where
-attention takes {100 * pair['attention_share']:.1f} % of the baseline's delay; prefix-resume is a part of it. The paper claims
-2.7x at 0.2 points. Without a gate, effort {single['effort']} for every image, {what_single}, reaches
-{single['edp_gain']:.2f}x and loses {100 * single['loss']:.2f} points ({low:.2f} to {high:.2f}) on the test images:
-{100 * apart['difference']:+.2f} points against the pair, {verdict_single}.
+{paragraph(claim)}
 
-The gain is the machine's as much as the method's; on `zcu102` there is what its attention share allows: {flagship}.
-Every image that goes on pays for a second network, and where attention is a third of the delay a low effort saves little more
-than that. All efforts of a seed have one stem and embedding, so that the high effort can resume behind them.
+{paragraph(shares)}
 
 {seeds_table(result)}"""
 
