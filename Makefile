@@ -24,7 +24,7 @@ cosearch: $(INSTALLED)
 test: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
-	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses logical --dist loadfile $(ARGS)
+	$(RUN) -m pytest --numprocesses logical --dist loadfile --durations 30 $(ARGS)
 
 build: $(INSTALLED)
 	$(RUN) -m hw.build --board zcu102 $(ARGS)

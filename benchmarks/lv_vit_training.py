@@ -28,7 +28,7 @@ import numpy as np
 from lv_vit_weights import FIGURES, SHIPPED, WHOLE, effort_name, load_network, save_network, untrained
 
 SEEDS = (0, 1, 2)
-EFFORTS = (16, 2, 8, 4)
+EFFORTS = (16, 2, 8, 4, 12)
 """In the order in which they are trained."""
 EPOCHS, FINETUNE_EPOCHS, BATCH = 8, 3, 128
 LEARNING_RATE, FINETUNE_RATE = 1e-3, 5e-4

@@ -1,4 +1,4 @@
-"""What all tests share: a printed seed, and OpenMP threads that do not spin."""
+"""What all tests share: a printed seed, and OpenMP threads that do not spin or crowd."""
 
 import os
 import secrets
@@ -8,6 +8,8 @@ import pytest
 
 # Before anything imports torch: spinning threads halve the speed of whatever runs beside them.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:  # pytest's workers are the threads already
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SEED = int(os.environ.get("PIVOT_TEST_SEED") or secrets.randbelow(2**31))
 
