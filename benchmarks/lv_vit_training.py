@@ -9,7 +9,7 @@ effort can resume behind the embedding. Weights are rounded to float16, with whi
 `benchmarks/lv_vit/`: of an effort only what differs from its whole ViT. Figures, seeds and recipes go to `training.json` there.
 
 A process for each core, each with one thread of torch. What is shipped already is left as it is, so that efforts can be trained
-anew, in half an hour on two cores, without the whole ViTs, which take as long; a killed run goes on where it stopped. Nothing here
+anew, in an hour on two cores, without the whole ViTs, which take half of that; a killed run goes on where it stopped. Nothing here
 looks at a test image.
 """
 

@@ -6,7 +6,7 @@ Two pairs: the shipped 12-encoder ViT with a path of effort 4 that is fine-tuned
 seed 0 that `pivot_result.py` chose. float32; in batches, hard images are gathered for the high effort (`sw.inference.cascade`).
 The threshold is the least entropy up to which F_low of the 2,000 calibration images leave: F_low is `pivot_result.py`'s, and for
 the first pair the greatest one up to 0.95 that loses at most 0.2 points on those images. Repetitions take turns (full, pair, full,
-…) and medians are shown; accuracy and F_low are of all test images. Seven minutes on two cores; nothing else should run.
+…) and medians are shown; accuracy and F_low are of all test images. Twelve minutes on two cores; nothing else should run.
 """
 
 import argparse
