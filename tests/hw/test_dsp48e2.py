@@ -44,7 +44,10 @@ class Transparent(Dsp48E2Model):
 
 
 class Link(wiring.Component):
-    """The model adds the packed product to PCIN exactly, and the product's operands and fields are in range: for all int8."""
+    """The model adds the packed product to PCIN exactly, and the product's operands and fields are in range: for all int8.
+
+    The multiplier is of the primitive's own widths, 27 by 18 bits: a solver takes it for the model's, and need not unroll both.
+    """
 
     even: In(signed(8))
     odd: In(signed(8))
@@ -57,10 +60,14 @@ class Link(wiring.Component):
         m.submodules.first = first = Transparent(cascaded=False)
         for instance in (link, first):
             m.d.comb += [instance.a.eq(self.odd << PACKED_SHIFT), instance.d.eq(self.even), instance.b.eq(self.activation)]
-        product = ((self.odd << PACKED_SHIFT) + self.even) * self.activation  # as wide as it takes
+        high, low, activation = Signal(signed(27)), Signal(signed(27)), Signal(signed(18))
+        m.d.comb += [high.eq(self.odd << PACKED_SHIFT), low.eq(self.even), activation.eq(self.activation)]
+        packed = (high + low)[:27].as_signed()
+        product = packed * activation  # in 45 bits: exact
         field = self.even * self.activation
         m.d.comb += [
             link.pcin.eq(self.pcin),
+            Assert(packed == (self.odd << PACKED_SHIFT) + self.even),
             Assert(first.p == product),
             Assume((self.pcin >= -(1 << 46)) & (self.pcin < 1 << 46)),
             Assert(link.p == self.pcin + product),
