@@ -16,7 +16,7 @@ import pytest
 from sw.data import ASSETS
 
 SMALL = (
-    "--efforts=3,6", "--images=96", "--steps=60", "--batch=16", "--rtl-images=6", "--random-paths=2", "--lec=0.1",
+    "--efforts=3,6", "--images=96", "--steps=24", "--batch=16", "--rtl-images=6", "--random-paths=2", "--lec=0.1",
     "--max-loss=1", "--threads=1",
 )  # fmt: skip
 
