@@ -126,7 +126,7 @@ def compile_flags(verilator: Verilator, *, trace_saif: bool) -> list[str]:
 
 
 def compile_objects(units: Sequence[tuple[Path, str]], flags: Sequence[str], *, cwd: Path, jobs: int) -> list[Path]:
-    """Compile C++ files side by side, the largest first.
+    """Compile C++ files side by side, in the order given: the largest are better first.
 
     Args:
         units: Source file and optimization flag of each.
@@ -147,7 +147,7 @@ def compile_objects(units: Sequence[tuple[Path, str]], flags: Sequence[str], *, 
         run_tool([compiler, optimization, *flags, "-c", source, "-o", f"{source.stem}.o"], cwd=cwd)
 
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
-        list(pool.map(compile_one, sorted(units, key=lambda unit: -unit[0].stat().st_size)))
+        list(pool.map(compile_one, units))
     return [cwd / f"{source.stem}.o" for source, _ in units]
 
 
@@ -168,7 +168,8 @@ def runtime_library(store: Path, verilator: Verilator, revision: str, *, trace_s
     names = [f"verilated{part}" for part in (*RUNTIME_PARTS, *(["_saif_c"] if trace_saif else []))]
 
     def build(directory: Path) -> None:
-        units = [(verilator.root / "include" / f"{name}.cpp", "-O2") for name in names]
+        sources = [verilator.root / "include" / f"{name}.cpp" for name in names]
+        units = [(source, "-O2") for source in sorted(sources, key=lambda source: -source.stat().st_size)]
         objects = compile_objects(units, flags, cwd=directory, jobs=jobs)
         run_tool(["ar", "rcs", "libverilated.a", *objects], cwd=directory)
         for file in objects:
