@@ -1,4 +1,4 @@
-"""Shapes of the array (rows x columns x depth of a dot product) under the ZCU102's resources, by DeiT-S's cycles.
+"""Shapes of the array (rows x columns x pe_depth of a dot product) under the ZCU102's resources, by DeiT-S's cycles.
 
     python benchmarks/array_shapes.py [--compose N] [--workers N]
 
@@ -19,16 +19,16 @@ from rich.progress import track
 from rich.table import Table
 
 from hw.boards import find_board
+from hw.build.resources import composed
+from hw.build.synthesis import machine_parts, synthesize_parts
 from hw.config import AcceleratorConfig, ceil_div
 from hw.errors import InputError
+from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
-from hw.resources import composed
-from hw.synthesis import machine_parts, synthesize_parts
 from sim.cycle_model import predict
-from sim.memory_timing import MemoryTiming
 from sim.program_counts import count_program
-from sw.memory_map import required_config
-from sw.network import parse_network
+from sw.compiler.memory_map import required_config
+from sw.networks.network import parse_network
 
 RESULT = Path(__file__).with_suffix(".json")
 MEASURED, LARGEST = "deit_small_patch16_224", "deit_base_patch16_224"
@@ -40,43 +40,43 @@ SHAPES = (
     (33, 16, 8), (50, 10, 8), (50, 12, 8), (66, 8, 8), (40, 12, 8), (25, 20, 8), (33, 32, 4), (28, 18, 8), (22, 24, 8),
     (20, 26, 8), (17, 32, 8), (33, 8, 16), (50, 20, 4), (40, 26, 4), (32, 16, 8),
 )  # fmt: skip
-"""Rows, columns, depth. 197 tokens make 6 row tiles of 33 rows, 4 of 50, 9 of 22, with one to three rows to spare."""
+"""Rows, columns, pe_depth. 197 tokens make 6 row tiles of 33 rows, 4 of 50, 9 of 22, with one to three rows to spare."""
 DSP_PER_ROW = 4
 """Requantizer, square, two normalised elements."""
 DSP_OF_SEQUENCER = 4
 
 
-def machine(rows: int, cols: int, depth: int) -> AcceleratorConfig:
+def machine(rows: int, cols: int, pe_depth: int) -> AcceleratorConfig:
     """The flagship in another shape, its buffers as deep as the largest network needs in whole block RAMs.
 
     The weight ring keeps 16 KiB per column, the parameter ring as many channels.
     """
     flagship = find_preset("zcu102")
-    need = required_config(parse_network(LARGEST), rows, cols, depth)
-    block = 512 * max(1, 8 // depth)  # words of a RAMB36E2; an element takes a byte of at most 64 bits
+    need = required_config(parse_network(LARGEST), rows, cols, pe_depth)
+    block = 512 * max(1, 8 // pe_depth)  # words of a RAMB36E2; an element takes a byte of at most 64 bits
     fields = ("activation_words", "normalized_words", "residual_words", "kv_words")
     return replace(
         flagship,
         rows=rows,
         cols=cols,
-        depth=depth,
+        pe_depth=pe_depth,
         row_tiles=need["row_tiles"],
-        weight_words=flagship.weight_words * flagship.depth // depth,
+        weight_words=flagship.weight_words * flagship.pe_depth // pe_depth,
         parameter_tiles=1 << (ceil_div(flagship.parameter_tiles * flagship.cols, cols) - 1).bit_length(),
         **{field: ceil_div(need[field], block) * block for field in fields},
     )
 
 
-def dsp_blocks(rows: int, cols: int, depth: int) -> int:
+def dsp_blocks(rows: int, cols: int, pe_depth: int) -> int:
     """DSP blocks of a machine: one per pair and element, four per row, four of the sequencer."""
-    return rows * (ceil_div(cols, 2) * depth + DSP_PER_ROW) + DSP_OF_SEQUENCER
+    return rows * (ceil_div(cols, 2) * pe_depth + DSP_PER_ROW) + DSP_OF_SEQUENCER
 
 
 def quantized() -> Any:
     """The measured network with random weights: cycles do not depend on them."""
-    from sw.data import to_input
-    from sw.network import build_network
-    from sw.quantization import quantize
+    from sw.data.fashion_mnist import to_input
+    from sw.networks.network import build_network
+    from sw.quantization.quantize import quantize
 
     spec = parse_network(MEASURED)
     pixels = np.random.default_rng(0).integers(0, 256, (4, *spec.image_size, spec.channels), dtype=np.uint8)
@@ -85,7 +85,7 @@ def quantized() -> Any:
 
 def measure(network: Any, shape: tuple[int, int, int], limit: float) -> dict[str, Any]:
     """One row of the table: cycles, and whether the DSP blocks suffice."""
-    from sw.compiler import compile_network
+    from sw.compiler.compiler import compile_network
 
     dsp = dsp_blocks(*shape)
     row: dict[str, Any] = {"rows": shape[0], "cols": shape[1], "depth": shape[2], "dsp": dsp, "fits_dsp": dsp <= limit}
@@ -124,11 +124,11 @@ def show(rows: list[dict[str, Any]]) -> None:
     """Print the table, fastest first."""
     capacity = find_board(BOARD).capacity
     table = Table(
-        "rows x cols x depth", "MAC/cycle", "cycles", "utilization", "ms", "MAC/DSP/cycle", "DSP", "LUT", "FF", "BRAM36", "",
+        "rows x cols x pe_depth", "MAC/cycle", "cycles", "utilization", "ms", "MAC/DSP/cycle", "DSP", "LUT", "FF", "BRAM36", "",
         title=f"{MEASURED}, batch 1, {CLOCK_MHZ} MHz assumed",
     )  # fmt: skip
     for row in rows:
-        shape = f"{row['rows']} x {row['cols']} x {row['depth']}"
+        shape = f"{row['rows']} x {row['cols']} x {row['pe_depth']}"
         share = [f"{row['dsp']:,}"]
         if "cycles" not in row:
             table.add_row(shape, *[""] * 5, *share, "", "", "", row["refused"])

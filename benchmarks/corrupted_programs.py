@@ -2,9 +2,9 @@
 
     python benchmarks/corrupted_programs.py [--cases 10000]
 
-Case n is drawn from the seed n (`sim.corruption`): bits, fields, order and bytes of descriptors, weights, parameters and tables,
-registers, memories that answer errors, resets on the way. After each a correct Program must give the golden machine's record
-with the counters of a fresh machine. Every 500 cases share a simulation and a random memory timing; the result goes to
+Case n is drawn from the seed n (`sim.stimulus.corruption`): bits, fields, order and bytes of descriptors, weights, parameters and
+tables, registers, memories that answer errors, resets on the way. After each a correct Program must give the golden machine's
+record with the counters of a fresh machine. Every 500 cases share a simulation and a random memory timing; the result goes to
 corrupted_programs.json after each of these, and a run that was interrupted goes on with what is missing there.
 """
 
@@ -18,11 +18,11 @@ from pathlib import Path
 
 from rich.progress import track
 
+from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
-from sim.corruption import START_CYCLES, draw_case, run_cases
-from sim.memory_timing import MemoryTiming
-from sim.random_machines import random_timing
-from sim.rtl_device import RtlDevice
+from sim.rtl.device import RtlDevice
+from sim.stimulus.corruption import START_CYCLES, draw_case, run_cases
+from sim.stimulus.random_machines import random_timing
 
 RESULT = Path(__file__).with_suffix(".json")
 CHUNK = 500

@@ -19,8 +19,8 @@ from hw.isa import COUNTERS
 from hw.presets import find_preset
 from hw.program import Program
 from sim.cycle_model import predict, predict_every_mask
-from sim.energy import energy_matrix
-from sim.workload import prepare
+from sim.energy.estimate import energy_matrix
+from sim.stimulus.workload import prepare
 
 RESULT = Path(__file__).with_suffix(".json")
 PRESET = "zcu102"

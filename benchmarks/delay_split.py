@@ -23,12 +23,12 @@ from rich.table import Table
 
 from hw.device import mismatches
 from hw.golden import GoldenMachine
+from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
 from sim.cycle_model import predict
-from sim.memory_timing import MemoryTiming
 from sim.program_counts import count_operations, count_program
-from sim.rtl_device import RtlDevice
-from sim.workload import Workload, prepare
+from sim.rtl.device import RtlDevice
+from sim.stimulus.workload import Workload, prepare
 
 RESULT = Path(__file__).with_suffix(".json")
 IMAGES = Path(__file__).parents[1] / "docs" / "images"

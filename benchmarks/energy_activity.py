@@ -19,11 +19,11 @@ from hw.config import AcceleratorConfig
 from hw.device import mismatches
 from hw.golden import GoldenMachine
 from hw.presets import find_preset
-from sim.activity import CLOCK_PJ, EVENTS, MEMORY_BYTE_PJ, TOGGLE_PJ, activity_energy_mj, fit_scales, scaled_units
-from sim.energy import energy_line, energy_mj
-from sim.rtl_device import RtlDevice, accelerator_verilog
-from sim.saif import read_saif
-from sim.workload import prepare
+from sim.energy.activity import CLOCK_PJ, EVENTS, MEMORY_BYTE_PJ, TOGGLE_PJ, activity_energy_mj, fit_scales, scaled_units
+from sim.energy.estimate import energy_line, energy_mj
+from sim.energy.saif import read_saif
+from sim.rtl.device import RtlDevice, accelerator_verilog
+from sim.stimulus.workload import prepare
 
 RESULT = Path(__file__).with_suffix(".json")
 TOLERANCE = 0.15
@@ -31,7 +31,7 @@ TOLERANCE = 0.15
 BASE = "nano"
 MACHINES = {
     "4x4x4": "",
-    "5x6x8": "rows=5,cols=6,depth=8,norm_elements=2,weight_ports=2",
+    "5x6x8": "rows=5,cols=6,pe_depth=8,norm_elements=2,weight_ports=2",
     "3x8x4": "rows=3,cols=8,norm_elements=4,row_tiles=12",
 }
 """Rows x columns x depth, and how the machine differs from `BASE`."""

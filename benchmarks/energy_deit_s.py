@@ -15,9 +15,9 @@ from rich.table import Table
 
 from hw.presets import find_preset
 from sim.cycle_model import predict
-from sim.energy import energy_line
+from sim.energy.estimate import energy_line
 from sim.measurement import energy_fields
-from sim.workload import prepare
+from sim.stimulus.workload import prepare
 
 RESULT = Path(__file__).with_suffix(".json")
 ACTIVITY = Path(__file__).with_name("energy_activity.json")

@@ -17,12 +17,12 @@ from rich.progress import Progress
 from hw.device import RunResult, mismatches
 from hw.golden import GoldenMachine
 from hw.isa import FLAG_ATTENTION, Opcode
+from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
 from hw.program import Program
 from sim.cycle_model import predict
-from sim.memory_timing import MemoryTiming
 from sim.program_counts import count_program
-from sim.rtl_device import Job, RtlDevice, build_simulation
+from sim.rtl.device import Job, RtlDevice, build_simulation
 
 RESULT = Path(__file__).with_suffix(".json")
 PRESET = "zcu102"
@@ -35,9 +35,9 @@ def _quantized(name: str):
     """(integer network, one image int8 [1, height, width, channels])."""
     import torch
 
-    from sw.data import to_input
-    from sw.network import build_network, parse_network
-    from sw.quantization import quantize
+    from sw.data.fashion_mnist import to_input
+    from sw.networks.network import build_network, parse_network
+    from sw.quantization.quantize import quantize
 
     spec = parse_network(name)
     pixels = np.random.default_rng(0).integers(0, 256, (33, *spec.image_size, spec.channels), dtype=np.uint8)
@@ -66,7 +66,7 @@ def _entry(program: Program, images: np.ndarray, result: RunResult, masks: tuple
 
 def _skip(network, program: Program, images: np.ndarray, seed: int, device: RtlDevice, whole: dict) -> dict:
     """One random mask, by the register and recompiled."""
-    from sw.compiler import compile_network
+    from sw.compiler.compiler import compile_network
 
     rng = random.Random(seed)
     kept = frozenset(index for index in range(program.path_masks[0].bit_length()) if rng.random() < 0.6)
@@ -94,7 +94,7 @@ def _skip(network, program: Program, images: np.ndarray, seed: int, device: RtlD
 
 def main() -> None:
     """Run everything and write the result."""
-    from sw.compiler import compile_network
+    from sw.compiler.compiler import compile_network
 
     config = find_preset(PRESET)
     device = RtlDevice(config)

@@ -22,13 +22,13 @@ from rich.table import Table
 
 from hw.device import EXIT_END, EXIT_LOW, mismatches
 from hw.golden import GoldenMachine
+from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
 from hw.program import Program
 from sim.cycle_model import predict
-from sim.memory_timing import MemoryTiming
 from sim.program_counts import count_program
-from sim.rtl_device import Job, RtlDevice
-from sw.checkpoint import save_json
+from sim.rtl.device import Job, RtlDevice
+from sw.networks.checkpoint import save_json
 
 RESULT = Path(__file__).with_suffix(".json")
 PRESET = "zcu102"
@@ -42,10 +42,10 @@ IMAGES = 2
 
 def quantized_pair(model: str) -> tuple[Any, Any, np.ndarray]:
     """(low effort, high effort, images int8 [n, height, width, channels]); both efforts of one draw of weights."""
-    from sw.data import to_input, to_pixels
-    from sw.network import build_network, parse_network
-    from sw.quantization import quantize_jointly
-    from sw.skipping import PathVit
+    from sw.data.fashion_mnist import to_input, to_pixels
+    from sw.graph.path_vit import PathVit
+    from sw.networks.network import build_network, parse_network
+    from sw.quantization.quantize import quantize_jointly
 
     spec = parse_network(model)
     shape = (CALIBRATING + IMAGES, *spec.image_size, spec.channels)
@@ -104,7 +104,7 @@ def measure(model: str, device: RtlDevice, step: Any) -> dict[str, Any]:
         device: The machine.
         step: Called with what comes next.
     """
-    from sw.compiler import compile_network, compile_pair
+    from sw.compiler.compiler import compile_network, compile_pair
 
     low, high, images = quantized_pair(model)
     fresh = compile_pair(low, high, device.config, 0, resume=False)

@@ -23,16 +23,16 @@ from hw.errors import InputError
 from hw.golden import GoldenMachine
 from hw.presets import find_preset
 from search.intervals import paired_difference
-from sw.checkpoint import save_json
-from sw.compiler import compile_network
-from sw.data import FashionMnist, Split, load_fashion_mnist, padded, to_input, to_pixels
-from sw.folding import fold_network
-from sw.network import build_network
-from sw.quantization import logits_sqnr_db, quantize
+from sw.compiler.compiler import compile_network
+from sw.data.fashion_mnist import FashionMnist, Split, load_fashion_mnist, padded, to_input, to_pixels
+from sw.graph.float_network import fold_network
+from sw.graph.path_vit import PathVit
+from sw.networks.checkpoint import save_json
+from sw.networks.network import build_network
+from sw.quantization.quantize import logits_sqnr_db, quantize
+from sw.quantization.tensor_noise import report, worst
 from sw.quantization_report import CALIBRATION_IMAGES
-from sw.skipping import PathVit
-from sw.tensor_noise import report, worst
-from sw.training import evaluate_fp32
+from sw.training.trainer import evaluate_fp32
 
 RESULT = Path(__file__).with_suffix(".json")
 PRESET = "nano"

@@ -38,7 +38,7 @@ class Network:
     Attributes:
         seed, effort: which.
         kept: encoders whose attention it has.
-        integer: `sw.integer_network.IntegerNetwork`.
+        integer: `sw.graph.integer_network.IntegerNetwork`.
         answers: by split, what `Answerer.finish` filled in.
     """
 
@@ -110,7 +110,7 @@ class Answerer:
 @contextmanager
 def answerer(directory: str | None, step: Callable[[str], None]) -> Iterator[Answerer]:
     """`Answerer` on the Fashion-MNIST files of a directory, with a process for each core."""
-    from sw.data import load_fashion_mnist
+    from sw.data.fashion_mnist import load_fashion_mnist
 
     data = load_fashion_mnist(directory)
     cores = os.cpu_count() or 1
@@ -126,15 +126,15 @@ def _begin(directory: str | None) -> None:
     global _data
     import torch
 
-    from sw.data import load_fashion_mnist
+    from sw.data.fashion_mnist import load_fashion_mnist
 
     torch.set_num_threads(1)
     _data = load_fashion_mnist(directory)
 
 
 def _quantized(seed: int, paths: dict[int, tuple[int, ...]]) -> dict[int, Network]:
-    from sw.data import padded, to_input
-    from sw.quantization import quantize_jointly
+    from sw.data.fashion_mnist import padded, to_input
+    from sw.quantization.quantize import quantize_jointly
 
     networks = [load_network(seed, effort_name(effort), kept) for effort, kept in paths.items()]
     images = to_input(padded(_data.calibration.take(CALIBRATING).images, networks[0].image_size))
@@ -147,15 +147,15 @@ def _answer(integers: tuple[Any, ...], split: str, start: int, stop: int) -> lis
     from hw.config import AcceleratorConfig
     from hw.golden import GoldenMachine
     from hw.isa import FLAG_HIGH, Opcode, Post
-    from sw.compiler import compile_network, compile_pair
-    from sw.data import padded, to_pixels
-    from sw.memory_map import required_config
+    from sw.compiler.compiler import compile_network, compile_pair
+    from sw.compiler.memory_map import required_config
+    from sw.data.fashion_mnist import padded, to_pixels
 
     last = integers[-1]
     shape, part = (last.tokens, 16, 16), getattr(_data, split)
     sizes = required_config(last, *shape)
     sizes |= {name: 2 * sizes[name] for name in ("residual_words", "row_tiles")}  # a pair that resumes holds two residual streams
-    config = AcceleratorConfig(**dict(zip(("rows", "cols", "depth"), shape, strict=True)), **sizes)
+    config = AcceleratorConfig(**dict(zip(("rows", "cols", "pe_depth"), shape, strict=True)), **sizes)
     if len(integers) == 1:
         program = compile_network(last, config, mask_register=False)
     else:
@@ -175,7 +175,7 @@ def _answer(integers: tuple[Any, ...], split: str, start: int, stop: int) -> lis
 
 
 def _accuracy_fp32(seed: int, effort: int, kept: tuple[int, ...], split: str) -> float:
-    from sw.training import accuracy, evaluate_fp32
+    from sw.training.trainer import accuracy, evaluate_fp32
 
     part = getattr(_data, split)
     return accuracy(evaluate_fp32(load_network(seed, effort_name(effort), kept), part), part)

@@ -21,9 +21,9 @@ def costed_pair() -> tuple[Any, Any]:
     """
     import torch
 
-    from sw.calibration import GREATEST, Options
-    from sw.network import RANDOM, build_network, parse_network
-    from sw.quantization import quantize_jointly
+    from sw.networks.network import RANDOM, build_network, parse_network
+    from sw.quantization.calibration import GREATEST, Options
+    from sw.quantization.quantize import quantize_jointly
 
     spec = parse_network(COSTED)
     pixels = torch.randint(0, 256, (1, spec.channels, *spec.image_size), generator=torch.Generator().manual_seed(0))
@@ -87,7 +87,7 @@ class Costs:
 
     def _cost(self, program: Any, **exit_: Any) -> dict[str, float]:
         from sim.cycle_model import predict
-        from sim.energy import energy_mj
+        from sim.energy.estimate import energy_mj
 
         run = predict(program, **exit_)
         delay_ms = run.cycles / (self.config.clock_mhz * 1e3)
@@ -95,13 +95,13 @@ class Costs:
 
     def _alone(self, kept: Path) -> dict[str, float]:
         """One path without a gate."""
-        from sw.compiler import compile_network
+        from sw.compiler.compiler import compile_network
 
         return self._cost(compile_network(_on_path(self._high, kept), self.config, mask_register=False))
 
     def _pair(self, low: Path, high: Path, resume: bool) -> tuple[dict[str, float], dict[str, float]]:
         """(leaves at the gate, goes on) of the gated pair of two paths in one Program."""
-        from sw.compiler import compile_pair
+        from sw.compiler.compiler import compile_pair
 
         program = compile_pair(_on_path(self._low, low), _on_path(self._high, high), self.config, 0, resume=resume)
         return self._cost(program, exits_low=True), self._cost(program)

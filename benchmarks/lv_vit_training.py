@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/lv_vit"), help="checkpoints of a run under way")
     options = parser.parse_args()
 
-    from sw.checkpoint import save_json
+    from sw.networks.checkpoint import save_json
 
     found = json.loads(FIGURES.read_text()) if FIGURES.is_file() else {}
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_begin, initargs=(options,)) as pool:
@@ -75,7 +75,7 @@ def _begin(options: argparse.Namespace) -> None:
 
 @cache
 def _data() -> Any:
-    from sw.data import load_fashion_mnist
+    from sw.data.fashion_mnist import load_fashion_mnist
 
     return load_fashion_mnist(_options.data)
 
@@ -83,8 +83,8 @@ def _data() -> Any:
 @cache
 def _teacher(seed: int) -> Any:
     """The whole ViT's logits to the training images, kept for a run that goes on."""
-    from sw.checkpoint import load_tensors, save_tensors
-    from sw.finetune import teacher_answers
+    from sw.networks.checkpoint import load_tensors, save_tensors
+    from sw.training.finetune import teacher_answers
 
     path = _options.work / f"seed{seed}" / "teacher.safetensors"
     if not path.is_file():
@@ -97,11 +97,11 @@ def _whole(seed: int) -> dict[str, Any] | None:
     """Train the whole ViT; None where it is shipped."""
     if (SHIPPED / f"seed{seed}" / f"{WHOLE}.safetensors").is_file():
         return None
-    from sw.checkpoint import load_run_state, save_run_state
-    from sw.finetune import finetune, teacher_answers
-    from sw.objective import Recipe
-    from sw.skipping import PathVit
-    from sw.training import Trainer
+    from sw.graph.path_vit import PathVit
+    from sw.networks.checkpoint import load_run_state, save_run_state
+    from sw.training.finetune import finetune, teacher_answers
+    from sw.training.objective import Recipe
+    from sw.training.trainer import Trainer
 
     data, state, started = _data(), _options.work / f"seed{seed}" / WHOLE, time.monotonic()
     epoch = len(data.train) // BATCH
@@ -134,8 +134,8 @@ def _whole(seed: int) -> dict[str, Any] | None:
 
 def _effort(seed: int, effort: int, redundancy: list[float]) -> dict[str, Any]:
     """Fine-tune the best path of an effort."""
-    from search.path_score import best_paths
-    from sw.finetune import finetune
+    from search.paths.path_score import best_paths
+    from sw.training.finetune import finetune
 
     data, name, started = _data(), effort_name(effort), time.monotonic()
     kept = next(path.kept for path in best_paths(np.array(redundancy)) if path.effort == effort)
@@ -149,13 +149,13 @@ def _effort(seed: int, effort: int, redundancy: list[float]) -> dict[str, Any]:
 
 
 def _finetuning(seed: int) -> dict[str, Any]:
-    """Arguments of `sw.finetune.finetune` that all networks share."""
+    """Arguments of `sw.training.finetune.finetune` that all networks share."""
     steps = FINETUNE_EPOCHS * (len(_data().train) // BATCH)
     return {"steps": steps, "batch": BATCH, "lr": FINETUNE_RATE, "seed": seed, "bfloat16": True}
 
 
 def _record(network: Any, started: float, recipe: dict[str, Any]) -> dict[str, Any]:
-    from sw.training import accuracy, evaluate_fp32
+    from sw.training.trainer import accuracy, evaluate_fp32
 
     calibration = _data().calibration
     return {
@@ -168,8 +168,8 @@ def _record(network: Any, started: float, recipe: dict[str, Any]) -> dict[str, A
 
 def _redundancy(network: Any) -> np.ndarray:
     """CKA around each encoder's attention, class-token rows, calibration images."""
-    from search.cka import cka_matrix
-    from sw.data import padded, to_input
+    from search.paths.cka import cka_matrix
+    from sw.data.fashion_mnist import padded, to_input
 
     images = to_input(padded(_data().calibration.images, network.image_size))
     batches = (network.streams(images[start : start + CKA_BATCH]) for start in range(0, len(images), CKA_BATCH))

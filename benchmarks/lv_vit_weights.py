@@ -39,14 +39,14 @@ def shipped_paths() -> dict[int, dict[int, tuple[int, ...]]]:
 
 def untrained(seed: int = 0) -> Any:
     """A module with the networks' shape."""
-    from sw.network import parse_network, untrained_network
+    from sw.networks.network import parse_network, untrained_network
 
     return untrained_network(parse_network(MODEL), seed)
 
 
 def load_network(seed: int, name: str, kept: Iterable[int] | None) -> Any:
-    """A shipped network: `sw.skipping.PathVit`, fp32, in eval mode; ``kept`` None keeps all attentions."""
-    from sw.skipping import PathVit
+    """A shipped network: `sw.graph.path_vit.PathVit`, fp32, in eval mode; ``kept`` None keeps all attentions."""
+    from sw.graph.path_vit import PathVit
 
     vit = untrained()
     tensors = dict(_file(seed, WHOLE))
@@ -57,10 +57,10 @@ def load_network(seed: int, name: str, kept: Iterable[int] | None) -> Any:
 
 
 def save_network(network: Any, seed: int, name: str) -> None:
-    """Ship a network, a `sw.skipping.PathVit`; the whole ViT of its seed must have been shipped before an effort."""
+    """Ship a network, a `sw.graph.path_vit.PathVit`; the whole ViT of its seed must have been shipped before an effort."""
     import torch
 
-    from sw.checkpoint import save_tensors
+    from sw.networks.checkpoint import save_tensors
 
     tensors = {key: value.half() if value.is_floating_point() else value for key, value in network.vit.state_dict().items()}
     if name != WHOLE:
@@ -77,6 +77,6 @@ def _path(seed: int, name: str) -> Path:
 
 @cache
 def _file(seed: int, name: str) -> dict[str, Any]:
-    from sw.checkpoint import load_tensors
+    from sw.networks.checkpoint import load_tensors
 
     return load_tensors(_path(seed, name))

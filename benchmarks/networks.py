@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from hw.build.resources import composed
+from hw.build.synthesis import machine_parts, synthesize_parts
+from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
-from hw.resources import composed
-from hw.synthesis import machine_parts, synthesize_parts
 from sim.cycle_model import predict
-from sim.memory_timing import MemoryTiming
 from sim.program_counts import count_program
-from sim.workload import prepare
+from sim.stimulus.workload import prepare
 
 RESULT = Path(__file__).with_suffix(".json")
 CLOCKS_MHZ = (200, 300)

@@ -23,14 +23,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from search.cka import cka_matrix
-from search.path_score import best_paths, mask_of, path_scores, random_paths
-from sw.checkpoint import save_json
-from sw.data import load_fashion_mnist, to_input
-from sw.finetune import finetune, teacher_answers
-from sw.network import build_network
-from sw.skipping import PathVit
-from sw.training import accuracy, evaluate_fp32
+from search.paths.cka import cka_matrix
+from search.paths.path_score import best_paths, mask_of, path_scores, random_paths
+from sw.data.fashion_mnist import load_fashion_mnist, to_input
+from sw.graph.path_vit import PathVit
+from sw.networks.checkpoint import save_json
+from sw.networks.network import build_network
+from sw.training.finetune import finetune, teacher_answers
+from sw.training.trainer import accuracy, evaluate_fp32
 
 RESULT = Path(__file__).with_suffix(".json")
 WORK = Path("runs/path_scores.json")

@@ -23,9 +23,9 @@ from hw.presets import find_preset
 from sim.cycle_model import predict
 from sim.perfetto.check import PerfettoReport, check_trace
 from sim.perfetto.trace_processor import find_trace_processor
+from sim.stimulus.workload import prepare
 from sim.timeline.chrome_trace import write_trace
 from sim.timeline.spans import model_timeline, track_title
-from sim.workload import prepare
 
 RESULT = Path(__file__).with_suffix(".json")
 MODEL, PRESET = "deit_small_patch16_224", "zcu102"

@@ -32,7 +32,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from search.intervals import paired_difference
-from sw.checkpoint import save_json
+from sw.networks.checkpoint import save_json
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "pivot_result.json"
 MACHINES = ("pivot", "zcu102")
@@ -306,7 +306,7 @@ def main() -> int:
     options = parser.parse_args()
     started = time.monotonic()
 
-    from search.run import versions
+    from search.experiment import versions
 
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("networks", total=None)

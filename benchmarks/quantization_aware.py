@@ -3,8 +3,8 @@
     python benchmarks/quantization_aware.py [--steps N] [--data DIR]
 
 The shipped ViT is fine-tuned on full Fashion-MNIST, distilled from itself, once in float32 and once with the machine's roundings
-(`sw.quantization_aware`); both and the network as shipped are then quantized on calibration images and measured on all test images
-as `int8_accuracy.py` does. One seed. The result goes to quantization_aware.json. A quarter of an hour on two cores.
+(`sw.quantization.quantization_aware`); both and the network as shipped are then quantized on calibration images and measured on all
+test images as `int8_accuracy.py` does. One seed. The result goes to quantization_aware.json. A quarter of an hour on two cores.
 """
 
 import argparse
@@ -17,11 +17,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from hw.errors import InputError
-from sw.checkpoint import save_json
-from sw.data import load_fashion_mnist
-from sw.finetune import finetune, teacher_answers
-from sw.network import build_network
-from sw.skipping import PathVit
+from sw.data.fashion_mnist import load_fashion_mnist
+from sw.graph.path_vit import PathVit
+from sw.networks.checkpoint import save_json
+from sw.networks.network import build_network
+from sw.training.finetune import finetune, teacher_answers
 
 RESULT = Path(__file__).with_suffix(".json")
 STEPS, BATCH, LEARNING_RATE, SEED = 200, 128, 1e-4, 0

@@ -25,9 +25,9 @@ from hw.device import mismatches
 from hw.golden import GoldenMachine
 from sim.cycle_model import predict
 from sim.measurement import signal_to_noise_db
-from sim.random_machines import ALL_SEEDS, random_case
-from sim.rtl_device import Job, RtlDevice
-from sim.workload import prepare
+from sim.rtl.device import Job, RtlDevice
+from sim.stimulus.random_machines import ALL_SEEDS, random_case
+from sim.stimulus.workload import prepare
 
 RESULT = Path(__file__).with_suffix(".json")
 IMAGES = 3
@@ -81,7 +81,7 @@ def _store(machines: list[dict]) -> None:
         "machines_run": len(machines),
         "networks_run": len(networks),
         "machines_with_limited_exp_units": sum(entry["config"]["exp_units"] > 0 for entry in machines),
-        "machines_deeper_than_a_chain": sum(entry["config"]["depth"] > 8 for entry in machines),
+        "machines_deeper_than_a_chain": sum(entry["config"]["pe_depth"] > 8 for entry in machines),
         "loop_orders": dict(Counter(network["loop_order"] for network in networks)),
         "images_with_mismatches": sum(network["mismatches"] for network in networks),
         "networks_with_unequal_counters": sum(not network["cycle_model_equal"] for network in networks),

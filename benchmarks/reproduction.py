@@ -17,7 +17,7 @@ import numpy as np
 from lv_vit_weights import BASELINE, FIGURES, WHOLE, effort_name
 
 from search.intervals import Z95
-from sw.network import NetworkSpec, parse_network
+from sw.networks.network import NetworkSpec, parse_network
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"

@@ -15,14 +15,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from hw.build.resources import Resources, composed
+from hw.build.synthesis import machine_parts, synthesize_parts, whole_machine
 from hw.config import AcceleratorConfig
 from hw.presets import find_preset
-from hw.resources import Resources, composed
-from hw.synthesis import machine_parts, synthesize_parts, whole_machine
 
 RESULT = Path(__file__).with_suffix(".json")
 MACHINE = (
-    "rows=8,cols=8,depth=8,activation_words=1024,residual_words=256,normalized_words=256,weight_words=512,kv_words=256,"
+    "rows=8,cols=8,pe_depth=8,activation_words=1024,residual_words=256,normalized_words=256,weight_words=512,kv_words=256,"
     "parameter_tiles=64,row_tiles=8,classes=16,weight_ports=2"
 )
 CHANGES = ("rows=7", "cols=10")
@@ -69,7 +69,7 @@ def main() -> None:
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     console = Console(width=130)
     table = Table(
-        "", "composed", "flat", "error", title=f"{config.rows} x {config.cols} x {config.depth}, {flat_seconds:.0f} s flat"
+        "", "composed", "flat", "error", title=f"{config.rows} x {config.cols} x {config.pe_depth}, {flat_seconds:.0f} s flat"
     )
     for name, row in rows.items():
         table.add_row(name, f"{row['composed']:,}", f"{row['flat']:,}", f"{row['error']:+.1%}")

@@ -221,8 +221,8 @@ def measure_own(rtl: bool, status: Callable[[str], None]) -> dict[str, Any]:
     from hw.presets import find_preset
     from sim.cycle_model import predict
     from sim.program_counts import count_program
-    from sim.rtl_device import RtlDevice
-    from sim.workload import prepare
+    from sim.rtl.device import RtlDevice
+    from sim.stimulus.workload import prepare
 
     status(f"quantize and compile {MODEL}")
     config, started = find_preset(PRESET), time.perf_counter()
@@ -350,7 +350,7 @@ def measure(rtl: bool, again: bool) -> dict[str, Any]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from sw.checkpoint import save_json
+    from sw.networks.checkpoint import save_json
 
     steps = {} if again else known_steps()
     missing = [(array, gemm) for array in ARRAYS for gemm in ENCODER if (array, gemm) not in steps]
@@ -377,8 +377,8 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="forget the steps that are in scale_sim.json")
     options = parser.parse_args()
     from hw.errors import InputError
-    from sim.bench_runner import BenchFailure
     from sim.cpp_build import BuildError
+    from sim.rtl.bench_runner import BenchFailure
 
     try:
         result = measure(options.rtl, options.again)

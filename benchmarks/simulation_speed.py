@@ -25,8 +25,8 @@ def measure(preset: str, model: str) -> dict[str, int | float | str]:
     from hw.golden import GoldenMachine
     from hw.presets import find_preset
     from sim.program_counts import count_program
-    from sim.rtl_device import RtlDevice, build_simulation
-    from sim.workload import prepare
+    from sim.rtl.device import RtlDevice, build_simulation
+    from sim.stimulus.workload import prepare
 
     config = find_preset(preset)
     workload = prepare(model, config, images=1)

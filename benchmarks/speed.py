@@ -14,8 +14,8 @@ from hw.device import mismatches
 from hw.golden import GoldenMachine
 from hw.presets import find_preset
 from sim.cycle_model import predict
-from sim.rtl_device import RtlDevice, build_simulation
-from sim.workload import prepare
+from sim.rtl.device import RtlDevice, build_simulation
+from sim.stimulus.workload import prepare
 
 RESULT = Path(__file__).with_suffix(".json")
 GOLDEN_IMAGES, RTL_IMAGES, PREDICTIONS = 1000, 16, 5

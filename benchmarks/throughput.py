@@ -3,7 +3,8 @@
     python benchmarks/throughput.py [--images N] [--data DIR]
 
 Two pairs: the shipped 12-encoder ViT with a path of effort 4 that is fine-tuned here for 200 steps, and the shipped LV-ViT pair of
-seed 0 that `pivot_result.py` chose. float32; in batches, hard images are gathered for the high effort (`sw.inference.cascade`).
+seed 0 that `pivot_result.py` chose. float32; in batches, hard images are gathered for the high effort
+(`sw.gated.inference.cascade`).
 The threshold is the least entropy up to which F_low of the 2,000 calibration images leave: F_low is `pivot_result.py`'s, and for
 the first pair the greatest one up to 0.95 that loses at most 0.2 points on those images. Repetitions take turns (full, pair, full,
 …) and medians are shown; accuracy and F_low are of all test images. Twelve minutes on two cores; nothing else should run.
@@ -29,13 +30,13 @@ from rich.table import Table
 
 from hw.errors import InputError
 from search.intervals import paired_difference
-from sw.checkpoint import load_json, save_json
-from sw.data import FashionMnist, Split, load_fashion_mnist, padded, to_input
-from sw.finetune import finetune
-from sw.inference import cascade
-from sw.network import build_network
-from sw.skipping import PathVit
-from sw.training import evaluate_fp32
+from sw.data.fashion_mnist import FashionMnist, Split, load_fashion_mnist, padded, to_input
+from sw.gated.inference import cascade
+from sw.graph.path_vit import PathVit
+from sw.networks.checkpoint import load_json, save_json
+from sw.networks.network import build_network
+from sw.training.finetune import finetune
+from sw.training.trainer import evaluate_fp32
 
 RESULT = Path(__file__).with_suffix(".json")
 BATCHES = (1, 64)

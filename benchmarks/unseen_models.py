@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from sw.checkpoint import save_json
+from sw.networks.checkpoint import save_json
 
 RESULT = Path(__file__).with_suffix(".json")
 PRESET = "zcu102"

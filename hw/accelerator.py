@@ -74,7 +74,7 @@ class Accelerator(wiring.Component):
         wiring.connect(m, sequencer.weight_job, weights.job)
         m.d.comb += [
             # weights and activations
-            weights.token.eq(sequencer.weight),
+            weights.command.eq(sequencer.weight),
             weights.collected.eq(rows.collector),
             *(word.eq(source) for word, source in zip(rows.weights, weights.weights, strict=True)),
             *(getattr(rows, name).eq(getattr(sequencer, name)) for name in ("feed", "lane", "norm")),

@@ -24,16 +24,16 @@ class AcceleratorConfig:
     Arguments:
         rows: row slices; each owns one token of a row tile.
         cols: columns of PEs (output channels of a column tile); columns 2p and 2p + 1 share packed products.
-        depth: int8 elements of a dot product per PE and cycle; also bytes of an activation or weight word.
-        activation_words: words of ``depth`` bytes in a row's activation bank.
-        normalized_words: words of ``depth`` bytes in a row's bank of normalised activations, which NORM writes.
-        residual_words: words of ``depth`` int16 in a row's residual bank.
-        weight_words: words of ``depth`` bytes in a column's weight ring.
-        kv_words: words of ``depth`` bytes in a column's K and V buffer.
+        pe_depth: int8 elements of a dot product per PE and cycle; also bytes of an activation or weight word.
+        activation_words: words of ``pe_depth`` bytes in a row's activation bank.
+        normalized_words: words of ``pe_depth`` bytes in a row's bank of normalised activations, which NORM writes.
+        residual_words: words of ``pe_depth`` int16 in a row's residual bank.
+        weight_words: words of ``pe_depth`` bytes in a column's weight ring.
+        kv_words: words of ``pe_depth`` bytes in a column's K and V buffer.
         parameter_tiles: column tiles that the ring of requantization parameters holds.
         row_tiles: row tiles that a row keeps softmax and LayerNorm state for; ``tokens <= rows * row_tiles``.
         classes: logits that the gate holds.
-        norm_elements: residual elements normalised per row and cycle; divides ``depth``.
+        norm_elements: residual elements normalised per row and cycle; divides ``pe_depth``.
         weight_ports: AXI masters that stream weights; one more, the system port, does everything else.
         axi_bytes: bytes of an AXI data beat.
         burst_beats: most beats of one AXI burst.
@@ -42,7 +42,7 @@ class AcceleratorConfig:
         address_width: bits of an AXI address.
         clock_mhz: clock that delays are stated for, in MHz; no timing closure is implied.
         exp_units: exps that the whole machine computes in a cycle, 1 to ``rows``, in a pass of its own (SOFTMAX); 0: as many as the
-            rows feed in a cycle, ``rows * depth``, on the way into P·V, without a pass.
+            rows feed in a cycle, ``rows * pe_depth``, on the way into P·V, without a pass.
 
     Raises:
         InputError: when a value cannot work; the message names the field, the rule and the value.
@@ -50,7 +50,7 @@ class AcceleratorConfig:
 
     rows: int
     cols: int
-    depth: int
+    pe_depth: int
     activation_words: int
     residual_words: int
     weight_words: int
@@ -78,8 +78,8 @@ class AcceleratorConfig:
         for name, low, high in _RANGES:
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"{name} must be between {low} and {high}, not {getattr(self, name)}")
-        if self.depth % self.norm_elements:
-            raise InputError(f"norm_elements must divide depth ({self.depth}), not {self.norm_elements}")
+        if self.pe_depth % self.norm_elements:
+            raise InputError(f"norm_elements must divide pe_depth ({self.pe_depth}), not {self.norm_elements}")
         if self.exp_units > self.rows:
             raise InputError(f"exp_units must be 0 or 1 to rows ({self.rows}), not {self.exp_units}")
         if self.axi_bytes not in (8, 16, 32, 64):
@@ -95,7 +95,7 @@ class AcceleratorConfig:
     @property
     def macs_per_cycle(self) -> int:
         """Multiply-accumulates that the array does per cycle at most."""
-        return self.rows * self.cols * self.depth
+        return self.rows * self.cols * self.pe_depth
 
     @property
     def accumulator_width(self) -> int:
@@ -118,7 +118,7 @@ class AcceleratorConfig:
     @property
     def columns_per_beat(self) -> int:
         """Columns whose weight words a weight port writes in one cycle."""
-        return max(1, min(self.cols, self.axi_bytes // self.depth))
+        return max(1, min(self.cols, self.axi_bytes // self.pe_depth))
 
     @property
     def groups_per_port(self) -> int:
@@ -129,27 +129,29 @@ class AcceleratorConfig:
     @property
     def score_columns(self) -> int:
         """Columns of scores that drain per cycle and row: both of a pair where they always share an activation word, else one."""
-        return 1 if self.cols % 2 or self.depth % 2 else 2
+        return 1 if self.cols % 2 or self.pe_depth % 2 else 2
 
     @property
     def key_slot_words(self) -> int:
         """Words of K that one slot of the collector holds: all of a tile's where a tile's channels are whole words."""
-        return 1 if self.cols % self.depth else self.cols // self.depth
+        return 1 if self.cols % self.pe_depth else self.cols // self.pe_depth
 
     @property
     def key_slots_per_tile(self) -> int:
         """Most collector slots per row that the ``cols`` channels of K of one tile take."""
-        return ceil_div(self.cols + self.depth - gcd(self.cols, self.depth), self.depth) if self.cols % self.depth else 1
+        if self.cols % self.pe_depth == 0:
+            return 1
+        return ceil_div(self.cols + self.pe_depth - gcd(self.cols, self.pe_depth), self.pe_depth)
 
     @property
     def gathers(self) -> bool:
         """Whether bytes of K and V are gathered to words before they leave the rows: with one column a tile has only one byte of a
         token, so a row collects a token's word of K over column tiles, and the rows share a word of V."""
-        return self.cols == 1 and self.depth > 1
+        return self.cols == 1 and self.pe_depth > 1
 
     def weight_port_bytes(self, k_words: int, column_tiles: int) -> int:
         """Bytes that one weight port reads for a GEMM, rounded up to whole beats."""
-        size = k_words * column_tiles * self.groups_per_port * self.columns_per_beat * self.depth
+        size = k_words * column_tiles * self.groups_per_port * self.columns_per_beat * self.pe_depth
         return ceil_div(size, self.axi_bytes) * self.axi_bytes
 
     def with_fields(self, assignments: str) -> "AcceleratorConfig":
@@ -175,7 +177,7 @@ class AcceleratorConfig:
 _RANGES = (
     ("rows", 1, 64),
     ("cols", 1, 64),
-    ("depth", 1, 64),
+    ("pe_depth", 1, 64),
     ("activation_words", 2, 1 << 16),
     ("residual_words", 2, 1 << 16),
     ("normalized_words", 2, 1 << 16),

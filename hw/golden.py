@@ -102,10 +102,10 @@ class GoldenMachine:
         count, config = len(images), self.program.config
         state = _State(
             images=images,
-            activation=np.zeros((count, config.rows, config.activation_words * config.depth), np.int8),
-            normalized=np.zeros((count, config.rows, config.normalized_words * config.depth), np.int8),
-            residual=np.zeros((count, config.rows, config.residual_words * config.depth), np.int16),
-            kv=np.zeros((count, config.cols, config.kv_words, config.depth), np.int8),
+            activation=np.zeros((count, config.rows, config.activation_words * config.pe_depth), np.int8),
+            normalized=np.zeros((count, config.rows, config.normalized_words * config.pe_depth), np.int8),
+            residual=np.zeros((count, config.rows, config.residual_words * config.pe_depth), np.int16),
+            kv=np.zeros((count, config.cols, config.kv_words, config.pe_depth), np.int8),
             row_max=np.zeros((count, config.max_tokens), np.int8),
             logits=np.zeros((count, self.program.classes), np.int64),
         )
@@ -160,11 +160,11 @@ class GoldenMachine:
             rows, bank = np.ascontiguousarray(rows).view("<i2"), state.residual
         else:
             bank = state.activation
-        width = -(-rows.shape[2] // config.depth) * config.depth
+        width = -(-rows.shape[2] // config.pe_depth) * config.pe_depth
         padded = np.zeros((*rows.shape[:2], width), bank.dtype)
         padded[:, :, : rows.shape[2]] = rows
         row_tile, row = np.divmod(np.arange(tokens) + d.first_row_tile * config.rows + d.first_row, config.rows)
-        first = (d.base + row_tile * d.stride) * config.depth
+        first = (d.base + row_tile * d.stride) * config.pe_depth
         bank[:, row[:, None], first[:, None] + np.arange(width)] = padded
 
     def _norm(self, state: _State, descriptor: Descriptor) -> np.ndarray:
@@ -244,10 +244,10 @@ class GoldenMachine:
         if post == Post.KEY:
             bank, word = token % config.cols, d.base + token // config.cols * d.stride
             element = d.element + channel
-            state.kv[:, bank, word + element // config.depth, element % config.depth] = values
+            state.kv[:, bank, word + element // config.pe_depth, element % config.pe_depth] = values
         else:
-            bank, word = channel % config.cols, d.base + channel // config.cols * d.stride + token // config.depth
-            state.kv[:, bank, word, token % config.depth] = values
+            bank, word = channel % config.cols, d.base + channel // config.cols * d.stride + token // config.pe_depth
+            state.kv[:, bank, word, token % config.pe_depth] = values
 
     def _row_states(self, d: Descriptor) -> slice:
         """Row states of a GEMM's tokens."""
@@ -256,7 +256,7 @@ class GoldenMachine:
 
     def _operand(self, bank: np.ndarray, d: Descriptor) -> np.ndarray:
         """Token rows [n, row_tiles * rows, k_elements] that a GEMM feeds, segment behind segment."""
-        depth = self.program.config.depth
+        depth = self.program.config.pe_depth
         words = d.segment_words or d.k_words
         segments = [
             self._read(bank, d.source_base + start // words * d.segment_stride, d.source_stride, d.row_tiles,
@@ -267,13 +267,13 @@ class GoldenMachine:
 
     def _read(self, bank: np.ndarray, base: int, stride: int, row_tiles: int, channels: int, element: int = 0) -> np.ndarray:
         """Token rows [n, row_tiles * rows, channels] of a bank, from element ``element`` of each row tile's first word on."""
-        starts = [(base + row_tile * stride) * self.program.config.depth + element for row_tile in range(row_tiles)]
+        starts = [(base + row_tile * stride) * self.program.config.pe_depth + element for row_tile in range(row_tiles)]
         return np.concatenate([bank[:, :, start : start + channels] for start in starts], axis=1)
 
     def _write(self, bank: np.ndarray, base: int, stride: int, element: int, rows: np.ndarray) -> None:
         """Write token rows [n, tokens, channels] from element ``element`` of each row tile's first word on."""
         for row_tile, token in enumerate(range(0, rows.shape[1], bank.shape[1])):
-            start = (base + row_tile * stride) * self.program.config.depth + element
+            start = (base + row_tile * stride) * self.program.config.pe_depth + element
             part = rows[:, token : token + bank.shape[1]]
             bank[:, : part.shape[1], start : start + rows.shape[2]] = part
 
@@ -283,14 +283,14 @@ class GoldenMachine:
         if key not in self._weights:
             config = self.program.config
             size = config.weight_port_bytes(d.k_words, d.column_tiles)
-            shape = (d.column_tiles, d.k_words, config.groups_per_port, config.columns_per_beat, config.depth)
+            shape = (d.column_tiles, d.k_words, config.groups_per_port, config.columns_per_beat, config.pe_depth)
             ports = [
                 self._memory[d.weights + port * size :][: int(np.prod(shape))].reshape(shape) for port in range(config.weight_ports)
             ]
             tiles = np.stack(ports, axis=3)  # [tiles, words, groups, ports, columns, depth]
-            tiles = tiles.reshape(d.column_tiles, d.k_words, -1, config.depth)[:, :, : config.cols]
+            tiles = tiles.reshape(d.column_tiles, d.k_words, -1, config.pe_depth)[:, :, : config.cols]
             self._weights[key] = np.ascontiguousarray(
-                tiles.transpose(1, 3, 0, 2).reshape(d.k_words * config.depth, -1)[:, : d.columns]
+                tiles.transpose(1, 3, 0, 2).reshape(d.k_words * config.pe_depth, -1)[:, : d.columns]
             )
         return self._weights[key]
 
@@ -299,7 +299,7 @@ class GoldenMachine:
         config = self.program.config
         words = d.kv_base + np.arange(d.column_tiles)[:, None] * d.k_words + np.arange(d.k_words)
         tiles = state.kv[:, :, words]  # [n, cols, tiles, words, depth]
-        matrix = tiles.transpose(0, 3, 4, 2, 1).reshape(len(state.kv), d.k_words * config.depth, -1)
+        matrix = tiles.transpose(0, 3, 4, 2, 1).reshape(len(state.kv), d.k_words * config.pe_depth, -1)
         return matrix[:, :, : d.columns]
 
     def _parameters(self, d: Descriptor):

@@ -11,22 +11,22 @@ from hw import isa, numerics
 from hw.config import AcceleratorConfig, ceil_div
 
 FEED_LATENCY = 4
-"""Feed token at a row's input to the activation word: bank read (2), row maximum minus score, table and mask. The word reaches the
-first PE pair `Timing.skew` later."""
+"""Feed command at a row's input to the activation word: bank read (2), row maximum minus score, table and mask. The word reaches
+the first PE pair `Timing.skew` later."""
 PAIR_LATENCY = 5
 """Last operands at a PE pair's input to its captured accumulators, with one chain of packed products: input, pre-adder, product,
 chain sum, accumulate."""
 WEIGHT_READ_LATENCY = 2
-"""Weight token at a column's memories to the weight word: read and output register."""
+"""Weight command at a column's memories to the weight word: read and output register."""
 DIVIDE_LATENCY = 5 + numerics.QUOTIENT_WIDTH + 1
 """`NormalizedDivider`: start to quotient: 5 normalising steps, 17 quotient bits, result register."""
 LANE_LATENCY = 8
-"""Lane token at a lane's input to the written destination."""
+"""Lane command at a lane's input to the written destination."""
 SOFTMAX_LATENCY = 5
-"""Softmax token at a row's input to the earliest feed token that reads its exp: bank read (2), row maximum minus score, table,
+"""Softmax command at a row's input to the earliest feed command that reads its exp: bank read (2), row maximum minus score, table,
 write."""
 NORM_LATENCY = 8
-"""Normalise token at a row's input to the written activation bytes."""
+"""Normalise command at a row's input to the written activation bytes."""
 CHANNEL_STEPS = 12
 """Bits of the number of channels, one per cycle."""
 SUM_STEPS = 27
@@ -34,8 +34,8 @@ SUM_STEPS = 27
 SQRT_STEPS = 27
 """Bits of the root of n^2 * variance, one per cycle."""
 STATISTICS_LATENCY = 2 + numerics.MULTIPLIER_WIDTH + CHANNEL_STEPS + SUM_STEPS + (1 + SQRT_STEPS) + DIVIDE_LATENCY
-"""Statistics token at a row's input to the earliest capture token: token and sums read, mean, n times square sum, squared sum,
-root, quotient."""
+"""Statistics command at a row's input to the earliest capture command: command and sums read, mean, n times square sum, squared
+sum, root, quotient."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +51,26 @@ class Timing:
         Element k of a word, of activations and of weights alike, comes ``k % numerics.PACKED_CHAIN`` cycles after the word, as a
         cascade of DSP48E2s wants it; the behavioural twin gets whole words this much later.
         """
-        return min(self.config.depth, numerics.PACKED_CHAIN) - 1
+        return min(self.config.pe_depth, numerics.PACKED_CHAIN) - 1
 
     @property
     def tree_latency(self) -> int:
         """Levels of the adder tree that sums the chains of packed products of a PE deeper than one, a register behind each."""
-        return (ceil_div(self.config.depth, numerics.PACKED_CHAIN) - 1).bit_length()
+        return (ceil_div(self.config.pe_depth, numerics.PACKED_CHAIN) - 1).bit_length()
 
     @property
     def reciprocal_latency(self) -> int:
-        """Last feed token of an exp tile to the row's quotient: feed, sum of the word, row sum, division."""
+        """Last feed command of an exp tile to the row's quotient: feed, sum of the word, row sum, division."""
         return FEED_LATENCY + 2 + DIVIDE_LATENCY
 
     @property
     def chain_latency(self) -> int:
-        """Last feed token to column 0 at the end of the drain chain."""
+        """Last feed command to column 0 at the end of the drain chain."""
         return FEED_LATENCY + self.skew + PAIR_LATENCY + self.tree_latency + self.config.pairs
 
     @property
     def drain_latency(self) -> int:
-        """Last feed token of a tile at row 0 to the lane token of its column 0; column c follows c cycles later, of scores
+        """Last feed command of a tile at row 0 to the lane command of its column 0; column c follows c cycles later, of scores
         c // `score_columns`.
 
         Columns wait in a delay line where the division takes longer than the chain.
@@ -78,9 +78,9 @@ class Timing:
         return max(self.chain_latency, self.reciprocal_latency)
 
     def drain_interval(self, post: isa.Post, reciprocal: bool, *, sends: bool = True) -> int:
-        """Fewest cycles from the last feed token of a tile to the last feed token of the next tile, of the same GEMM or not.
+        """Fewest cycles from the last feed command of a tile to the last feed command of the next tile, of the same GEMM or not.
 
-        The issue may hold it in a counter that is set to this number with a last token and falls by one each cycle from the
+        The issue may hold it in a counter that is set to this number with a last command and falls by one each cycle from the
         next one on: a tile of k words may begin when the counter is below k.
 
         Arguments:
@@ -95,7 +95,7 @@ class Timing:
         if post == isa.Post.VALUE:
             # Gathered, the tokens of a row tile fill one slot for each word that they lie in.
             interval = max(
-                interval, self._collector_interval(1) if not config.gathers else 1 + ceil_div(config.rows - 1, config.depth)
+                interval, self._collector_interval(1) if not config.gathers else 1 + ceil_div(config.rows - 1, config.pe_depth)
             )
         if reciprocal:
             interval = max(interval, DIVIDE_LATENCY + 1)
@@ -114,15 +114,15 @@ class Timing:
         config = self.config
         if config.key_slots_per_tile == 1:
             return config.rows
-        step = gcd(config.cols, config.depth)
-        latest = [min(config.cols, j * config.depth) for j in range(1, slots)] + [config.cols]
+        step = gcd(config.cols, config.pe_depth)
+        latest = [min(config.cols, j * config.pe_depth) for j in range(1, slots)] + [config.cols]
         return max(config.rows * (slots - j) + column - step for j, column in enumerate(latest))
 
     def tile_interval(self, k_words: int, post: isa.Post, reciprocal: bool, *, sends: bool = True) -> int:
-        """Fewest cycles from the first feed token of a tile to the first of the next tile of the same GEMM.
+        """Fewest cycles from the first feed command of a tile to the first of the next tile of the same GEMM.
 
         Arguments:
-            k_words: feed tokens of the tile.
+            k_words: feed commands of the tile.
             post: as for `drain_interval`.
             reciprocal: as for `drain_interval`.
             sends: as for `drain_interval`.
@@ -130,7 +130,7 @@ class Timing:
         return max(k_words, self.drain_interval(post, reciprocal, sends=sends))
 
     def group_interval(self, tiles: int, k_words: int, post: isa.Post) -> int:
-        """Fewest cycles from the first feed token of a row tile's tiles of a group to the first of the next row tile's.
+        """Fewest cycles from the first feed command of a row tile's tiles of a group to the first of the next row tile's.
 
         Arguments:
             tiles: column tiles of the group; with KEY only the last one surely sends words.
@@ -141,7 +141,7 @@ class Timing:
         return (tiles - 1) * inside + last
 
     def settle(self, post: isa.Post) -> int:
-        """Cycles from the last feed token of a tile at row 0 until everything it causes is in its memory, all rows."""
+        """Cycles from the last feed command of a tile at row 0 until everything it causes is in its memory, all rows."""
         cycles = self.drain_latency + self.config.cols + LANE_LATENCY + self.config.rows
         if post == isa.Post.KEY:
             cycles += self.config.rows * (self.config.key_slots_per_tile + 1) + self.config.key_slot_words + 4
@@ -151,21 +151,21 @@ class Timing:
 
     @property
     def residual_settle(self) -> int:
-        """Cycles from the last feed token of a row tile's last column tile, post RESIDUAL, to the earliest statistics token of that
-        row tile, which comes `LANE_LATENCY` after the last column's lane token: both enter row 0 and move down alike."""
+        """Cycles from the last feed command of a row tile's last column tile, post RESIDUAL, to the earliest statistics command of
+        that row tile, which comes `LANE_LATENCY` after the last column's lane command: both enter row 0 and move down alike."""
         return self.drain_latency + self.config.cols - 1 + LANE_LATENCY
 
     def softmax_pass(self, tokens: int, keys: int) -> int:
-        """Cycles of a softmax pass's tokens: ``exp_units`` rows of a row tile at a time, a score of each in a cycle."""
+        """Cycles of a softmax pass's commands: ``exp_units`` rows of a row tile at a time, a score of each in a cycle."""
         config = self.config
         tiles, rest = divmod(tokens, config.rows)
         return (tiles * ceil_div(config.rows, config.exp_units) + ceil_div(rest, config.exp_units)) * keys
 
     def norm_pass(self, words: int) -> int:
         """Cycles of a row tile's normalise pass."""
-        return words * (self.config.depth // self.config.norm_elements)
+        return words * (self.config.pe_depth // self.config.norm_elements)
 
     def norm_ready(self, words: int) -> int:
-        """Cycles from the first normalise token of a row tile to the earliest first feed token of a GEMM that reads it: the feed
-        takes a word a cycle, the pass ``depth / norm_elements`` cycles a word, and the last word decides."""
+        """Cycles from the first normalise command of a row tile to the earliest first feed command of a GEMM that reads it: the
+        feed takes a word a cycle, the pass ``depth / norm_elements`` cycles a word, and the last word decides."""
         return self.norm_pass(words) - words + NORM_LATENCY

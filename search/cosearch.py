@@ -74,14 +74,14 @@ def search(options: argparse.Namespace, progress: Any) -> tuple[dict[str, Any], 
     """
     import torch
 
+    from hw.memory_timing import MemoryTiming
     from hw.presets import find_preset
+    from search.experiment import Arguments, Run, Steps, run_key
     from search.outcome import conclude
-    from search.run import Arguments, Run, Steps, run_key
     from search.store import RunStore
-    from sim.memory_timing import MemoryTiming
-    from sw.data import load_fashion_mnist
-    from sw.network import build_network
-    from sw.skipping import PathVit
+    from sw.data.fashion_mnist import load_fashion_mnist
+    from sw.graph.path_vit import PathVit
+    from sw.networks.network import build_network
 
     _check(options)
     config = find_preset(options.preset).with_fields(options.overrides)
@@ -148,7 +148,7 @@ def _provenance(options: argparse.Namespace, digest: str) -> dict[str, Any]:
     """What a reader needs to repeat the run."""
     import subprocess
 
-    from search.run import code_digest, versions
+    from search.experiment import code_digest, versions
 
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
     return {
@@ -185,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return 1
-    from search.report import render
+    from search.report.page import render
     from search.stored_pair import DIRECTORY
 
     result["wall_s"] = time.perf_counter() - started

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from search.run import Run, device_images
+from search.experiment import Run, device_images
 
 _GATED_BATCH = 16
 """Images of the gated run that are kept as one step."""
@@ -20,7 +20,7 @@ class PathCost:
     Attributes:
         cycles: busy cycles of the machine, from start to interrupt.
         delay_ms: at the configuration's clock.
-        energy_mj: by `sim.energy`.
+        energy_mj: by `sim.energy.estimate`.
         counters: `isa.COUNTERS` of the image.
     """
 
@@ -38,7 +38,7 @@ class PathCost:
 
 def path_cost(run: Run, counters: dict[str, int]) -> PathCost:
     """Cost of one image from its counters."""
-    from sim.energy import energy_mj
+    from sim.energy.estimate import energy_mj
 
     cycles = counters["cycles"]
     return PathCost(
@@ -66,7 +66,7 @@ def model_cost(run: Run, name: str, program: Callable[[], Any], mask: int | None
 
 def rtl_costs(run: Run, programs: dict[str, Any]) -> dict[str, PathCost]:
     """Costs of Programs in RTL by name, one image each: cycles do not depend on the image."""
-    from sim.rtl_device import Job, RtlDevice
+    from sim.rtl.device import Job, RtlDevice
 
     image = device_images(run.data.calibration.take(1))
 
@@ -110,7 +110,7 @@ def gated_run(run: Run, program: Any, exits_low: np.ndarray) -> dict[str, Any]:
     """
     from hw.device import EXIT_LOW, mismatches
     from hw.golden import GoldenMachine
-    from sim.rtl_device import RtlDevice
+    from sim.rtl.device import RtlDevice
 
     images = device_images(run.data.test)[gated_images(exits_low, run.arguments.rtl_images)]
     golden, device = GoldenMachine(program), RtlDevice(run.config)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from search.cka import cka_matrix
-from search.path_score import ScoredPath, best_paths, random_paths
-from search.run import Run, device_images
+from search.experiment import Run, device_images
+from search.paths.cka import cka_matrix
+from search.paths.path_score import ScoredPath, best_paths, random_paths
 
 _CKA_BATCH = 250
 """Images per batch of the CKA estimate, fewer where the split is smaller."""
@@ -58,7 +58,7 @@ def redundancy(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """
     import torch
 
-    from sw.data import to_input
+    from sw.data.fashion_mnist import to_input
 
     def compute() -> list[list[float]]:
         images = to_input(run.data.calibration.images)
@@ -89,8 +89,8 @@ def finetuned(run: Run, path: ScoredPath) -> Any:
     """The path's network after fine-tuning: cross-entropy, distillation from the full ViT, entropy on right answers."""
     import torch
 
-    from sw.finetune import finetune, teacher_answers
-    from sw.skipping import PathVit
+    from sw.graph.path_vit import PathVit
+    from sw.training.finetune import finetune, teacher_answers
 
     name = f"effort{path.effort:02d}.finetuned"
     with run.steps.step(f"fine-tune effort {path.effort}") as update:
@@ -126,7 +126,7 @@ class Candidate:
     Attributes:
         name: of its steps in the store.
         path: its path and Path-Score.
-        network: `sw.skipping.PathVit`, fp32.
+        network: `sw.graph.path_vit.PathVit`, fp32.
     """
 
     def __init__(self, run: Run, name: str, path: ScoredPath, network: Any):
@@ -140,15 +140,15 @@ class Candidate:
     @cached_property
     def integer(self) -> Any:
         """The integer network, calibrated on the calibration split."""
-        from sw.data import to_input
-        from sw.quantization import quantize
+        from sw.data.fashion_mnist import to_input
+        from sw.quantization.quantize import quantize
 
         return quantize(self.network, to_input(self._run.data.calibration.images))
 
     @cached_property
     def program(self) -> Any:
         """The path alone as a Program, its skipped attentions left out."""
-        from sw.compiler import compile_network
+        from sw.compiler.compiler import compile_network
 
         return compile_network(self.integer, self._run.config, kept=self.path.kept, mask_register=False)
 
@@ -160,7 +160,7 @@ class Candidate:
 
     def _answer(self, split: Any) -> Answers:
         from hw.golden import GoldenMachine
-        from sw.finetune import evaluate_fp32
+        from sw.training.finetune import evaluate_fp32
 
         def torch_answers() -> dict[str, np.ndarray]:
             return {"logits": evaluate_fp32(self.network, split).numpy()}
@@ -183,7 +183,7 @@ def path_rank(run: Run, path: ScoredPath) -> dict[str, Any]:
         ``accuracy``, ``rank`` (1 is best, ties count against the path), ``among`` (paths compared, itself included),
         and the random paths' ``accuracies``.
     """
-    from sw.finetune import evaluate_fp32
+    from sw.training.finetune import evaluate_fp32
 
     split = run.data.calibration
 

@@ -10,10 +10,10 @@ import numpy as np
 from hw import numerics
 from search.costs import PathCost, gated_run, model_cost, rtl_costs
 from search.efforts import Candidate, finetuned, path_rank, scored_paths
+from search.experiment import Run
 from search.intervals import paired_difference, wilson
 from search.pairs import Cascade, Choice, Effort, choose, expected, expected_product
-from search.path_score import ScoredPath, mask_of
-from search.run import Run
+from search.paths.path_score import ScoredPath, mask_of
 from search.stored_pair import store_pair
 
 UNITS_PER_NAT = 1 << numerics.ENTROPY_FRACTION
@@ -93,7 +93,7 @@ def conclude(run: Run, directory: Path) -> dict[str, Any]:
     Raises:
         NoPairQualifies: no pair keeps both constraints on the calibration split.
     """
-    from sw.compiler import compile_network
+    from sw.compiler.compiler import compile_network
 
     decision = decide(run)
     choice, candidates = decision.choice, decision.candidates
@@ -167,7 +167,7 @@ def _test_figures(
     shipped: Candidate,
 ) -> dict[str, Any]:
     """Accuracies on the test split and the costs that follow from its F_low."""
-    from sw.quantization import logits_sqnr_db
+    from sw.quantization.quantize import logits_sqnr_db
 
     test, cascade, base = run.data.test, choice.cascade, candidates[-1]
     answers = low.answers(test)
@@ -252,7 +252,7 @@ def _cycles(
     run: Run, costs: list[PathCost], candidates: list[Candidate], choice: Choice, unmasked: PathCost
 ) -> dict[str, Any]:
     """Model and RTL cycles of the chosen paths and the baseline, the gated run, the delay split and attention's share."""
-    from sw.compiler import compile_pair
+    from sw.compiler.compiler import compile_pair
 
     by_path = {candidate.path.kept: place for place, candidate in enumerate(candidates)}
     places = {"low": by_path[choice.cascade.low.kept], "high": by_path[choice.cascade.high.kept], "baseline": len(costs) - 1}

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.run import Run
+from search.experiment import Run
 
 if TYPE_CHECKING:
     from search.outcome import Decision
@@ -21,9 +21,9 @@ def store_pair(run: Run, decision: "Decision", directory: Path) -> None:
         directory: of `result.json`.
     """
     from sim.cycle_model import predict
-    from sim.energy import energy_mj
-    from sw.compiler import compile_pair
-    from sw.pair import ExitCost, Guarantee, Pair
+    from sim.energy.estimate import energy_mj
+    from sw.compiler.compiler import compile_pair
+    from sw.gated.pair import ExitCost, Guarantee, Pair
 
     low, high = decision.pair
     cascade, config, arguments = decision.choice.cascade, run.config, run.arguments

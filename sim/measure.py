@@ -141,14 +141,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: For bad options.
     """
+    from hw.memory_timing import MemoryTiming
     from hw.presets import find_preset
-    from sim.memory_timing import MemoryTiming
 
     check_engine(options.engine)
     config = find_preset(options.preset).with_fields(options.set)
     timing = MemoryTiming.parse(options.memory)
-    from sim.workload import prepare
-    from sw.network import parse_image_size
+    from sim.stimulus.workload import prepare
+    from sw.networks.network import parse_image_size
 
     workload = prepare(
         options.model, config, images=options.images, skip=options.skip, weights=options.weights,

@@ -10,14 +10,14 @@ from hw.config import AcceleratorConfig
 from hw.device import RunResult, mismatches
 from hw.golden import GoldenMachine
 from hw.isa import Operation
+from hw.memory_timing import MemoryTiming
 from hw.program import Program
 from sim.cycle_model import predict
-from sim.energy import energy_by_operation, energy_mj
+from sim.energy.estimate import energy_by_operation, energy_mj
 from sim.engines import check_engine
-from sim.memory_timing import MemoryTiming
 from sim.program_counts import count_program
-from sim.rtl_device import Job, RtlDevice
-from sim.workload import Workload
+from sim.rtl.device import Job, RtlDevice
+from sim.stimulus.workload import Workload
 
 SCHEMA_VERSION = 1
 
@@ -34,7 +34,7 @@ def breakdown(counters: Mapping[str, int]) -> dict[str, int]:
 
 def signal_to_noise_db(workload: Workload, result: RunResult) -> float | None:
     """SQNR of the logits against the float network in dB; None where there is no difference at all."""
-    from sw.quantization import logits_sqnr_db
+    from sw.quantization.quantize import logits_sqnr_db
 
     value = logits_sqnr_db(workload.float_logits, result.logits)
     return round(value, 2) if np.isfinite(value) else None

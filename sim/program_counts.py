@@ -141,7 +141,7 @@ def count_operations(
         if d.opcode == Opcode.LOAD:
             part.bytes += d.tokens_outer * d.tokens_inner * d.segments * d.segment_bytes
         elif d.opcode == Opcode.NORM:
-            elements = d.row_tiles * d.words * config.depth * config.rows
+            elements = d.row_tiles * d.words * config.pe_depth * config.rows
             part.norm_cycles += elements // (config.rows * config.norm_elements)
             part.residual_bytes += 2 * elements
         elif d.opcode == Opcode.SOFTMAX:
@@ -159,7 +159,7 @@ def count_operations(
             if exponential or d.post == Post.GELU:
                 part.bytes += TABLE_ENTRIES
             if exponential:
-                part.exps += tiles * d.k_words * config.rows * config.depth
+                part.exps += tiles * d.k_words * config.rows * config.pe_depth
             if d.post == Post.RESIDUAL:
                 part.residual_bytes += 6 * d.row_tiles * config.rows * d.columns
     return counts

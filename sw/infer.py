@@ -35,17 +35,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Answer what the options say.
 
     Returns:
-        ``model``, ``preset``, ``device``, ``threshold_nats``, ``guarantee`` (fields of `sw.pair.Guarantee`), ``wall_s``, ``f_low``,
-        ``delay_ms`` and ``energy_mj`` (means), ``accuracy`` (None without labels) and ``images``: per image its ``name``, ``label``
-        (None without), ``exit``, ``entropy_nats`` and ``entropy_share`` (of ln(classes)) of the first answer, ``top5`` (each
-        ``class``, ``name``, ``probability``), ``delay_ms`` and ``energy_mj``.
+        ``model``, ``preset``, ``device``, ``threshold_nats``, ``guarantee`` (fields of `sw.gated.pair.Guarantee`), ``wall_s``,
+        ``f_low``, ``delay_ms`` and ``energy_mj`` (means), ``accuracy`` (None without labels) and ``images``: per image its
+        ``name``, ``label`` (None without), ``exit``, ``entropy_nats`` and ``entropy_share`` (of ln(classes)) of the first answer,
+        ``top5`` (each ``class``, ``name``, ``probability``), ``delay_ms`` and ``energy_mj``.
 
     Raises:
         InputError: for bad options or files.
     """
     _check(options)
-    from sw.image_files import class_names
-    from sw.pair import Pair
+    from sw.data.image_folder import class_names
+    from sw.gated.pair import Pair
 
     pair = Pair.load(options.pair)
     spec = pair.spec
@@ -103,7 +103,7 @@ def _pictures(options: argparse.Namespace, spec: Any) -> tuple[Any, list[str], A
     """(uint8 images [n, height, width, channels], their names, labels or None, names of the data set's classes or None)."""
     import numpy as np
 
-    from sw.image_files import load_data, picture_format
+    from sw.data.image_folder import load_data, picture_format
 
     if options.images:
         reader = picture_format(spec)
@@ -115,8 +115,8 @@ def _pictures(options: argparse.Namespace, spec: Any) -> tuple[Any, list[str], A
 
 
 def _answer(options: argparse.Namespace, pair: Any, pixels: Any) -> Any:
-    from sw.data import fitted, to_input, to_pixels
-    from sw.inference import infer, infer_torch
+    from sw.data.fashion_mnist import fitted, to_input, to_pixels
+    from sw.gated.inference import infer, infer_torch
 
     network = pair.integer[0]
     images = fitted(pixels, (network.channels, *network.image_size))
@@ -133,7 +133,7 @@ def _device(name: str, config: Any) -> Any:
         return GoldenDevice(config)
     from importlib import import_module
 
-    return import_module("sim.rtl_device").RtlDevice(config)
+    return import_module("sim.rtl.device").RtlDevice(config)
 
 
 def _print_tables(fields: dict[str, Any]) -> None:
@@ -161,7 +161,7 @@ def _print_tables(fields: dict[str, Any]) -> None:
         f"{fields['delay_ms']:.4f} ms, mean energy {fields['energy_mj']:.4f} mJ",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
-    from sw.pair import Guarantee
+    from sw.gated.pair import Guarantee
 
     guarantee = Guarantee(**fields["guarantee"])
     console.print(f"Threshold {fields['threshold_nats']:.4f} nat keeps, {guarantee}", highlight=False, soft_wrap=True)
@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         fields = run(options)
         if options.json:
-            from sw.checkpoint import save_json
+            from sw.networks.checkpoint import save_json
 
             save_json(options.json, fields)
     except InputError as error:

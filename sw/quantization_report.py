@@ -1,4 +1,4 @@
-"""``python -m sw.quantization_report``: which tensors int8 costs most, as a table; `sw.tensor_noise` measures.
+"""``python -m sw.quantization_report``: which tensors int8 costs most, as a table; `sw.quantization.tensor_noise` measures.
 
 python -m sw.quantization_report --model fmnist_vit_tiny [--weights FILE] [--scales percentile] [--json FILE]
 """
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hw.errors import InputError
-from sw.calibration import METHODS, MSE, Options
+from sw.quantization.calibration import METHODS, MSE, Options
 
 CALIBRATION_IMAGES = 512
 
@@ -21,7 +21,7 @@ CALIBRATION_IMAGES = 512
 def _images(spec: Any, count: int, seed: int, data: str | None) -> tuple[np.ndarray, np.ndarray]:
     """uint8 images to calibrate on and others to measure on; calibration images of Fashion-MNIST, or random ones."""
     if spec.name.startswith("fmnist"):
-        from sw.data import load_fashion_mnist, padded
+        from sw.data.fashion_mnist import load_fashion_mnist, padded
 
         images = padded(load_fashion_mnist(data).calibration.images, spec.image_size)
         if count > len(images) - CALIBRATION_IMAGES:
@@ -54,10 +54,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: for bad options.
     """
-    from sw.data import to_input
-    from sw.folding import fold_network
-    from sw.network import build_network, parse_network
-    from sw.tensor_noise import report, worst
+    from sw.data.fashion_mnist import to_input
+    from sw.graph.float_network import fold_network
+    from sw.networks.network import build_network, parse_network
+    from sw.quantization.tensor_noise import report, worst
 
     if options.images < 1:
         raise InputError(f"--images must be at least 1, not {options.images}")
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         fields = run(options)
         if options.json:
-            from sw.checkpoint import write_atomically
+            from sw.networks.checkpoint import write_atomically
 
             write_atomically(options.json, (json.dumps(fields, indent=2) + "\n").encode())
     except InputError as error:

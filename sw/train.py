@@ -75,9 +75,9 @@ def train(options: argparse.Namespace) -> None:
     _check(options)
     import torch
 
-    from sw.checkpoint import load_run_state, save_json, save_run_state, save_tensors
-    from sw.data import load_fashion_mnist
-    from sw.training import Trainer, accuracy, evaluate_fp32
+    from sw.data.fashion_mnist import load_fashion_mnist
+    from sw.networks.checkpoint import load_run_state, save_json, save_run_state, save_tensors
+    from sw.training.trainer import Trainer, accuracy, evaluate_fp32
 
     torch.set_num_threads(options.threads)
     data = load_fashion_mnist(options.data)
@@ -145,9 +145,9 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _networks(options: argparse.Namespace) -> tuple[Any, Any]:
-    from sw.data import CLASSES, IMAGE_SIDE
-    from sw.network import build_network, load_weights, parse_network, untrained_network
-    from sw.skipping import PathVit
+    from sw.data.fashion_mnist import CLASSES, IMAGE_SIDE
+    from sw.graph.path_vit import PathVit
+    from sw.networks.network import build_network, load_weights, parse_network, untrained_network
 
     spec = parse_network(options.model)
     if (spec.image_size, spec.channels, spec.classes) != ((IMAGE_SIDE, IMAGE_SIDE), 1, CLASSES):
@@ -166,7 +166,7 @@ def _networks(options: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def _recipe(options: argparse.Namespace, epoch_steps: int) -> Any:
-    from sw.objective import Recipe
+    from sw.training.objective import Recipe
 
     steps = options.epochs * epoch_steps
     distill_weight = options.distill_weight

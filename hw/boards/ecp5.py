@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hw.boards.board import Step
-from hw.logic_levels import longest_path
-from hw.resources import check_capacity
+from hw.build.logic_levels import longest_path
+from hw.build.resources import check_capacity
 
 NAME = "pivot"
 """Of the design and its bitstream."""

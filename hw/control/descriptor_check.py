@@ -195,7 +195,7 @@ class DescriptorCheck(wiring.Component):
         rules[Opcode.GEMM] = [
             *(gemm[name] == 0 for name in ("k_words", "k_elements", "columns", "column_tiles", "row_tiles", "tokens")),
             gemm.first_row_tile + gemm.row_tiles > config.row_tiles,
-            gemm.element >= config.depth,
+            gemm.element >= config.pe_depth,
             gemm.post > Post.LOGITS,
             gemm.shift > 63,
             (gemm.post == Post.LOGITS) & logits,
@@ -203,7 +203,7 @@ class DescriptorCheck(wiring.Component):
             score & (per_column | normalized),
             # Two scores share an activation word; the collector's slot for K is whole words.
             score & (gemm.element[0] if config.score_columns == 2 else 0),
-            (gemm.post == Post.KEY) & (gemm.element != 0 if config.cols % config.depth == 0 else 0),
+            (gemm.post == Post.KEY) & (gemm.element != 0 if config.cols % config.pe_depth == 0 else 0),
             (gemm.segment_words != 0) & (gemm.post == Post.KEY),
             (gemm.post > Post.GELU) & (gemm.blank_rows != 0),
             gemm.blank_rows[config.rows :].any(),
@@ -251,7 +251,7 @@ class DescriptorCheck(wiring.Component):
         config, gemm = self._config, self._view(Opcode.GEMM)
         per_column, table, stream_weights = self._uses()
         key, value = gemm.post == Post.KEY, gemm.post == Post.VALUE
-        group_bytes = config.groups_per_port * config.columns_per_beat * config.depth
+        group_bytes = config.groups_per_port * config.columns_per_beat * config.pe_depth
         beat_shift = (config.axi_bytes - 1).bit_length()
         whole_beats = (self.program_bytes >> beat_shift) << beat_shift
         bank_words = Mux(
@@ -263,7 +263,7 @@ class DescriptorCheck(wiring.Component):
         segmented = gemm.segment_words != 0
         elsewhere = (gemm.post == Post.RESIDUAL) & (gemm.addend_base > gemm.base)
         return [
-            _Step(a=gemm.k_words, b=config.depth, covered=gemm.k_elements, unit=config.depth),
+            _Step(a=gemm.k_words, b=config.pe_depth, covered=gemm.k_elements, unit=config.pe_depth),
             _Step(a=gemm.column_tiles, b=config.cols, covered=gemm.columns, unit=config.cols),
             _Step(a=gemm.row_tiles, b=config.rows, covered=gemm.tokens, unit=config.rows),
             _Step(
@@ -295,8 +295,8 @@ class DescriptorCheck(wiring.Component):
             # Of what is written and, for a RESIDUAL, read with the same stride: the range that ends last.
             _Step(a=strides, b=gemm.stride, c=Mux(elsewhere, gemm.addend_base, gemm.base), keep="partial", quotient=True),
             _Step(
-                a=partial, b=config.depth, c=Mux(value, gemm.tokens, gemm.element + gemm.columns),
-                limit=bank_words * config.depth, when=gemm.post != Post.LOGITS, code=Error.BUFFER,
+                a=partial, b=config.pe_depth, c=Mux(value, gemm.tokens, gemm.element + gemm.columns),
+                limit=bank_words * config.pe_depth, when=gemm.post != Post.LOGITS, code=Error.BUFFER,
             ),
         ]  # fmt: skip
 
@@ -304,7 +304,7 @@ class DescriptorCheck(wiring.Component):
         config, norm = self._config, self._view(Opcode.NORM)
         strides = (norm.row_tiles - 1)[:16]
         return [
-            _Step(a=norm.words, b=config.depth, covered=norm.channels, unit=config.depth),
+            _Step(a=norm.words, b=config.pe_depth, covered=norm.channels, unit=config.pe_depth),
             _Step(
                 a=strides, b=norm.source_stride, c=norm.source_base + norm.words, limit=config.residual_words,
                 code=Error.BUFFER,
@@ -323,15 +323,15 @@ class DescriptorCheck(wiring.Component):
             _Step(a=softmax.table, b=1, c=TABLE_ENTRIES, limit=whole_beats, code=Error.ADDRESS),
             _Step(a=(softmax.row_tiles - 1)[:16], b=softmax.stride, c=softmax.base, keep="partial"),
             _Step(
-                a=partial, b=config.depth, c=softmax.keys, limit=config.activation_words * config.depth, code=Error.BUFFER
+                a=partial, b=config.pe_depth, c=softmax.keys, limit=config.activation_words * config.pe_depth, code=Error.BUFFER
             ),
         ]  # fmt: skip
 
     def _load_steps(self, partial: Signal, extra: Signal, quotient: Signal) -> list[_Step]:
         config, load = self._config, self._view(Opcode.LOAD)
         residual = load.target == isa.Target.RESIDUAL
-        word_bytes = Mux(residual, 2 * config.depth, config.depth)
-        bank_bytes = Mux(residual, config.residual_words * 2 * config.depth, config.activation_words * config.depth)
+        word_bytes = Mux(residual, 2 * config.pe_depth, config.pe_depth)
+        bank_bytes = Mux(residual, config.residual_words * 2 * config.pe_depth, config.activation_words * config.pe_depth)
         memory_bytes = Mux((load.flags & isa.FLAG_IMAGE) != 0, self.image_bytes, self.program_bytes)
         return [
             _Step(a=load.address, b=1, c=1, limit=memory_bytes, code=Error.ADDRESS),

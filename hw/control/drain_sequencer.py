@@ -1,40 +1,40 @@
-"""Turns tile tokens into the lane tokens of their columns."""
+"""Turns tile commands into the lane commands of their columns."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, fifo, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import tokens
+from hw import commands
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Post
 from hw.timing import Timing
 from hw.weights.parameter_ring import READ_LATENCY
 
 _PREPARE = READ_LATENCY + 2
-"""Cycles from a tile's turn to its first lane token: tile register, parameters, output register."""
+"""Cycles from a tile's turn to its first lane command: tile register, parameters, output register."""
 
 
 class DrainSequencer(wiring.Component):
-    """The lane token of column 0 leaves ``Timing.drain_latency`` cycles after its tile token, column c follows c cycles later; of
-    scores c // ``score_columns``, a token for each `score_columns` of them.
+    """The lane command of column 0 leaves ``Timing.drain_latency`` cycles after its tile command, column c follows c cycles later;
+    of scores c // ``score_columns``, a command for each `score_columns` of them.
 
     Members:
-        tile: `tokens.tile_token`; the next valid one at least ``cols`` cycles later, after scores ``cols // score_columns``.
+        tile: `commands.tile_command`; the next valid one at least ``cols`` cycles later, after scores ``cols // score_columns``.
         slot, column: of the parameter ring; its `parameters` answer READ_LATENCY cycles later.
         parameter_release: one cycle high when a tile with ``release`` has read its last parameters.
-        lane: `tokens.lane_token` for row 0's lane, a register.
+        lane: `commands.lane_command` for row 0's lane, a register.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__(
             {
-                "tile": In(tokens.tile_token(config)),
-                "slot": Out(tokens.index_width(config.parameter_tiles)),
-                "column": Out(tokens.index_width(config.cols)),
-                "parameters": In(tokens.parameter_layout(config)),
+                "tile": In(commands.tile_command(config)),
+                "slot": Out(commands.index_width(config.parameter_tiles)),
+                "column": Out(commands.index_width(config.cols)),
+                "parameters": In(commands.parameter_layout(config)),
                 "parameter_release": Out(1),
-                "lane": Out(tokens.lane_token(config)),
+                "lane": Out(commands.lane_command(config)),
             }
         )
 
@@ -42,7 +42,7 @@ class DrainSequencer(wiring.Component):
         config = self._config
         m = Module()
         delay, pace = Timing(config).drain_latency - _PREPARE, config.score_columns
-        layout = tokens.tile_token(config)
+        layout = commands.tile_command(config)
         m.submodules.waiting = waiting = fifo.SyncFIFO(width=layout.size, depth=ceil_div(delay, config.cols // pace) + 1)
         arrivals = Signal(delay)
         m.d.sync += arrivals.eq((arrivals << 1) | self.tile.valid)
@@ -66,7 +66,7 @@ class DrainSequencer(wiring.Component):
             step = Mux(wide, 2, 1)
             m.d.sync += [column.eq(column + step), running.eq(~final)]
             with m.If(tile.post != Post.VALUE):
-                wrap = element == config.depth - step
+                wrap = element == config.pe_depth - step
                 m.d.sync += [element.eq(Mux(wrap, 0, element + step)), address.eq(address + wrap)]
         with m.If(turn):
             m.d.sync += [
@@ -77,28 +77,28 @@ class DrainSequencer(wiring.Component):
                 element.eq(head.element),
             ]
 
-        token = Signal(tokens.lane_token(config))
+        command = Signal(commands.lane_command(config))
         shared = ("start", "exponential", "post", "table_slot", "row_tile", "tokens_left", "kv_index", "kv_stride", "blank")
-        m.d.comb += [token[name].eq(tile[name]) for name in (*shared, "multiplier", "shift")]
+        m.d.comb += [command[name].eq(tile[name]) for name in (*shared, "multiplier", "shift")]
         m.d.comb += [
-            token.valid.eq(running),
-            token.first.eq(column == 0),
-            token.last.eq(final),
-            token.enabled.eq(column < tile.columns),
-            token.second_enabled.eq(wide & (column + 1 < tile.columns)),
-            token.address.eq(address),
-            token.addend.eq(address + tile.addend_offset),
-            token.element.eq(element),
+            command.valid.eq(running),
+            command.first.eq(column == 0),
+            command.last.eq(final),
+            command.enabled.eq(column < tile.columns),
+            command.second_enabled.eq(wide & (column + 1 < tile.columns)),
+            command.address.eq(address),
+            command.addend.eq(address + tile.addend_offset),
+            command.element.eq(element),
         ]
         if config.gathers:
             with m.If(tile.post == Post.KEY):
-                m.d.comb += [token.first.eq(tile.group_first), token.last.eq(tile.group_last)]
+                m.d.comb += [command.first.eq(tile.group_first), command.last.eq(tile.group_last)]
         per_column = tile.per_column
         for stage in range(READ_LATENCY):
-            late, late_choice = Signal.like(token, name=f"token{stage}"), Signal(name=f"per_column{stage}")
-            m.d.sync += [late.eq(token), late_choice.eq(per_column)]
-            token, per_column = late, late_choice
-        m.d.sync += self.lane.eq(token)
+            late, late_choice = Signal.like(command, name=f"command{stage}"), Signal(name=f"per_column{stage}")
+            m.d.sync += [late.eq(command), late_choice.eq(per_column)]
+            command, per_column = late, late_choice
+        m.d.sync += self.lane.eq(command)
         with m.If(per_column):
             m.d.sync += [self.lane[name].eq(self.parameters[name]) for name in ("bias", "multiplier", "shift")]
         return m

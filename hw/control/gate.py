@@ -8,8 +8,8 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import numerics
+from hw.commands import index_width
 from hw.config import AcceleratorConfig
-from hw.tokens import index_width
 
 DISTANCE_WIDTH = 16
 """Bits of max - logit; greater distances count as the greatest, 16 nat, whose exp is below 2^-23."""

@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from hw import isa, tokens
+from hw import commands, isa
 from hw.config import AcceleratorConfig
 from hw.control.gemm_loops import GemmLoops
 from hw.control.table_credits import TableCredits
@@ -17,14 +17,15 @@ CAUSES = ("drain", "norm", "weights", "parameters", "table")
 
 
 class GemmIssue(wiring.Component):
-    """One GEMM at a time, the next one without a gap. What is decided in a cycle is on the token outputs in the next one.
+    """One GEMM at a time, the next one without a gap. What is decided in a cycle is on the command outputs in the next one.
 
     Members:
         accept: take the encoded descriptor `head`; only while `ready`, which is also high in a GEMM's last cycle.
         stop: begin no tile and no word any more.
         busy: a GEMM is at hand.
         settled: ``Timing.settle`` of every issued tile has passed.
-        norm_busy, normalized_tiles: a NORM is at work; row tiles that it has written, or will have in time for a first feed token.
+        norm_busy, normalized_tiles: a NORM is at work; row tiles that it has written, or will have in time for a first feed
+            command.
         residual_tiles: row tiles that the RESIDUAL GEMM that began last has completed (`Timing.residual_settle`).
         residual_at_work: that GEMM has tiles to issue.
         normalized: the GEMM at hand is FLAG_NORMALIZED.
@@ -49,9 +50,9 @@ class GemmIssue(wiring.Component):
                 "residual_tiles": Out(range(config.row_tiles + 1)),
                 "residual_at_work": Out(1),
                 "normalized": Out(1),
-                "feed": Out(tokens.feed_token(config)),
-                "weight": Out(tokens.weight_token(config)),
-                "tile": Out(tokens.tile_token(config)),
+                "feed": Out(commands.feed_command(config)),
+                "weight": Out(commands.weight_command(config)),
+                "tile": Out(commands.tile_command(config)),
                 "weight_available": In(1),
                 "weight_take": Out(1),
                 "weight_release": Out(1),
@@ -165,7 +166,7 @@ class GemmIssue(wiring.Component):
                     reciprocal = exponential & loops.first_column_tile
                     m.d.comb += interval.eq(Mux(reciprocal, timing.drain_interval(post, True), timing.drain_interval(post, False)))
         if self._config.gathers:
-            sends = loops.group_last | (loops.element == self._config.depth - 1)
+            sends = loops.group_last | (loops.element == self._config.pe_depth - 1)
             with m.If((loops.gemm.post == Post.KEY) & ~sends & ~(exponential & loops.first_column_tile)):
                 m.d.comb += interval.eq(timing.drain_interval(Post.KEY, False, sends=False))
         with m.If(tile_end):

@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Mux, Signal, Value, ValueLike
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import isa, tokens
+from hw import commands, isa
 from hw.config import AcceleratorConfig
 from hw.isa import Opcode, Post
 
@@ -34,15 +34,15 @@ class GemmLoops(wiring.Component):
         first_use, last_use: the tile's weights and parameters were not read before, will not be read again.
         last_word, last_row_tile, last_column_tile: of the tile, the group, the GEMM.
         row_tile: counts the GEMM's own row tiles, from 0; row_state: number of its state in the rows.
-        feed_address, elements: of the feed token.
+        feed_address, elements: of the feed command.
         weight_address: in the ring or, with FLAG_KV, in the K and V buffer.
-        parameter_tile … columns: of the tile token.
+        parameter_tile … columns: of the tile command.
         group_first, group_last: where rows gather, first and last column tile of the row tile's group.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
-        feed, tile = tokens.feed_token(config), tokens.tile_token(config)
+        feed, tile = commands.feed_command(config), commands.tile_command(config)
         flags = (
             "first_tile", "first_column_tile", "first_use", "last_use", "last_word", "last_row_tile", "last_column_tile",
         )  # fmt: skip
@@ -57,7 +57,7 @@ class GemmLoops(wiring.Component):
                 "elements": Out(feed["elements"].shape),
                 "row_tile": Out(feed["row_tile"].shape),
                 "row_state": Out(feed["row_tile"].shape),
-                "weight_address": Out(tokens.weight_token(config)["address"].shape),
+                "weight_address": Out(commands.weight_command(config)["address"].shape),
                 **{
                     name: Out(tile[name].shape)
                     for name in (
@@ -110,7 +110,7 @@ class GemmLoops(wiring.Component):
     def _words(self, m: Module, head: data.View, ends: _Ends) -> None:
         """Words and elements of the dot product."""
         words, elements = Signal(16), Signal(16)
-        depth = self._config.depth
+        depth = self._config.pe_depth
         m.d.comb += [self.last_word.eq(words == 1), self.elements.eq(Mux(elements < depth, elements, depth))]
         with m.If(self.advance):
             m.d.sync += [words.eq(words - 1), elements.eq(elements - depth)]
@@ -193,7 +193,7 @@ class GemmLoops(wiring.Component):
     def _destination(self, m: Module, head: data.View, ends: _Ends) -> None:
         """Where the tile's first row and column go; divisions by constants become carries of running remainders."""
         config, gemm = self._config, self.gemm
-        rows, cols, depth = config.rows, config.cols, config.depth
+        rows, cols, depth = config.rows, config.cols, config.pe_depth
         key, value = gemm.post == Post.KEY, gemm.post == Post.VALUE
         row_offset, column_base = Signal.like(self.address), Signal.like(self.address)
         m.d.comb += [self.kv_stride.eq(Mux(value, 1, gemm.stride)), self.address.eq(column_base + row_offset)]

@@ -5,20 +5,20 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import numerics
+from hw.commands import index_width
 from hw.config import AcceleratorConfig
 from hw.control.fetch import MAX_DESCRIPTORS
 from hw.control.jobs import error_report, settings
 from hw.isa import DESCRIPTOR_BYTES, RECORD_HEAD_BYTES, Error, Post
 from hw.memory.result_writer import record_layout
 from hw.timing import NORM_LATENCY, STATISTICS_LATENCY, Timing
-from hw.tokens import index_width
 
 NO_GATE = 0xFFFFFFFF
 """``gate_entropy`` of an image that no gate saw."""
 
 
 def flush_cycles(config: AcceleratorConfig) -> int:
-    """Cycles from a stop until every token that was issued, and every serial unit, has come to its end."""
+    """Cycles from a stop until every command that was issued, and every serial unit, has come to its end."""
     timing = Timing(config)
     return max(*(timing.settle(post) for post in Post), NORM_LATENCY + config.rows, STATISTICS_LATENCY) + 8
 

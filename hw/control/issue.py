@@ -1,11 +1,11 @@
-"""Takes checked descriptors in order and issues tokens; the only place where the machine waits."""
+"""Takes checked descriptors in order and issues commands; the only place where the machine waits."""
 
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from hw import isa, tokens
+from hw import commands, isa
 from hw.config import AcceleratorConfig
 from hw.control.gemm_issue import CAUSES, GemmIssue
 from hw.control.jobs import compute_entry
@@ -29,17 +29,17 @@ class Issue(wiring.Component):
 
     GEMMs follow each other without a gap; another descriptor is taken in a cycle of its own and begins, at the earliest, in
     the next one. A NORM is handed over while the RESIDUAL GEMM before it is at work, if it is the next descriptor by then; that
-    GEMM still counts as at work. Events and causes (from `array` on) belong to the cycle of the decision, one before the token.
+    GEMM still counts as at work. Events and causes (from `array` on) belong to the cycle of the decision, one before the command.
     Every cycle has exactly one of `array`, `gate_busy` or a cause in `stall`, but for those of a SOFTMAX's pass; waiting for the
     drain interval and being stopped count as `drain`.
 
     Members:
         stop: issue nothing any more.
-        feed, weight, tile: tokens of a GEMM, registered, in step; `tile` comes with the last feed token.
-        norm: tokens of a NORM.
+        feed, weight, tile: commands of a GEMM, registered, in step; `tile` comes with the last feed command.
+        norm: commands of a NORM.
         weight_available: the next column tile is in every port's ring.
-        weight_take: one cycle high in the cycle before that tile's first weight token.
-        weight_release: one cycle high with the last weight token of the last row tile: ``weight_release_words`` are free.
+        weight_take: one cycle high in the cycle before that tile's first weight command.
+        weight_release: one cycle high with the last weight command of the last row tile: ``weight_release_words`` are free.
         parameter_loaded: one cycle high per column tile of parameters that is in the ring.
         table_loaded: bit 0 GELU, bit 1 exp: one cycle high per loaded table; slots of a kind are used alternately, from 0.
         table_release: the same bits: one cycle high when the oldest slot in use may be overwritten.
@@ -49,9 +49,9 @@ class Issue(wiring.Component):
         settled: all that GEMMs issued is in its memory.
         operation, index: of the descriptor at work (0 without one); while it waits for a NORM the operation is NORM.
         array, attention_array: a word is issued; it belongs to an attention.
-        softmax: with ``softmax_pass``, tokens of a SOFTMAX.
+        softmax: with ``softmax_pass``, commands of a SOFTMAX.
         tiles: a tile begins.
-        normalizes: the NORM at work decides a token that normalises, whatever else is at work.
+        normalizes: the NORM at work decides a command that normalises, whatever else is at work.
         gate_busy: a GATE or END is at work.
         stall: why nothing is issued.
     """
@@ -62,11 +62,11 @@ class Issue(wiring.Component):
             {
                 "entries": In(stream.Signature(compute_entry(config))),
                 "stop": In(1),
-                "feed": Out(tokens.feed_token(config)),
-                "weight": Out(tokens.weight_token(config)),
-                "tile": Out(tokens.tile_token(config)),
-                "norm": Out(tokens.norm_token(config)),
-                **({"softmax": Out(tokens.softmax_token(config))} if config.softmax_pass else {}),
+                "feed": Out(commands.feed_command(config)),
+                "weight": Out(commands.weight_command(config)),
+                "tile": Out(commands.tile_command(config)),
+                "norm": Out(commands.norm_command(config)),
+                **({"softmax": Out(commands.softmax_command(config))} if config.softmax_pass else {}),
                 "weight_available": In(1),
                 "weight_take": Out(1),
                 "weight_release": Out(1),

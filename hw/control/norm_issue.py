@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from hw import isa, tokens
+from hw import commands, isa
 from hw.config import AcceleratorConfig
 from hw.isa import Opcode
 from hw.timing import NORM_LATENCY, STATISTICS_LATENCY
@@ -24,10 +24,10 @@ class NormIssue(wiring.Component):
         stop: give up the NORM at hand.
         residual_tiles: row tiles whose residual is complete.
         quiet: no GEMM at hand will complete another one; nor will a later one, which waits for this NORM.
-        normalizes: a token that normalises is decided in this cycle.
-        busy: a NORM is at work, until a feed token may read what its last token writes.
-        normalized_tiles: row tiles whose first feed token may be decided in this cycle (`Timing.norm_ready`).
-        norm: `tokens.norm_token`, a register.
+        normalizes: a command that normalises is decided in this cycle.
+        busy: a NORM is at work, until a feed command may read what its last command writes.
+        normalized_tiles: row tiles whose first feed command may be decided in this cycle (`Timing.norm_ready`).
+        norm: `commands.norm_command`, a register.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -42,7 +42,7 @@ class NormIssue(wiring.Component):
                 "normalizes": Out(1),
                 "busy": Out(1),
                 "normalized_tiles": Out(range(config.row_tiles + 1)),
-                "norm": Out(tokens.norm_token(config)),
+                "norm": Out(commands.norm_command(config)),
             }
         )
 
@@ -93,7 +93,7 @@ class NormIssue(wiring.Component):
         word, group = Signal(range(MAX_CHANNELS)), Signal.like(self.norm.group)
         source_row, target_row = Signal.like(self.norm.source), Signal.like(self.norm.destination)
         source, target = Signal.like(source_row), Signal.like(target_row)
-        last_group = group == config.depth // config.norm_elements - 1
+        last_group = group == config.pe_depth // config.norm_elements - 1
         m.d.comb += last.eq(self.normalizes & last_group & (word == (norm.words - 1)[:16]))
         with m.If(self.normalizes):
             m.d.sync += group.eq(group + 1)
@@ -108,21 +108,21 @@ class NormIssue(wiring.Component):
         m.d.sync += [self.norm.source.eq(source), self.norm.group.eq(group), self.norm.destination.eq(target)]
 
     def _ready(self, m: Module, head: data.View, last: Signal, final: Value) -> None:
-        """Row tiles that may be fed, and the end of the work: NORM_LATENCY after the pass's token that decides."""
+        """Row tiles that may be fed, and the end of the work: NORM_LATENCY after the pass's command that decides."""
         config = self._config
-        steps = config.depth // config.norm_elements
-        width = bits_for(MAX_CHANNELS + config.depth)
-        token, deciding = Signal(width), Signal(width)  # as many tokens as the row tile has words are left with this one
+        steps = config.pe_depth // config.norm_elements
+        width = bits_for(MAX_CHANNELS + config.pe_depth)
+        number, deciding = Signal(width), Signal(width)  # as many commands as the row tile has words are left with this one
         decided, ended = Signal(NORM_LATENCY - 1), Signal(NORM_LATENCY - 1)
         m.d.sync += [
-            decided.eq((decided << 1) | (self.normalizes & (token == deciding))),
+            decided.eq((decided << 1) | (self.normalizes & (number == deciding))),
             ended.eq((ended << 1) | final),
             self.normalized_tiles.eq(self.normalized_tiles + decided[-1]),
-            token.eq(Mux(last, 0, token + self.normalizes)),
+            number.eq(Mux(last, 0, number + self.normalizes)),
         ]
         with m.If(ended[-1]):
             m.d.sync += self.busy.eq(0)
         with m.If(self.start):
-            m.d.sync += [deciding.eq(head.words * steps - head.words), token.eq(0), self.normalized_tiles.eq(0)]
+            m.d.sync += [deciding.eq(head.words * steps - head.words), number.eq(0), self.normalized_tiles.eq(0)]
         with m.If(self.stop):
             m.d.sync += [decided.eq(0), ended.eq(0)]

@@ -1,4 +1,4 @@
-"""From descriptors to tokens: fetch, issue, drain sequencer and gate of one image."""
+"""From descriptors to commands: fetch, issue, drain sequencer and gate of one image."""
 
 from amaranth.hdl import Module
 from amaranth.lib import wiring

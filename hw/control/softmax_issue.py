@@ -1,10 +1,10 @@
-"""Issues the tokens of a SOFTMAX, which has the rows for itself."""
+"""Issues the commands of a SOFTMAX, which has the rows for itself."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import isa, tokens
+from hw import commands, isa
 from hw.config import AcceleratorConfig
 from hw.control.table_credits import TableCredits
 from hw.isa import Opcode
@@ -12,17 +12,17 @@ from hw.timing import SOFTMAX_LATENCY
 
 
 class SoftmaxIssue(wiring.Component):
-    """One SOFTMAX: for each row tile, for each group of ``exp_units`` of its tokens, for each key a token. Groups of fewer tokens,
-    the last of a row tile, take as long. What is decided in a cycle is on `softmax` in the next one.
+    """One SOFTMAX: for each row tile, for each group of ``exp_units`` of its tokens, for each key a command. Groups of fewer
+    tokens, the last of a row tile, take as long. What is decided in a cycle is on `softmax` in the next one.
 
     Members:
-        start: one cycle high, with the encoded descriptor, while nothing is under way; the first token may be decided in the next
+        start: one cycle high, with the encoded descriptor, while nothing is under way; the first command may be decided in the next
             cycle.
-        stop: decide no token any more.
+        stop: decide no command any more.
         table_loaded, table_release: one cycle high per exp table that is loaded, or may be overwritten.
         waits: the table is not there.
-        done: one cycle high, when a feed token that is decided in the next cycle may read what the last token writes.
-        softmax: `tokens.softmax_token`, a register.
+        done: one cycle high, when a feed command that is decided in the next cycle may read what the last command writes.
+        softmax: `commands.softmax_command`, a register.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -36,7 +36,7 @@ class SoftmaxIssue(wiring.Component):
                 "table_release": Out(1),
                 "waits": Out(1),
                 "done": Out(1),
-                "softmax": Out(tokens.softmax_token(config)),
+                "softmax": Out(commands.softmax_command(config)),
             }
         )
 
@@ -68,12 +68,12 @@ class SoftmaxIssue(wiring.Component):
     def _loops(self, m: Module, work: data.View, head: data.View, decides: Signal, last: Signal) -> None:
         """Row tiles, groups of rows, keys."""
         config = self._config
-        units, token = config.exp_units, self.softmax
+        units, command = config.exp_units, self.softmax
         keys_left, tokens_left = Signal(16), Signal(16)  # of the group's tokens; of all, from the group's first row on
         skip = Signal(range(config.rows))
-        element = Signal.like(token.element)
-        address, start = Signal.like(token.address), Signal.like(token.address)  # of the score; of the row tile
-        row_tile = Signal.like(token.row_tile)
+        element = Signal.like(command.element)
+        address, start = Signal.like(command.address), Signal.like(command.address)  # of the score; of the row tile
+        row_tile = Signal.like(command.row_tile)
         rows_left = Signal(range(config.rows + 1))  # of the row tile, from the group's first row on
         group_end, tile_end, wrap = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -81,7 +81,7 @@ class SoftmaxIssue(wiring.Component):
             group_end.eq(decides & (keys_left == 1)),
             tile_end.eq(group_end & ((rows_left <= units) | (tokens_left <= units))),
             last.eq(tile_end & (tokens_left <= rows_left)),
-            wrap.eq(element == config.depth - 1),
+            wrap.eq(element == config.pe_depth - 1),
         ]
         with m.If(decides):
             m.d.sync += [keys_left.eq(keys_left - 1), element.eq(Mux(wrap, 0, element + 1)), address.eq(address + wrap)]
@@ -103,9 +103,9 @@ class SoftmaxIssue(wiring.Component):
             ]  # fmt: skip
         most = Mux(rows_left < units, rows_left, units)
         m.d.sync += [
-            token.skip.eq(skip),
-            token.units.eq(Mux(tokens_left < most, tokens_left, most)),
-            token.row_tile.eq(row_tile),
-            token.address.eq(address),
-            token.element.eq(element),
+            command.skip.eq(skip),
+            command.units.eq(Mux(tokens_left < most, tokens_left, most)),
+            command.row_tile.eq(row_tile),
+            command.address.eq(address),
+            command.element.eq(element),
         ]

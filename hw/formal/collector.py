@@ -72,7 +72,7 @@ def _chain(config: AcceleratorConfig):
 
     def describe(h: Harness) -> None:
         m, timing = h.m, Timing(config)
-        rows, cols, depth = config.rows, config.cols, config.depth
+        rows, cols, depth = config.rows, config.cols, config.pe_depth
         intervals = {post: timing.drain_interval(post, False) for post in (Post.KEY, Post.VALUE)}
         greatest = max(intervals.values())
         since = Signal(range(greatest + 1), init=greatest)
@@ -151,7 +151,7 @@ PROOFS = (
             f"collector-stage-{cols}x{depth}",
             "hw.row.collector_stage.CollectorStage",
             f"cols {cols}, depth {depth}, kv_words 2, key_slots_per_tile {places}",
-            _stage(machine(cols=cols, depth=depth, kv_words=2)),
+            _stage(machine(cols=cols, pe_depth=depth, kv_words=2)),
             3,
             family="collector-stage",
             mutants=(
@@ -173,7 +173,7 @@ PROOFS = (
             f"collector-{rows}x{cols}x{depth}",
             "hw.row.collector_stage.CollectorStage",
             f"chain of {rows} rows, cols {cols}, depth {depth}; tiles of K and V in any order at Timing.drain_interval or more",
-            _chain(machine(rows=rows, cols=cols, depth=depth, kv_words=2)),
+            _chain(machine(rows=rows, cols=cols, pe_depth=depth, kv_words=2)),
             cycles,
             bounded=True,
             family="collector",

@@ -1,4 +1,4 @@
-"""Gearbox and the drain sequencer's queue: no unit, no tile token lost on the way."""
+"""Gearbox and the drain sequencer's queue: no unit, no tile command lost on the way."""
 
 from amaranth.hdl import Array, Mux, Signal
 
@@ -101,18 +101,18 @@ def _drain(config: AcceleratorConfig, *, columns: bool):
             since.eq(Mux(tile.valid, 1, Mux(since == cols, cols, since + 1))),
         ]
         h.assume(~tile.valid | (since >= Mux(newest, closest, cols)))
-        h.prove("a tile token finds a place in the queue", ~tile.valid | opened.signal("waiting.w_rdy"))
-        h.prove("a tile's turn finds its token in the queue", ~turn | opened.signal("waiting.r_rdy"))
+        h.prove("a tile command finds a place in the queue", ~tile.valid | opened.signal("waiting.w_rdy"))
+        h.prove("a tile's turn finds its command in the queue", ~turn | opened.signal("waiting.r_rdy"))
         if columns:
             busy = opened.signal("running") & ~opened.signal("final")
             h.prove("a tile's turn does not come before the columns of the one before", ~turn | ~busy)
         h.invariant("ages exist", (since != 0) & (since <= cols))
-        h.invariant("every token in the queue is on its way", opened.signal("waiting.level") == sum(arrivals))
+        h.invariant("every command in the queue is on its way", opened.signal("waiting.level") == sum(arrivals))
         for distance in range(1, closest):
             h.invariant("tokens on their way are apart", (arrivals & (arrivals >> distance)) == 0)
         for recent in range(1, min(closest, len(arrivals) + 1)):
             known = arrivals[recent - 1]
-            h.invariant("the newest token's age is known", Mux(since == recent, known, (since < recent) | ~known))
+            h.invariant("the newest command's age is known", Mux(since == recent, known, (since < recent) | ~known))
 
     return describe
 
@@ -150,7 +150,7 @@ PROOFS = (
             f"drain-sequencer-{cols}x{depth}",
             "hw.control.drain_sequencer.DrainSequencer",
             f"cols {cols}, depth {depth}; any tiles",
-            _drain(machine(cols=cols, depth=depth), columns=False),
+            _drain(machine(cols=cols, pe_depth=depth), columns=False),
             4,
             family="drain-sequencer",
             search=60,
@@ -169,7 +169,7 @@ PROOFS = (
             f"drain-columns-{cols}x{depth}",
             "hw.control.drain_sequencer.DrainSequencer",
             f"cols {cols}, depth {depth}; scores and other tiles in any order",
-            _drain(machine(cols=cols, depth=depth), columns=True),
+            _drain(machine(cols=cols, pe_depth=depth), columns=True),
             30,
             bounded=True,
             family="drain-columns",

@@ -71,7 +71,7 @@ PROOFS = (
         "hw.control.gemm_loops.GemmLoops",
         "rows 2, cols 2, depth 1; GEMMs of at most 4 words in segments of at most 3, 2 row tiles and 2 column tiles, any number of "
         "them resident",
-        _loops(machine(rows=2, cols=2, depth=1, activation_words=64, residual_words=64, normalized_words=64, kv_words=64)),
+        _loops(machine(rows=2, cols=2, pe_depth=1, activation_words=64, residual_words=64, normalized_words=64, kv_words=64)),
         14,
         bounded=True,
         search=14,

@@ -59,7 +59,7 @@ PROOFS = (
         "hw.control.gemm_issue.GemmIssue",
         "rows 2, cols 2, depth 2; GEMMs of at most 2 words, 2 row tiles and 2 column tiles, any number of them resident, in any "
         "order; NORMs at any time",
-        _issue(machine(rows=2, cols=2, depth=2)),
+        _issue(machine(rows=2, cols=2, pe_depth=2)),
         14,
         bounded=True,
         search=14,

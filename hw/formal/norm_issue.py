@@ -26,44 +26,44 @@ def _norm(config: AcceleratorConfig):
             issue = NormIssue(config)
             h.add(issue)
         drive_freely(m, issue, but=("stop",))
-        head, token = data.View(isa.descriptor_layout(Opcode.NORM), issue.descriptor), issue.norm
+        head, command = data.View(isa.descriptor_layout(Opcode.NORM), issue.descriptor), issue.norm
         h.assume(~issue.start | ~issue.busy)
         for field, most in (("words", 2), ("row_tiles", 2)):
             h.assume((head[field] != 0) & (head[field] <= most))
         words, row_tiles = Signal(2), Signal(2)
-        first, waits, told = Signal.like(token.row_tile, name="first"), Signal(), Signal()
-        begun, passes, tokens, age = Signal(4), Signal(4), Signal(4), Signal(4)
-        index, steps = Signal(4), config.depth // config.norm_elements
-        m.d.comb += index.eq(Mux(token.capture, 0, tokens))
+        first, waits, told = Signal.like(command.row_tile, name="first"), Signal(), Signal()
+        begun, passes, commands, age = Signal(4), Signal(4), Signal(4), Signal(4)
+        index, steps = Signal(4), config.pe_depth // config.norm_elements
+        m.d.comb += index.eq(Mux(command.capture, 0, commands))
         m.d.sync += [
-            begun.eq(begun + token.statistics),
-            passes.eq(passes + token.capture),
-            tokens.eq(Mux(token.valid, index + 1, tokens)),
-            age.eq(Mux(token.statistics, 1, Mux(age == 15, 15, age + 1))),
+            begun.eq(begun + command.statistics),
+            passes.eq(passes + command.capture),
+            commands.eq(Mux(command.valid, index + 1, commands)),
+            age.eq(Mux(command.statistics, 1, Mux(age == 15, 15, age + 1))),
         ]
         with m.If(issue.start):
-            m.d.sync += [begun.eq(0), passes.eq(0), tokens.eq(0), words.eq(head.words), row_tiles.eq(head.row_tiles)]
+            m.d.sync += [begun.eq(0), passes.eq(0), commands.eq(0), words.eq(head.words), row_tiles.eq(head.row_tiles)]
             m.d.sync += [first.eq(head.first_row_tile), waits.eq((head.flags & isa.FLAG_WAIT) != 0)]
         m.d.sync += told.eq(~issue.start & (told | issue.quiet))  # since the NORM is at hand
         residual = h.past(issue.residual_tiles)
         h.prove(
             "statistics of a row tile only when its residual is complete",
-            ~token.statistics | told | (~waits & (residual > begun)),
+            ~command.statistics | told | (~waits & (residual > begun)),
         )
         state = (first + begun)[: len(first)]
         h.prove(
             "statistics of each row tile once, in order, by its row state",
-            ~token.statistics | ((token.row_tile == state) & (begun < row_tiles)),
+            ~command.statistics | ((command.row_tile == state) & (begun < row_tiles)),
         )
-        h.prove("a pass begins when its statistics are there", ~token.capture | ((passes < begun) & (age >= _STATISTICS)))
-        h.prove("a pass has all words, and no more", ~token.valid | (index < words * steps))
+        h.prove("a pass begins when its statistics are there", ~command.capture | ((passes < begun) & (age >= _STATISTICS)))
+        h.prove("a pass has all words, and no more", ~command.valid | (index < words * steps))
         h.prove("the passes of a NORM are its row tiles", (passes <= row_tiles) & (issue.normalized_tiles <= row_tiles))
-        h.prove("a pass begins behind the one before", ~token.capture | (passes == 0) | (tokens == words * steps))
+        h.prove("a pass begins behind the one before", ~command.capture | (passes == 0) | (commands == words * steps))
 
-        # One word of one row tile: a feed token may read it `word` cycles after the row tile's first.
+        # One word of one row tile: a feed command may read it `word` cycles after the row tile's first.
         tile, word = h.any_constant(1, "followed_tile"), h.any_constant(1, "followed_word")
-        row = passes - 1 + token.capture
-        written = token.valid & (row == tile) & (index == word * steps + steps - 1)
+        row = passes - 1 + command.capture
+        written = command.valid & (row == tile) & (index == word * steps + steps - 1)
         since_written, was_written = Signal(5), Signal()
         ready = h.past(issue.normalized_tiles > tile) & (issue.normalized_tiles > tile)
         since_ready = Signal(5)
@@ -78,9 +78,9 @@ def _norm(config: AcceleratorConfig):
             since_ready + _WRITTEN < word,
         )
         h.prove(
-            "a row tile is ready only when each of its words is written before its feed token", ~ready | (word >= words) | in_time
+            "a row tile is ready only when each of its words is written before its feed command", ~ready | (word >= words) | in_time
         )
-        done = (passes == row_tiles) & (tokens == words * steps)
+        done = (passes == row_tiles) & (commands == words * steps)
         h.prove("a NORM is done only when all is written", issue.busy | h.past(~issue.busy) | done)
 
     return describe
@@ -91,7 +91,7 @@ PROOFS = (
         "norm-issue",
         "hw.control.norm_issue.NormIssue",
         f"depth 2; NORMs of at most 2 words and 2 row tiles; STATISTICS_LATENCY {_STATISTICS}, NORM_LATENCY {_WRITTEN}",
-        _norm(machine(depth=2, rows=2, row_tiles=2)),
+        _norm(machine(pe_depth=2, rows=2, row_tiles=2)),
         18,
         bounded=True,
         search=18,

@@ -7,7 +7,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.tokens import index_width
+from hw.commands import index_width
 
 
 class Gearbox(wiring.Component):

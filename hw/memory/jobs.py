@@ -5,7 +5,7 @@ from enum import IntEnum
 from amaranth.lib import data
 from amaranth.utils import bits_for
 
-from hw import isa, tokens
+from hw import commands, isa
 from hw.config import PARAMETER_BYTES, AcceleratorConfig
 
 
@@ -26,7 +26,7 @@ WORD_SIZES = 4
 
 def word_bytes(config: AcceleratorConfig) -> list[int]:
     """Bytes of a word by size index: parameter entry, table entry, activation word, residual word."""
-    return [PARAMETER_BYTES, 1, config.depth, 2 * config.depth]
+    return [PARAMETER_BYTES, 1, config.pe_depth, 2 * config.pe_depth]
 
 
 def rows_layout() -> data.StructLayout:
@@ -65,12 +65,12 @@ def placement_layout(config: AcceleratorConfig) -> data.StructLayout:
             "kind": 2,
             "exponential": 1,
             "target": 1,
-            "base": tokens.bank_address_width(config),
-            "stride": tokens.bank_address_width(config),
-            "row": tokens.index_width(config.rows),
+            "base": commands.bank_address_width(config),
+            "stride": commands.bank_address_width(config),
+            "row": commands.index_width(config.rows),
             "contiguous": 1,
             "tokens": bits_for(config.max_tokens),
             "segments": 16,
-            "segment_words": tokens.bank_address_width(config) + 1,
+            "segment_words": commands.bank_address_width(config) + 1,
         }
     )

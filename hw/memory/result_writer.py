@@ -5,7 +5,7 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import isa, numerics, tokens
+from hw import commands, isa, numerics
 from hw.config import AcceleratorConfig, ceil_div
 from hw.memory.axi import BOUNDARY, BURST_INCR, AXI4WriteSignature
 
@@ -52,7 +52,7 @@ class ResultWriter(wiring.Component):
             {
                 "start": In(1),
                 "record": In(record_layout(config)),
-                "logit_address": Out(tokens.index_width(config.classes)),
+                "logit_address": Out(commands.index_width(config.classes)),
                 "logit": In(signed(numerics.LOGIT_WIDTH)),
                 "done": Out(1),
                 "error": Out(1),
@@ -172,7 +172,7 @@ class RecordWords(wiring.Component):
                 "advance": In(1),
                 "word": Out(32),
                 "record": In(record_layout(config)),
-                "logit_address": Out(tokens.index_width(config.classes)),
+                "logit_address": Out(commands.index_width(config.classes)),
                 "logit": In(signed(numerics.LOGIT_WIDTH)),
             }
         )

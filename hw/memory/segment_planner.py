@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import tokens
+from hw import commands
 from hw.config import PARAMETER_BYTES, TABLE_ENTRIES, AcceleratorConfig
 from hw.memory.jobs import WORD_SIZES, JobKind, placement_layout, side_job
 from hw.memory.segment_reader import segment_layout
@@ -44,9 +44,9 @@ class SegmentPlanner(wiring.Component):
         m = Module()
         job, rows = self.job.payload, self.job.payload.rows
         is_rows, contiguous = Signal(), Signal()
-        row_tile_words = Signal(tokens.bank_address_width(config))
+        row_tile_words = Signal(commands.bank_address_width(config))
         m.d.comb += [is_rows.eq(job.kind == JobKind.ROWS), contiguous.eq(is_rows & job.contiguous)]
-        m.d.sync += row_tile_words.eq(rows.first_row_tile[: tokens.index_width(config.row_tiles)] * rows.stride)
+        m.d.sync += row_tile_words.eq(rows.first_row_tile[: commands.index_width(config.row_tiles)] * rows.stride)
 
         run, token, segment = Signal(width), Signal(width), Signal(width)  # addresses where the loops stand
         runs_left, tokens_left, segments_left = Signal(16), Signal(16), Signal(16)

@@ -7,11 +7,11 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
+from hw.commands import index_width
 from hw.config import AcceleratorConfig
 from hw.memory.axi import AXI4ReadSignature
 from hw.memory.burst_reader import BEATS_WIDTH, BurstReader
 from hw.memory.gearbox import Gearbox
-from hw.tokens import index_width
 
 
 def segment_layout(config: AcceleratorConfig, word_sizes: int) -> data.StructLayout:

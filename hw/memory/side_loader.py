@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import tokens
+from hw import commands
 from hw.config import AcceleratorConfig
 from hw.memory.axi import AXI4ReadSignature
 from hw.memory.jobs import JobKind, placement_layout, rows_layout, side_job, word_bytes
@@ -32,10 +32,10 @@ class SideLoader(wiring.Component):
         parameter_write: `hw.weights.parameter_ring.parameter_write`, to `ParameterRing`.
         parameter_tile_done: pulse with the last entry of a slot; the ring may be read from the next cycle.
         parameter_release: pulse, oldest slot may be overwritten.
-        table_write: `tokens.table_write` at row 0, moves down one row per cycle.
+        table_write: `commands.table_write` at row 0, moves down one row per cycle.
         table_done: pulse with a table's last entry; bit 0 GELU, bit 1 exp. A token of row 0 may use the slot from the next cycle.
         table_release: pulse, oldest table of the kind may be overwritten; bits as `table_done`.
-        load: `tokens.load_word` at row 0, moves down one row per cycle.
+        load: `commands.load_word` at row 0, moves down one row per cycle.
         rows_go: pulse, the next ROWS job may write its words. At most one pulse per ROWS job.
         rows_done: pulse when all words of a ROWS job are in their banks, ``rows + 4`` cycles after the last word.
         address_error: pulse after a ROWS job's `rows_go`: a segment of it would end beyond `limit`; nothing is read for it, and no
@@ -53,10 +53,10 @@ class SideLoader(wiring.Component):
                 "parameter_write": Out(parameter_write(config)),
                 "parameter_tile_done": Out(1),
                 "parameter_release": In(1),
-                "table_write": Out(tokens.table_write(config)),
+                "table_write": Out(commands.table_write(config)),
                 "table_done": Out(2),
                 "table_release": In(2),
-                "load": Out(tokens.load_word(config)),
+                "load": Out(commands.load_word(config)),
                 "rows_go": In(1),
                 "rows_done": Out(1),
                 "address_error": Out(1),

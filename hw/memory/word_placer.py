@@ -4,7 +4,7 @@ from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import tokens
+from hw import commands
 from hw.config import TABLE_ENTRIES, AcceleratorConfig
 from hw.memory.jobs import JobKind, placement_layout, word_bytes
 from hw.memory.segment_reader import word_layout
@@ -31,7 +31,7 @@ class ParameterPlacer(wiring.Component):
         super().__init__(
             {
                 "fire": In(1),
-                "word": In(tokens.parameter_layout(config)),
+                "word": In(commands.parameter_layout(config)),
                 "room": Out(1),
                 "write": Out(parameter_write(config)),
                 "tile_done": Out(1),
@@ -43,8 +43,8 @@ class ParameterPlacer(wiring.Component):
         config = self._config
         m = Module()
         free = Signal(range(config.parameter_tiles + 1), init=config.parameter_tiles)
-        column = Signal(tokens.index_width(config.cols))
-        slot = Signal(tokens.index_width(config.parameter_tiles))
+        column = Signal(commands.index_width(config.cols))
+        slot = Signal(commands.index_width(config.parameter_tiles))
         take, end = Signal(), Signal()
         m.d.comb += [
             take.eq(self.fire & (column == 0)),
@@ -84,7 +84,7 @@ class TablePlacer(wiring.Component):
                 "word": In(8),
                 "exponential": In(1),
                 "room": Out(1),
-                "write": Out(tokens.table_write(config)),
+                "write": Out(commands.table_write(config)),
                 "done": Out(2),
                 "release": In(2),
             }
@@ -140,8 +140,8 @@ class RowPlacer(wiring.Component):
                 "fire": In(1),
                 "last": In(1),
                 "final": In(1),
-                "word": In(tokens.load_word(config)["data"].shape),
-                "load": Out(tokens.load_word(config)),
+                "word": In(commands.load_word(config)["data"].shape),
+                "load": Out(commands.load_word(config)),
                 "done": Out(1),
                 "busy": Out(1),
             }
@@ -151,8 +151,8 @@ class RowPlacer(wiring.Component):
         config = self._config
         m = Module()
         place = self.placement
-        address_shape = tokens.bank_address_width(config)
-        row, run_row = (Signal(tokens.index_width(config.rows), name=name) for name in ("row", "run_row"))
+        address_shape = commands.bank_address_width(config)
+        row, run_row = (Signal(commands.index_width(config.rows), name=name) for name in ("row", "run_row"))
         address = Signal(address_shape)
         # where this row tile's tokens begin, and where their segments in work do; both of the token at work and of the run's first
         base, run_base = (Signal(address_shape, name=name) for name in ("base", "run_base"))
@@ -220,10 +220,10 @@ class WordPlacer(wiring.Component):
                 "parameter_write": Out(parameter_write(config)),
                 "parameter_tile_done": Out(1),
                 "parameter_release": In(1),
-                "table_write": Out(tokens.table_write(config)),
+                "table_write": Out(commands.table_write(config)),
                 "table_done": Out(2),
                 "table_release": In(2),
-                "load": Out(tokens.load_word(config)),
+                "load": Out(commands.load_word(config)),
                 "rows_go": In(1),
                 "rows_done": Out(1),
                 "rows_started": Out(1),

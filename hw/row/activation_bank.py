@@ -1,13 +1,13 @@
-"""A row's activations: words of ``depth`` int8."""
+"""A row's activations: words of ``pe_depth`` int8."""
 
 from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from hw.commands import index_width
 from hw.config import AcceleratorConfig
 from hw.row.processing_pair import word_layout
-from hw.tokens import index_width
 
 BANK_READ_LATENCY = 2
 """Address to word, in cycles: block RAM and its output register."""
@@ -37,7 +37,7 @@ class ActivationBank(wiring.Component):
                 "read_address": In(address),
                 "read_data": Out(word_layout(config)),
                 "write_address": In(address),
-                "write_enable": In(config.depth),
+                "write_enable": In(config.pe_depth),
                 "write_data": In(word_layout(config)),
             }
         )

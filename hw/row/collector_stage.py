@@ -6,8 +6,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from hw.commands import collector_word
 from hw.config import AcceleratorConfig
-from hw.tokens import collector_word
 
 
 class CollectorStage(wiring.Component):
@@ -54,7 +54,7 @@ class CollectorStage(wiring.Component):
         """Bytes of the row's word beside those that come from above."""
         with m.If(joins):
             m.d.sync += slot.mask.eq(self.above.mask | oldest.mask)
-            for byte in range(self.config.depth):
+            for byte in range(self.config.pe_depth):
                 with m.If(oldest.mask[byte]):
                     m.d.sync += slot.data[8 * byte : 8 * byte + 8].eq(oldest.data[8 * byte : 8 * byte + 8])
 

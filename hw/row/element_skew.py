@@ -6,9 +6,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import numerics
+from hw.commands import weight_word
 from hw.config import AcceleratorConfig
 from hw.timing import PAIR_LATENCY, Timing
-from hw.tokens import weight_word
 
 TWIN_LATENCY = 3
 """Operands at the input of a `ProcessingPair` without DSP48E2s to its captured accumulators: input, sum, accumulate."""
@@ -23,8 +23,8 @@ def operand_delay(config: AcceleratorConfig, *, dsp48: bool) -> int:
 def element_delays(config: AcceleratorConfig, *, dsp48: bool) -> list[int]:
     """Delay of each element of a word, in cycles: a cascade adds one product a cycle; the twin adds all at once."""
     if dsp48:
-        return [k % numerics.PACKED_CHAIN for k in range(config.depth)]
-    return [operand_delay(config, dsp48=False)] * config.depth
+        return [k % numerics.PACKED_CHAIN for k in range(config.pe_depth)]
+    return [operand_delay(config, dsp48=False)] * config.pe_depth
 
 
 def delay_line(m: Module, value: Value, cycles: int, name: str) -> Value:
@@ -45,7 +45,7 @@ class ElementSkew(wiring.Component):
             by `operand_delay`.
 
     Members:
-        word: ``depth`` int8.
+        word: ``pe_depth`` int8.
         skewed: the same, delayed.
     """
 

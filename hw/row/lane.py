@@ -6,6 +6,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import numerics
+from hw.commands import collector_word, index_width, lane_command, table_write
 from hw.config import AcceleratorConfig
 from hw.isa import Post
 from hw.row.divider import EXPONENT_WIDTH
@@ -16,7 +17,6 @@ from hw.row.row_maximum import RowMaximum
 from hw.row.row_moments import statistics_update
 from hw.row.table import Table
 from hw.row.word_assembly import WordAssembly
-from hw.tokens import collector_word, index_width, lane_token, table_write
 
 
 def byte_write(config: AcceleratorConfig) -> data.StructLayout:
@@ -27,7 +27,7 @@ def byte_write(config: AcceleratorConfig) -> data.StructLayout:
             "valid": 1,
             "second_valid": 1,
             "address": index_width(config.activation_words),
-            "element": index_width(config.depth),
+            "element": index_width(config.pe_depth),
             "data": 8,
             "second": 8,
         }
@@ -49,18 +49,18 @@ _RESIDUAL_READ = _VALUE - 1 - RESIDUAL_READ_LATENCY  # one more for the choice o
 
 
 class Lane(wiring.Component):
-    """Requantizes one column a cycle and takes it where ``token.post`` says. Its writes are registered.
+    """Requantizes one column a cycle and takes it where ``command.post`` says. Its writes are registered.
 
     Where ``score_columns`` is 2, the normaliser requantizes the second of two scores, without a bias.
 
-    Every memory write is asserted `LANE_LATENCY` - 1 cycles after the token, so a read `LANE_LATENCY` cycles after it
+    Every memory write is asserted `LANE_LATENCY` - 1 cycles after the command, so a read `LANE_LATENCY` cycles after it
     sees the data; the row maximum can be looked up from then on, too. An element of the residual must not be added to
-    within 5 cycles of its write. KEY: address and element go on counting in tokens that are not ``enabled``.
+    within 5 cycles of its write. KEY: address and element go on counting in commands that are not ``enabled``.
 
     Members:
-        column, second: In, signed `accumulator_width`, with their ``token``.
-        token: In, `lane_token`.
-        reciprocal_row_tile: Out, row tile to look up, one cycle after the token.
+        column, second: In, signed `accumulator_width`, with their ``command``.
+        command: In, `lane_command`.
+        reciprocal_row_tile: Out, row tile to look up, one cycle after the command.
         quotient, exponent: In (unsigned 17 and 5), in the cycle of the lookup.
         table_write: In, `table_write`; entries for exp are not the lane's.
         activation_write: Out, `byte_write`.
@@ -79,7 +79,7 @@ class Lane(wiring.Component):
             {
                 "column": In(signed(config.accumulator_width)),
                 "second": In(signed(config.accumulator_width)),
-                "token": In(lane_token(config)),
+                "command": In(lane_command(config)),
                 "reciprocal_row_tile": Out(index_width(config.row_tiles)),
                 "quotient": In(numerics.QUOTIENT_WIDTH),
                 "exponent": In(EXPONENT_WIDTH),
@@ -113,11 +113,11 @@ class Lane(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        operands = Signal.like(self.token, reset_less=True)
+        operands = Signal.like(self.command, reset_less=True)
         column = Signal.like(self.column, reset_less=True)
         second = Signal.like(self.second, reset_less=True)
-        with m.If(self.token.valid):
-            m.d.sync += [operands.eq(self.token), column.eq(self.column), second.eq(self.second)]
+        with m.If(self.command.valid):
+            m.d.sync += [operands.eq(self.command), column.eq(self.column), second.eq(self.second)]
 
         m.submodules.requantizer = requantizer = Requantizer()
         m.d.comb += [
@@ -150,10 +150,10 @@ class Lane(wiring.Component):
         return m
 
     def _elaborate_passage(self, m, operands):
-        """What is still needed of the token behind the operands, by cycle."""
-        layout = data.StructLayout({name: self.token.shape()[name].shape for name in _PASSAGE} | {"tokens_left": 1})
+        """What is still needed of the command behind the operands, by cycle."""
+        layout = data.StructLayout({name: self.command.shape()[name].shape for name in _PASSAGE} | {"tokens_left": 1})
         valids, stages = {_OPERANDS: Signal(name="valid1")}, {_OPERANDS: Signal(layout, name="passage1")}
-        m.d.sync += valids[_OPERANDS].eq(self.token.valid)
+        m.d.sync += valids[_OPERANDS].eq(self.command.valid)
         m.d.comb += [stages[_OPERANDS][name].eq(operands[name]) for name in _PASSAGE if name != "tokens_left"]
         m.d.comb += stages[_OPERANDS].tokens_left.eq(operands.tokens_left != 0)
         for cycle in range(_OPERANDS + 1, _VALUE + 1):

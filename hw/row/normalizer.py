@@ -6,13 +6,13 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import numerics
+from hw.commands import index_width, norm_command
 from hw.config import AcceleratorConfig
 from hw.row.divider import EXPONENT_WIDTH
 from hw.row.requantizer import REQUANTIZER_LATENCY, Requantizer, Saturation
 from hw.row.residual_bank import RESIDUAL_READ_LATENCY, residual_read, residual_word
 from hw.row.row_moments import statistics_update
 from hw.row.row_statistics import MEAN_WIDTH, RowStatistics
-from hw.tokens import index_width, norm_token
 
 
 def masked_write(config: AcceleratorConfig) -> data.StructLayout:
@@ -21,8 +21,8 @@ def masked_write(config: AcceleratorConfig) -> data.StructLayout:
         {
             "valid": 1,
             "address": index_width(config.normalized_words),
-            "mask": config.depth,
-            "data": config.depth * 8,
+            "mask": config.pe_depth,
+            "data": config.pe_depth * 8,
         }
     )
 
@@ -44,13 +44,13 @@ class Normalizer(wiring.Component):
     Elements beyond ``channels`` are normalised like the others: their weights are zero.
 
     Members:
-        token: In, `norm_token`; uses ``valid``, ``source``, ``group``, ``destination`` and ``shift``.
-        minus_mean, quotient, exponent: In, read 2 cycles after the token.
-        residual_read: Out, `residual_read`, with the token.
+        command: In, `norm_command`; uses ``valid``, ``source``, ``group``, ``destination`` and ``shift``.
+        minus_mean, quotient, exponent: In, read 2 cycles after the command.
+        residual_read: Out, `residual_read`, with the command.
         residual_word: In, `residual_word`, `RESIDUAL_READ_LATENCY` cycles later.
-        normalized_write: Out, `masked_write`; the bytes can be read `NORM_LATENCY` cycles after the token.
+        normalized_write: Out, `masked_write`; the bytes can be read `NORM_LATENCY` cycles after the command.
         borrow: In, `borrowed_product`, where ``score_columns`` is 2; taken in cycles that are not `RESIDUAL_READ_LATENCY` after a
-            valid token.
+            valid command.
         borrowed: Out, signed 8, its value `REQUANTIZER_LATENCY` cycles later.
     """
 
@@ -58,7 +58,7 @@ class Normalizer(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "token": In(norm_token(config)),
+                "command": In(norm_command(config)),
                 "minus_mean": In(signed(MEAN_WIDTH)),
                 "quotient": In(numerics.QUOTIENT_WIDTH),
                 "exponent": In(EXPONENT_WIDTH),
@@ -83,14 +83,14 @@ class Normalizer(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        token, elements = self.token, self.config.norm_elements
-        valid, group, destination, shift = token.valid, token.group, token.destination, token.shift
+        command, elements = self.command, self.config.norm_elements
+        valid, group, destination, shift = command.valid, command.group, command.destination, command.shift
         for cycle in range(1, RESIDUAL_READ_LATENCY + 1):
             valid = _delayed(m, valid, f"valid{cycle}", reset_less=False)
             group, shift = _delayed(m, group, f"group{cycle}"), _delayed(m, shift, f"shift{cycle}")
             destination = _delayed(m, destination, f"destination{cycle}")
 
-        m.d.comb += [self.residual_read.valid.eq(token.valid), self.residual_read.address.eq(token.source)]
+        m.d.comb += [self.residual_read.valid.eq(command.valid), self.residual_read.address.eq(command.source)]
         chosen = Signal(data.ArrayLayout(signed(numerics.RESIDUAL_WIDTH), elements))
         m.d.comb += chosen.eq(self.residual_word.as_value().word_select(group, len(chosen.as_value())))
         values = []
@@ -116,7 +116,7 @@ class Normalizer(wiring.Component):
             self.normalized_write.valid.eq(valid),
             self.normalized_write.address.eq(destination),
             self.normalized_write.mask.eq(((1 << elements) - 1) << (group * elements)),
-            self.normalized_write.data.eq(Cat(values).replicate(self.config.depth // elements)),
+            self.normalized_write.data.eq(Cat(values).replicate(self.config.pe_depth // elements)),
         ]
         return m
 
@@ -133,7 +133,7 @@ class LayerNorm(wiring.Component):
 
     Members:
         update: In, `statistics_update`.
-        token: In, `norm_token`.
+        command: In, `norm_command`.
         residual_read: Out, `residual_read`; residual_word: In, `residual_word`.
         normalized_write: Out, `masked_write`.
         borrow: In, `borrowed_product`; borrowed: Out, as of `Normalizer`.
@@ -144,7 +144,7 @@ class LayerNorm(wiring.Component):
         super().__init__(
             {
                 "update": In(statistics_update(config)),
-                "token": In(norm_token(config)),
+                "command": In(norm_command(config)),
                 "residual_read": Out(residual_read(config)),
                 "residual_word": In(residual_word(config)),
                 "normalized_write": Out(masked_write(config)),
@@ -170,8 +170,8 @@ class LayerNorm(wiring.Component):
         m.submodules.normalizer = normalizer = Normalizer(self.config)
         m.d.comb += [
             statistics.update.eq(self.update),
-            statistics.token.eq(self.token),
-            normalizer.token.eq(self.token),
+            statistics.command.eq(self.command),
+            normalizer.command.eq(self.command),
             normalizer.minus_mean.eq(statistics.minus_mean),
             normalizer.quotient.eq(statistics.quotient),
             normalizer.exponent.eq(statistics.exponent),

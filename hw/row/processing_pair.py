@@ -6,17 +6,17 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import numerics
+from hw.commands import weight_word
 from hw.config import AcceleratorConfig
 from hw.row.dsp48e2 import Dsp48Chain, Dsp48E2, chain_fields
 from hw.row.element_skew import TWIN_LATENCY, delay_line
 from hw.timing import PAIR_LATENCY, Timing
-from hw.tokens import weight_word
 
 _FLOAT32_BLOCK = (1 << 24) // (128 * 128)  # products of int8 whose sum float32 holds exactly
 
 
 def word_layout(config: AcceleratorConfig) -> data.ArrayLayout:
-    """One activation word: ``depth`` int8, as a weight word."""
+    """One activation word: ``pe_depth`` int8, as a weight word."""
     return weight_word(config)
 
 
@@ -182,8 +182,8 @@ class ProcessingPair(wiring.Component):
         activation, weights = self._registers(m)
         sums: list[list[tuple[Value, Value | None]]] = [[] for _ in weights]
         for column, word in enumerate(weights):
-            for start in range(0, self.config.depth, numerics.PACKED_CHAIN):
-                elements = range(start, min(start + numerics.PACKED_CHAIN, self.config.depth))
+            for start in range(0, self.config.pe_depth, numerics.PACKED_CHAIN):
+                elements = range(start, min(start + numerics.PACKED_CHAIN, self.config.pe_depth))
                 products = [word[k] * activation[k] for k in elements]
                 name = f"sum_{column}_{start}" if start else f"sum_{column}"
                 total = Signal(signed(16 + (len(elements) - 1).bit_length()), name=name, reset_less=True)
@@ -195,8 +195,8 @@ class ProcessingPair(wiring.Component):
         """As `_dot_products`, of each cascade; its inputs have registers of their own, beside those for the next pair."""
         self._registers(m)
         sums: list[list[tuple[Value, Value | None]]] = [[] for _ in range(self.columns)]
-        for start in range(0, self.config.depth, numerics.PACKED_CHAIN):
-            elements = range(start, min(start + numerics.PACKED_CHAIN, self.config.depth))
+        for start in range(0, self.config.pe_depth, numerics.PACKED_CHAIN):
+            elements = range(start, min(start + numerics.PACKED_CHAIN, self.config.pe_depth))
             m.submodules[f"chain_{start}"] = chain = Dsp48Chain(self.columns, len(elements), self.link)
             for place, k in enumerate(elements):
                 m.d.comb += chain.activation[place].eq(self.activation[k])

@@ -5,9 +5,9 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import numerics
+from hw.commands import index_width
 from hw.config import AcceleratorConfig
 from hw.row.divider import EXPONENT_WIDTH, NormalizedDivider
-from hw.tokens import index_width
 
 ROW_SUM_WIDTH = 23
 """Bits of a row's exp sum: 65,535 keys of at most 127."""
@@ -29,7 +29,7 @@ class Reciprocal(wiring.Component):
     """Divides ``multiplier`` by a row sum and keeps (quotient, exponent) per row tile.
 
     Started in cycle t, the result can be read from cycle t + `DIVIDE_LATENCY` + 1 on: the lane, which reads one cycle
-    after its token, may get the token at t + `DIVIDE_LATENCY`. Starts are at least `DIVIDE_LATENCY` + 1 cycles apart.
+    after its command, may get the command at t + `DIVIDE_LATENCY`. Starts are at least `DIVIDE_LATENCY` + 1 cycles apart.
 
     Members:
         start: In, `reciprocal_start`.

@@ -4,17 +4,17 @@ from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.commands import index_width
 from hw.config import AcceleratorConfig
 from hw.numerics import RESIDUAL_WIDTH
-from hw.tokens import index_width
 
 RESIDUAL_READ_LATENCY = 2
 """Cycles from a read's address to its word: memory and output register."""
 
 
 def residual_word(config: AcceleratorConfig) -> data.ArrayLayout:
-    """``depth`` elements int16."""
-    return data.ArrayLayout(signed(RESIDUAL_WIDTH), config.depth)
+    """``pe_depth`` elements int16."""
+    return data.ArrayLayout(signed(RESIDUAL_WIDTH), config.pe_depth)
 
 
 def residual_read(config: AcceleratorConfig) -> data.StructLayout:
@@ -28,7 +28,7 @@ def element_write(config: AcceleratorConfig) -> data.StructLayout:
         {
             "valid": 1,
             "address": index_width(config.residual_words),
-            "element": index_width(config.depth),
+            "element": index_width(config.pe_depth),
             "data": RESIDUAL_WIDTH,
         }
     )
@@ -36,11 +36,11 @@ def element_write(config: AcceleratorConfig) -> data.StructLayout:
 
 def word_write(config: AcceleratorConfig) -> data.StructLayout:
     """Write of a whole word."""
-    return data.StructLayout({"valid": 1, "address": index_width(config.residual_words), "data": config.depth * RESIDUAL_WIDTH})
+    return data.StructLayout({"valid": 1, "address": index_width(config.residual_words), "data": config.pe_depth * RESIDUAL_WIDTH})
 
 
 class ResidualBank(wiring.Component):
-    """``residual_words`` words of ``depth`` int16: two reads and one write per cycle; each read has a copy of the memory.
+    """``residual_words`` words of ``pe_depth`` int16: two reads and one write per cycle; each read has a copy of the memory.
 
     A read in the cycle of a write to the same word returns the old word; from the next cycle on, the new one.
 
@@ -66,7 +66,7 @@ class ResidualBank(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        depth, load = self.config.depth, self.load_write
+        depth, load = self.config.pe_depth, self.load_write
         enable = Signal(depth)
         address, value = Signal.like(load.address), Signal.like(load.data)
         m.d.comb += [

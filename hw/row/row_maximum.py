@@ -5,8 +5,8 @@ from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.commands import index_width
 from hw.config import AcceleratorConfig
-from hw.tokens import index_width
 
 
 def score(config: AcceleratorConfig) -> data.StructLayout:

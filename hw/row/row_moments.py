@@ -5,8 +5,8 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import numerics
+from hw.commands import index_width
 from hw.config import AcceleratorConfig
-from hw.tokens import index_width
 
 SUM_WIDTH = 28
 """Bits of the signed sum of 4095 int16."""

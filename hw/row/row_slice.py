@@ -6,7 +6,7 @@ from amaranth import C, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import tokens
+from hw import commands
 from hw.config import AcceleratorConfig
 from hw.isa import Post, Target
 from hw.row.activation_bank import ActivationBank
@@ -32,18 +32,18 @@ def passed_down(config: AcceleratorConfig) -> tuple[str, ...]:
 def row_signature(config: AcceleratorConfig) -> wiring.Signature:
     """Ports of a `RowSlice`."""
     layouts = {
-        "feed": tokens.feed_token(config),
-        "lane": tokens.lane_token(config),
-        "norm": tokens.norm_token(config),
-        "load": tokens.load_word(config),
-        "table_write": tokens.table_write(config),
-        "collector": tokens.collector_word(config),
+        "feed": commands.feed_command(config),
+        "lane": commands.lane_command(config),
+        "norm": commands.norm_command(config),
+        "load": commands.load_word(config),
+        "table_write": commands.table_write(config),
+        "collector": commands.collector_word(config),
     }
     if config.softmax_pass:
-        layouts["softmax"] = tokens.softmax_token(config)
+        layouts["softmax"] = commands.softmax_command(config)
     members = {name: In(layout) for name, layout in layouts.items()}
     members |= {f"{name}_below": Out(layout) for name, layout in layouts.items()}
-    weights = tokens.weight_word(config)
+    weights = commands.weight_word(config)
     members |= {"weights": In(weights).array(config.cols), "weights_below": Out(weights).array(config.cols)}
     return wiring.Signature(members | {"logits": Out(logit(config))})
 
@@ -57,9 +57,9 @@ class RowSlice(wiring.Component):
         dsp48: PE pairs are cascades of DSP48E2s, else their behavioural twins.
 
     Members:
-        feed, lane, norm, load, table_write: tokens of `hw.tokens`; the lane token comes `Timing.drain_latency` after the last
-            feed token. With ``softmax_pass`` also softmax.
-        weights: by column; of pair p `FEED_LATENCY` + p cycles after the feed token, and an element's `element_delays`.
+        feed, lane, norm, load, table_write: commands of `hw.commands`; the lane command comes `Timing.drain_latency` after the last
+            feed command. With ``softmax_pass`` also softmax.
+        weights: by column; of pair p `FEED_LATENCY` + p cycles after the feed command, and an element's `element_delays`.
         collector: the collector's slot from the row above.
         feed_below … collector_below: the same for the row below, one cycle later.
         logits: drained logits of this row's token.
@@ -89,7 +89,7 @@ class RowSlice(wiring.Component):
             read_address = Mux(unit.reading, unit.bank_address, feed.bank_address)
             self._pass_scores(m, unit, bank)
         m.d.comb += [
-            feed.token.eq(self.feed),
+            feed.command.eq(self.feed),
             exps.table_write.eq(self.table_write),
             feed.bank_word.eq(bank.read_data),
             exps.row_max.eq(lane.row_max),
@@ -97,7 +97,7 @@ class RowSlice(wiring.Component):
             feed.normalized_word.eq(normalized_bank.read_data),
             normalized_bank.read_address.eq(feed.normalized_address),
             lane.max_row_tile.eq(exps.max_row_tile),
-            lane.token.eq(self.lane),
+            lane.command.eq(self.lane),
             lane.borrowed.eq(layer_norm.borrowed),
             layer_norm.borrow.eq(lane.borrow),
             lane.table_write.eq(self.table_write),
@@ -109,7 +109,7 @@ class RowSlice(wiring.Component):
             residual_bank.lane_read.eq(lane.residual_read),
             residual_bank.lane_write.eq(lane.residual_write),
             residual_bank.norm_read.eq(layer_norm.residual_read),
-            layer_norm.token.eq(self.norm),
+            layer_norm.command.eq(self.norm),
             layer_norm.update.eq(lane.statistics),
             layer_norm.residual_word.eq(residual_bank.norm_word),
             collector.above.eq(self.collector),
@@ -130,12 +130,12 @@ class RowSlice(wiring.Component):
 
     def _pass_scores(self, m: Module, unit: SoftmaxUnit, bank: ActivationBank) -> None:
         """The pass that turns scores into exps has the bank for itself."""
-        token, below = self.softmax, self.softmax_below
-        m.d.comb += [unit.token.eq(token), unit.bank_word.eq(bank.read_data)]
-        with m.If(token.valid):
-            m.d.sync += [below.eq(token), below.skip.eq(token.skip - (token.skip != 0))]
-            m.d.sync += below.units.eq(token.units - (token.skip == 0))
-        m.d.sync += below.valid.eq(token.valid & ((token.skip != 0) | (token.units != 1)))
+        command, below = self.softmax, self.softmax_below
+        m.d.comb += [unit.command.eq(command), unit.bank_word.eq(bank.read_data)]
+        with m.If(command.valid):
+            m.d.sync += [below.eq(command), below.skip.eq(command.skip - (command.skip != 0))]
+            m.d.sync += below.units.eq(command.units - (command.skip == 0))
+        m.d.sync += below.valid.eq(command.valid & ((command.skip != 0) | (command.units != 1)))
 
     def _connect_columns(self, m: Module, feed: Feed, lane: Lane) -> None:
         """The PE pairs, and behind their drain chain the delay line that waits for a division."""
@@ -170,7 +170,7 @@ class RowSlice(wiring.Component):
         self, m: Module, bank: ActivationBank, residual_bank: ResidualBank, lane_write, unit: SoftmaxUnit | None
     ) -> None:
         """LOAD, GEMM and SOFTMAX never write at the same time."""
-        depth, load = self.config.depth, self.load
+        depth, load = self.config.pe_depth, self.load
         load_activation, load_residual = Signal(), Signal()
         enable = lane_write.valid << lane_write.element
         data = lane_write.data.replicate(depth)
@@ -205,10 +205,10 @@ class RowSlice(wiring.Component):
         """Tokens a cycle later; what an empty one holds does not count."""
         flags = {"norm": ("valid", "statistics", "capture")}
         for name in ("feed", "lane", "norm", "load", "table_write"):
-            token, below = getattr(self, name), getattr(self, f"{name}_below")
-            with m.If(Cat(token[flag] for flag in flags.get(name, ("valid",))).any()):
-                m.d.sync += below.eq(token)
-            m.d.sync += [below[flag].eq(token[flag]) for flag in flags.get(name, ("valid",))]
+            command, below = getattr(self, name), getattr(self, f"{name}_below")
+            with m.If(Cat(command[flag] for flag in flags.get(name, ("valid",))).any()):
+                m.d.sync += below.eq(command)
+            m.d.sync += [below[flag].eq(command[flag]) for flag in flags.get(name, ("valid",))]
         m.d.sync += self.load_below.valid.eq(self.load.valid & (self.load.rows_left != 0))
         with m.If(self.load.valid):
             m.d.sync += self.load_below.rows_left.eq(self.load.rows_left - 1)
@@ -218,7 +218,7 @@ class RowSlice(wiring.Component):
         value = self.lane.post == Post.VALUE
         with m.If(self.lane.valid & ((self.lane.post == Post.KEY) | value)):
             m.d.sync += self.lane_below.kv_index.eq(self.lane.kv_index + 1)
-            with m.If(self.lane.kv_index == Mux(value, self.config.depth, self.config.cols) - 1):
+            with m.If(self.lane.kv_index == Mux(value, self.config.pe_depth, self.config.cols) - 1):
                 m.d.sync += [
                     self.lane_below.kv_index.eq(0),
                     self.lane_below.address.eq(self.lane.address + self.lane.kv_stride),

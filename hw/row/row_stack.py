@@ -6,7 +6,7 @@ from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import tokens
+from hw import commands
 from hw.config import AcceleratorConfig
 from hw.row.lane import logit
 from hw.row.processing_pair import ProcessingPair
@@ -43,14 +43,14 @@ class RowStack(wiring.Component):
         self.shared = shared
         super().__init__(
             {
-                "feed": In(tokens.feed_token(config)),
-                "weights": In(tokens.weight_word(config)).array(config.cols),
-                "lane": In(tokens.lane_token(config)),
-                "norm": In(tokens.norm_token(config)),
-                "load": In(tokens.load_word(config)),
-                "table_write": In(tokens.table_write(config)),
-                **({"softmax": In(tokens.softmax_token(config))} if config.softmax_pass else {}),
-                "collector": Out(tokens.collector_word(config)),
+                "feed": In(commands.feed_command(config)),
+                "weights": In(commands.weight_word(config)).array(config.cols),
+                "lane": In(commands.lane_command(config)),
+                "norm": In(commands.norm_command(config)),
+                "load": In(commands.load_word(config)),
+                "table_write": In(commands.table_write(config)),
+                **({"softmax": In(commands.softmax_command(config))} if config.softmax_pass else {}),
+                "collector": Out(commands.collector_word(config)),
                 "logits": Out(logit(config)),
             }
         )

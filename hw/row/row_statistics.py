@@ -6,12 +6,12 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import numerics
+from hw.commands import norm_command
 from hw.config import AcceleratorConfig
 from hw.row.divider import EXPONENT_WIDTH, NormalizedDivider
 from hw.row.row_moments import SUM_WIDTH, RowMoments, statistics_update
 from hw.row.square_root import SquareRoot
 from hw.timing import CHANNEL_STEPS, SQRT_STEPS, SUM_STEPS
-from hw.tokens import norm_token
 
 MEAN_WIDTH = numerics.RESIDUAL_WIDTH + numerics.MEAN_FRACTION + 1
 """Bits of the signed mean; one more than exact, as the inverse may be rounded up."""
@@ -26,15 +26,15 @@ _ROOT = _SQUARE + SUM_STEPS
 class RowStatistics(wiring.Component):
     """Sum and sum of squares per row tile, and the serial unit that turns them into what normalises a row.
 
-    An update in cycle t counts for a token from cycle t + 1 on. The unit is started by ``token.statistics`` and takes
+    An update in cycle t counts for a command from cycle t + 1 on. The unit is started by ``command.statistics`` and takes
     the mean (fraction of 4 bits), V = n * square sum + epsilon - sum^2, its root and the quotient, one bit a cycle, without
-    a DSP. A token with ``capture``, `STATISTICS_LATENCY` cycles later at the earliest, brings them to the outputs: from
+    a DSP. A command with ``capture``, `STATISTICS_LATENCY` cycles later at the earliest, brings them to the outputs: from
     2 cycles after itself until 2 cycles after the next capture. The next start may come with the capture, but not
     before it. ``inverse_shift`` is at least 4.
 
     Members:
         update: In, `statistics_update`.
-        token: In, `norm_token`.
+        command: In, `norm_command`.
         minus_mean: Out, signed 21, in units of 2^-4.
         quotient, exponent: Out (unsigned 17 and 5), of ``multiplier / root``.
     """
@@ -44,7 +44,7 @@ class RowStatistics(wiring.Component):
         super().__init__(
             {
                 "update": In(statistics_update(config)),
-                "token": In(norm_token(config)),
+                "command": In(norm_command(config)),
                 "minus_mean": Out(signed(MEAN_WIDTH)),
                 "quotient": Out(numerics.QUOTIENT_WIDTH),
                 "exponent": Out(EXPONENT_WIDTH),
@@ -85,9 +85,9 @@ class RowStatistics(wiring.Component):
         m.d.comb += moments.update.eq(self.update)
 
         step = Signal(range(_ROOT + 1))
-        job = Signal.like(self.token, reset_less=True)
-        with m.If(self.token.statistics):
-            m.d.sync += [step.eq(_READ), job.eq(self.token)]
+        job = Signal.like(self.command, reset_less=True)
+        with m.If(self.command.statistics):
+            m.d.sync += [step.eq(_READ), job.eq(self.command)]
         with m.Elif(step == _ROOT):
             m.d.sync += step.eq(0)
         with m.Elif(step != 0):
@@ -164,8 +164,8 @@ class RowStatistics(wiring.Component):
         # A negative sum's magnitude as it is; else -(x + b) = ~x + ~b, with the rounding bit b.
         positive = ~negative
         m.d.comb += rounded.eq((Cat(mean[1:MEAN_WIDTH], 0) ^ positive.replicate(MEAN_WIDTH)).as_signed() + (mean[0] ^ positive))
-        # One cycle late: the element before the capture still uses the old results 2 cycles after its token.
-        m.d.sync += capture.eq(self.token.capture)
+        # One cycle late: the element before the capture still uses the old results 2 cycles after its command.
+        m.d.sync += capture.eq(self.command.capture)
         with m.If(capture):
             m.d.sync += [
                 self.minus_mean.eq(rounded),

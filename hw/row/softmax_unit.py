@@ -6,12 +6,12 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import numerics
+from hw.commands import index_width, softmax_command, table_write
 from hw.config import AcceleratorConfig
 from hw.row.activation_bank import BANK_READ_LATENCY
 from hw.row.processing_pair import word_layout
 from hw.row.table import Table
 from hw.timing import SOFTMAX_LATENCY
-from hw.tokens import index_width, softmax_token, table_write
 
 
 def exp_write(config: AcceleratorConfig) -> data.StructLayout:
@@ -20,7 +20,7 @@ def exp_write(config: AcceleratorConfig) -> data.StructLayout:
         {
             "valid": 1,
             "address": index_width(config.activation_words),
-            "element": index_width(config.depth),
+            "element": index_width(config.pe_depth),
             "data": numerics.EXP_WIDTH,
         }
     )
@@ -28,13 +28,13 @@ def exp_write(config: AcceleratorConfig) -> data.StructLayout:
 
 class SoftmaxUnit(wiring.Component):
     """``table[row_max - score]`` of one score a cycle, written to where the score was. The write is asserted `SOFTMAX_LATENCY` - 1
-    cycles after the token, so a read `SOFTMAX_LATENCY` cycles after it sees the exp.
+    cycles after the command, so a read `SOFTMAX_LATENCY` cycles after it sees the exp.
 
-    Every row has a unit, and a token lets at most ``exp_units`` of them work, one element each: the machine's rate is that of so
+    Every row has a unit, and a command lets at most ``exp_units`` of them work, one element each: the machine's rate is that of so
     many units. (Rows are skewed, so the last ones of a row tile end while the first ones of the next begin.)
 
     Members:
-        token: In, `softmax_token`; this row's where ``skip`` is 0.
+        command: In, `softmax_command`; this row's where ``skip`` is 0.
         reading: Out, the bank's read port is the unit's in this cycle.
         bank_address: Out; bank_word: In, `BANK_READ_LATENCY` cycles later.
         max_row_tile, row_max: asynchronous read of the row maximum, int8.
@@ -46,7 +46,7 @@ class SoftmaxUnit(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "token": In(softmax_token(config)),
+                "command": In(softmax_command(config)),
                 "reading": Out(1),
                 "bank_address": Out(index_width(config.activation_words)),
                 "bank_word": In(word_layout(config)),
@@ -69,19 +69,19 @@ class SoftmaxUnit(wiring.Component):
         write = self.table_write
         m.submodules.table = table = Table(numerics.EXP_WIDTH, read_ports=1)
         m.d.comb += [
-            self.reading.eq(self.token.valid & (self.token.skip == 0)),
-            self.bank_address.eq(self.token.address),
+            self.reading.eq(self.command.valid & (self.command.skip == 0)),
+            self.bank_address.eq(self.command.address),
             table.write.valid.eq(write.valid & write.exponential),
             table.write.slot.eq(write.slot),
             table.write.index.eq(write.index),
             table.write.data.eq(write.data),
         ]
-        tokens, valid = [self.token], [self.reading]  # entry i is the token i cycles later; only valid needs a reset
+        commands, valid = [self.command], [self.reading]  # entry i is the command i cycles later; only valid needs a reset
         for number in range(1, SOFTMAX_LATENCY - 1):
-            tokens.append(Signal(softmax_token(self.config), name=f"token_{number}", reset_less=True))
+            commands.append(Signal(softmax_command(self.config), name=f"command_{number}", reset_less=True))
             valid.append(Signal(name=f"valid_{number}"))
-            m.d.sync += [tokens[-1].eq(tokens[-2]), valid[-1].eq(valid[-2])]
-        now, lookup = tokens[BANK_READ_LATENCY], tokens[-1]
+            m.d.sync += [commands[-1].eq(commands[-2]), valid[-1].eq(valid[-2])]
+        now, lookup = commands[BANK_READ_LATENCY], commands[-1]
         distance = Signal(8, reset_less=True)
         m.d.comb += [
             self.max_row_tile.eq(now.row_tile),

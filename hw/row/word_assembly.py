@@ -5,8 +5,8 @@ from amaranth.hdl import Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.commands import collector_word, index_width
 from hw.config import AcceleratorConfig
-from hw.tokens import collector_word, index_width
 
 
 def word_column(config: AcceleratorConfig) -> data.StructLayout:
@@ -19,8 +19,8 @@ def word_column(config: AcceleratorConfig) -> data.StructLayout:
             "last": 1,
             "enabled": 1,
             "exists": 1,  # the row's token exists; words of others are dropped
-            "element": index_width(config.depth),
-            "index": index_width(max(config.cols, config.depth)),
+            "element": index_width(config.pe_depth),
+            "index": index_width(max(config.cols, config.pe_depth)),
             "address": index_width(config.kv_words),
             "byte": 8,
         }
@@ -30,8 +30,8 @@ def word_column(config: AcceleratorConfig) -> data.StructLayout:
 class WordAssembly(wiring.Component):
     """Gathers enabled bytes; a word leaves at the tile's last column, if it holds any.
 
-    Where a tile's channels of K are whole words (``cols % depth == 0``, the first channel on element 0), they leave together, with
-    the address of the first. Else a word of K leaves at its last byte, too, and has the address of the column that completes
+    Where a tile's channels of K are whole words (``cols % pe_depth == 0``, the first channel on element 0), they leave together,
+    with the address of the first. Else a word of K leaves at its last byte, too, and has the address of the column that completes
     it: address and element go on counting where columns do not exist. Where rows gather (``gathers``), ``first`` and ``last`` of a
     byte of K are those of a row tile's group of column tiles, and a byte of V has its own place in its word.
 
@@ -52,7 +52,7 @@ class WordAssembly(wiring.Component):
         position = Signal(range(max(2, width)))
         mask = Signal(width)
         begins, complete = self._edges(m)
-        in_order = column.value if self.config.cols % self.config.depth else 1
+        in_order = column.value if self.config.cols % self.config.pe_depth else 1
         place = column.index if self.config.gathers else Mux(column.first, 0, count)
         m.d.comb += [
             position.eq(Mux(in_order, place, column.element)),
@@ -66,7 +66,7 @@ class WordAssembly(wiring.Component):
                 word.value.eq(column.value),
                 word.index.eq(column.index),
             ]
-            with m.If(column.first if self.config.cols % self.config.depth == 0 else 1):
+            with m.If(column.first if self.config.cols % self.config.pe_depth == 0 else 1):
                 m.d.sync += word.address.eq(column.address)
             for byte in range(width):
                 with m.If(column.enabled & (position == byte)):
@@ -76,10 +76,10 @@ class WordAssembly(wiring.Component):
     def _edges(self, m: Module) -> tuple[Value, Value]:
         """Whether a word begins with the column, and whether one leaves with it."""
         column = self.column
-        if self.config.cols % self.config.depth == 0:
+        if self.config.cols % self.config.pe_depth == 0:
             return column.first, column.last
         closed = Signal(init=1)
-        complete = column.last | (~column.value & (column.element == self.config.depth - 1))
+        complete = column.last | (~column.value & (column.element == self.config.pe_depth - 1))
         with m.If(column.valid):
             m.d.sync += closed.eq(complete)
         return column.first | closed, complete

@@ -31,7 +31,7 @@ class JobExpander(wiring.Component):
     def model(config: AcceleratorConfig, address: int, k_words: int, column_tiles: int) -> list[tuple[int, int, int]]:
         """(address, beats, last_bytes) of each port, the same in every repeat."""
         size = config.weight_port_bytes(k_words, column_tiles)
-        exact = k_words * column_tiles * config.groups_per_port * config.columns_per_beat * config.depth
+        exact = k_words * column_tiles * config.groups_per_port * config.columns_per_beat * config.pe_depth
         last_bytes = config.axi_bytes - (size - exact)
         return [(address + m * size, size // config.axi_bytes, last_bytes) for m in range(config.weight_ports)]
 
@@ -47,7 +47,7 @@ class JobExpander(wiring.Component):
         beats = (size + (config.axi_bytes - 1)) >> address_bits
         m.d.sync += [
             words.eq(job.k_words * job.column_tiles),
-            size.eq(words * (config.groups_per_port * config.columns_per_beat * config.depth)),
+            size.eq(words * (config.groups_per_port * config.columns_per_beat * config.pe_depth)),
         ]
         with m.FSM():
             with m.State("WORDS"):

@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw import tokens
+from hw import commands
 from hw.config import AcceleratorConfig
 
 READ_LATENCY = 2
@@ -17,9 +17,9 @@ def parameter_write(config: AcceleratorConfig) -> data.StructLayout:
     return data.StructLayout(
         {
             "valid": 1,
-            "slot": tokens.index_width(config.parameter_tiles),
-            "column": tokens.index_width(config.cols),
-            "parameters": tokens.parameter_layout(config),
+            "slot": commands.index_width(config.parameter_tiles),
+            "column": commands.index_width(config.cols),
+            "parameters": commands.parameter_layout(config),
         }
     )
 
@@ -30,7 +30,7 @@ class ParameterRing(wiring.Component):
     Members:
         write: `parameter_write`.
         slot, column: what to read, any time.
-        parameters: `tokens.parameter_layout`, READ_LATENCY cycles later; ``reserved`` reads as 0.
+        parameters: `commands.parameter_layout`, READ_LATENCY cycles later; ``reserved`` reads as 0.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -38,17 +38,17 @@ class ParameterRing(wiring.Component):
         super().__init__(
             {
                 "write": In(parameter_write(config)),
-                "slot": In(tokens.index_width(config.parameter_tiles)),
-                "column": In(tokens.index_width(config.cols)),
-                "parameters": Out(tokens.parameter_layout(config)),
+                "slot": In(commands.index_width(config.parameter_tiles)),
+                "column": In(commands.index_width(config.cols)),
+                "parameters": Out(commands.parameter_layout(config)),
             }
         )
 
     def elaborate(self, platform) -> Module:
         config = self._config
         m = Module()
-        columns = 1 << tokens.index_width(config.cols)  # rounded up, so that no multiplier is needed
-        kept = tokens.parameter_layout(config).size - 8
+        columns = 1 << commands.index_width(config.cols)  # rounded up, so that no multiplier is needed
+        kept = commands.parameter_layout(config).size - 8
         m.submodules.memory = memory = Memory(shape=kept, depth=config.parameter_tiles * columns, init=[])
         write, read = memory.write_port(), memory.read_port()
         value = Signal(kept)

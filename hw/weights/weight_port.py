@@ -7,7 +7,7 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from hw import tokens
+from hw import commands
 from hw.config import AcceleratorConfig
 from hw.memory.axi import AXI4ReadSignature
 from hw.memory.segment_reader import SegmentReader
@@ -23,7 +23,7 @@ class WeightPort(wiring.Component):
     Members:
         job: stream of `port_job`; ``queue_depth`` jobs may be read but not yet written.
         axi: AXI4 read master.
-        write: `tokens.weight_write`, a register.
+        write: `commands.weight_write`, a register.
         tile_done: pulse with the last write of a column tile.
         release: words given back, 0 for none.
         abort, idle, error, beat_accepted: as `BurstReader`.
@@ -36,7 +36,7 @@ class WeightPort(wiring.Component):
             {
                 "job": In(stream.Signature(port_job(config))),
                 "axi": Out(AXI4ReadSignature(config.address_width, config.axi_bytes)),
-                "write": Out(tokens.weight_write(config)),
+                "write": Out(commands.weight_write(config)),
                 "tile_done": Out(1),
                 "release": In(bits_for(config.weight_words)),
                 "abort": In(1),
@@ -50,7 +50,7 @@ class WeightPort(wiring.Component):
     def elaborate(self, platform) -> Module:
         config = self._config
         m = Module()
-        word_bytes = config.columns_per_beat * config.depth
+        word_bytes = config.columns_per_beat * config.pe_depth
         m.submodules.reader = reader = SegmentReader(config, word_bytes=[word_bytes], unit_bytes=gcd(word_bytes, config.axi_bytes))
         shape = data.StructLayout({"k_words": self.job.payload.k_words.shape(), "column_tiles": 16})
         m.submodules.jobs = jobs = fifo.SyncFIFO(width=shape.size, depth=config.queue_depth)
@@ -75,10 +75,10 @@ class WeightPort(wiring.Component):
         ]
 
         free = Signal(range(config.weight_words + 1), init=config.weight_words)
-        group = Signal(tokens.index_width(config.groups_per_port))
+        group = Signal(commands.index_width(config.groups_per_port))
         word = Signal(tile.k_words.shape())
         column_tile = Signal(16)
-        address = Signal(tokens.index_width(config.weight_words))
+        address = Signal(commands.index_width(config.weight_words))
         first, fire = Signal(), Signal()
         last_group, last_word, last_tile = Signal(), Signal(), Signal()
         m.d.comb += [

@@ -5,7 +5,7 @@ from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from hw import tokens
+from hw import commands
 from hw.config import AcceleratorConfig
 from hw.memory.axi import AXI4ReadSignature
 from hw.row.element_skew import ElementSkew
@@ -19,7 +19,7 @@ __all__ = ["WeightSide", "weight_job"]
 
 
 class WeightSide(wiring.Component):
-    """Streams weights into the columns' rings and serves weight tokens from the rings or the K and V buffer.
+    """Streams weights into the columns' rings and serves weight commands from the rings or the K and V buffer.
 
     Arguments:
         config: the machine.
@@ -28,13 +28,14 @@ class WeightSide(wiring.Component):
     Members:
         job: stream of `weight_job`; a queue of ``queue_depth``, then every port's own.
         axi: ``weight_ports`` AXI4 read masters.
-        token: `tokens.weight_token`, in the cycle of row 0's feed token.
-        weights: `tokens.weight_word` of every column; elements of a column of pair p come FEED_LATENCY + p cycles and their
-            `element_delays` after the token, meaningless without one.
-        collected: `tokens.collector_word` from the bottom row; its word j is in its memory for tokens from j + 1 cycles later on.
+        command: `commands.weight_command`, in the cycle of row 0's feed command.
+        weights: `commands.weight_word` of every column; elements of a column of pair p come FEED_LATENCY + p cycles and their
+            `element_delays` after the command, meaningless without one.
+        collected: `commands.collector_word` from the bottom row; its word j is in its memory for commands from j + 1 cycles later
+            on.
         tile_available: every port holds a column tile that was not taken.
-        tile_take: pulse, with or before the first weight token of a column tile; only while `tile_available`.
-        release: pulse with the last weight token of a column tile's last row tile.
+        tile_take: pulse, with or before the first weight command of a column tile; only while `tile_available`.
+        release: pulse with the last weight command of a column tile's last row tile.
         release_words: with `release`: the tile's k_words.
         abort, idle, error: as `BurstReader`, of all ports.
         busy: a job is in the queue or in work.
@@ -49,9 +50,9 @@ class WeightSide(wiring.Component):
             {
                 "job": In(stream.Signature(weight_job(config))),
                 "axi": Out(AXI4ReadSignature(config.address_width, config.axi_bytes)).array(ports),
-                "token": In(tokens.weight_token(config)),
-                "weights": Out(tokens.weight_word(config)).array(config.cols),
-                "collected": In(tokens.collector_word(config)),
+                "command": In(commands.weight_command(config)),
+                "weights": Out(commands.weight_word(config)).array(config.cols),
+                "collected": In(commands.collector_word(config)),
                 "tile_available": Out(1),
                 "tile_take": In(1),
                 "release": In(1),
@@ -78,7 +79,7 @@ class WeightSide(wiring.Component):
             queue.r_en.eq(expander.job.ready),
         ]
 
-        # The last pair reads the last word FEED_LATENCY - WEIGHT_READ_LATENCY + pairs - 1 cycles after its token.
+        # The last pair reads the last word FEED_LATENCY - WEIGHT_READ_LATENCY + pairs - 1 cycles after its command.
         released = self.release.replicate(len(self.release_words)) & self.release_words
         for stage in range(FEED_LATENCY + config.pairs + 1):
             delayed = Signal(self.release_words.shape(), name=f"released_{stage}")
@@ -108,11 +109,11 @@ class WeightSide(wiring.Component):
 
     def _columns(self, m: Module, writes: list) -> None:
         """The columns' memories; a pair's read one cycle after those of the pair before."""
-        config, token = self._config, self.token
+        config, command = self._config, self.command
         for stage in range(FEED_LATENCY - WEIGHT_READ_LATENCY):
-            delayed = Signal(token.shape(), name=f"token_{stage}")
-            m.d.sync += delayed.eq(token)
-            token = delayed
+            delayed = Signal(command.shape(), name=f"command_{stage}")
+            m.d.sync += delayed.eq(command)
+            command = delayed
         collected = [self.collected]
         for word in range(config.key_slot_words):
             slot = Signal(self.collected.shape(), name=f"collected_{word}")
@@ -120,13 +121,13 @@ class WeightSide(wiring.Component):
             collected.append(slot)
         for column in range(config.cols):
             if column and column % 2 == 0:
-                delayed = Signal(token.shape(), name=f"token_pair_{column // 2}")
-                m.d.sync += delayed.eq(token)
-                token = delayed
+                delayed = Signal(command.shape(), name=f"command_pair_{column // 2}")
+                m.d.sync += delayed.eq(command)
+                command = delayed
             memory, skew = ColumnMemory(config, column), ElementSkew(config, dsp48=self._dsp48)
             m.submodules[f"column_{column}"], m.submodules[f"skew_{column}"] = memory, skew
             m.d.comb += [
-                memory.token.eq(token),
+                memory.command.eq(command),
                 memory.write.eq(writes[memory.port]),
                 *(port.eq(slot) for port, slot in zip(memory.collected, collected[1:], strict=True)),
                 skew.word.eq(memory.word),

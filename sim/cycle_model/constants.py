@@ -10,8 +10,8 @@ from hw.isa import Opcode, Post
 from hw.memory.axi import BOUNDARY
 from hw.memory.jobs import JobKind
 from hw.memory.word_placer import ROWS_MARGIN, TABLE_SLOTS
+from hw.memory_timing import MemoryTiming
 from hw.timing import FEED_LATENCY, NORM_LATENCY, SOFTMAX_LATENCY, STATISTICS_LATENCY, Timing
-from sim.memory_timing import MemoryTiming
 
 IMAGE_START = 2
 """Cycle of the image's start; the batch's first busy cycle is 0."""
@@ -24,8 +24,9 @@ _OPCODES, _POSTS = max(Opcode) + 1, max(Post) + 1
 
 FIELDS: tuple[tuple[str, int], ...] = (
     *((name, 1) for name in (
-        "rows", "cols", "depth", "weight_words", "parameter_tiles", "groups_per_port", "weight_ports", "axi_bytes", "burst_beats",
-        "outstanding", "queue_depth", "score_columns", "weight_write_bytes", "parameter_bytes", "table_entries", "burst_boundary",
+        "rows", "cols", "pe_depth", "weight_words", "parameter_tiles", "groups_per_port", "weight_ports", "axi_bytes",
+        "burst_beats", "outstanding", "queue_depth", "score_columns", "weight_write_bytes", "parameter_bytes", "table_entries",
+        "burst_boundary",
         "placements", "table_slots", "rows_margin", "job_parameters", "job_table", "job_rows", "image_start", "flush_cycles",
         "evaluate_cycles", "drain_latency", "weight_release", "parameter_release", "residual_settle", "norm_steps", "norm_latency",
         "statistics_latency", "softmax_latency", "exp_units", "gathers", "look_back",
@@ -60,7 +61,7 @@ def machine_constants(config: AcceleratorConfig, memory: MemoryTiming) -> Consta
     ]
     own: dict[str, int | list[int]] = {name: getattr(config, name) for name, _ in FIELDS if hasattr(config, name)}
     values = own | {
-        "weight_write_bytes": config.columns_per_beat * config.depth,
+        "weight_write_bytes": config.columns_per_beat * config.pe_depth,
         "parameter_bytes": PARAMETER_BYTES,
         "table_entries": TABLE_ENTRIES,
         "burst_boundary": BOUNDARY,
@@ -80,7 +81,7 @@ def machine_constants(config: AcceleratorConfig, memory: MemoryTiming) -> Consta
         "weight_release": FEED_LATENCY + config.pairs + 3,
         "parameter_release": timing.drain_latency - 4 + 3 + config.cols,
         "residual_settle": timing.residual_settle,
-        "norm_steps": config.depth // config.norm_elements,
+        "norm_steps": config.pe_depth // config.norm_elements,
         "norm_latency": NORM_LATENCY,
         "statistics_latency": STATISTICS_LATENCY,
         "softmax_latency": SOFTMAX_LATENCY,

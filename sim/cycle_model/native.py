@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.c_header import generate_header
+from hw.build.c_header import generate_header
 from hw.errors import InputError
 from hw.isa import COUNTERS
 from hw.toolchain import cache_root, find_compiler

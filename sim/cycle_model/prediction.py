@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from hw.errors import InputError
 from hw.isa import COUNTERS, DESCRIPTOR_BYTES, FLAG_ATTENTION, FLAG_HIGH, Opcode
+from hw.memory_timing import MemoryTiming
 from hw.program import Program
 from sim.cycle_model.constants import machine_constants
 from sim.cycle_model.native import every_mask, walk
-from sim.memory_timing import MemoryTiming
 
 MOST_ENCODERS = 20
 """Encoders of a network whose every mask is walked: the answer has 2^encoders rows."""

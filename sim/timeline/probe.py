@@ -4,7 +4,7 @@ from pathlib import Path
 
 from amaranth.lib import data
 
-from hw import tokens
+from hw import commands
 from hw.config import AcceleratorConfig
 
 PROBE = Path(__file__).with_name("probe.sv")
@@ -17,7 +17,7 @@ def timeline_probe(config: AcceleratorConfig) -> str:
     def bit(name: str, layout: data.StructLayout, field: str) -> str:
         return f"machine.sequencer.{name}[{layout[field].offset}]"
 
-    lane, norm = tokens.lane_token(config), tokens.norm_token(config)
+    lane, norm = commands.lane_command(config), commands.norm_command(config)
     issue, system = "machine.sequencer.issue", "machine.system"
     signals = {
         "clk": "clk",
@@ -34,7 +34,7 @@ def timeline_probe(config: AcceleratorConfig) -> str:
         "lane_first": bit("lane", lane, "first"),
         "norm": bit("norm", norm, "valid"),
         "norm_first": bit("norm", norm, "capture"),
-        "softmax": bit("softmax", tokens.softmax_token(config), "valid") if config.softmax_pass else "1'b0",
+        "softmax": bit("softmax", commands.softmax_command(config), "valid") if config.softmax_pass else "1'b0",
         "parameters": f"{system}.parameter_tile_done",
         "table_done": f"|{system}.table_done",
         "gate": f"{issue}.gate_busy",

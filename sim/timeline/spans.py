@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from hw.memory_timing import MemoryTiming
 from hw.program import Program
-from sim.memory_timing import MemoryTiming
 
 TRACKS = ("fetch", "stall", "array", "lanes", "norm", "softmax", "side", "gate", "record", "port")
 """Units by number; ports are numbered from the last on."""
@@ -98,7 +98,7 @@ def rtl_timeline(program: Program, image: np.ndarray, memory_timing: MemoryTimin
     Raises:
         As `RtlDevice.run`.
     """
-    from sim.rtl_device import RtlDevice
+    from sim.rtl.device import RtlDevice
 
     device = RtlDevice(program.config, timeline=True)
     device.run(program, image, memory_timing=memory_timing, **settings)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from sw.folding import FloatLinear
+from sw.graph.float_network import FloatLinear
 from sw.importing.layers import as_linear, embedded, linear_answer
 from sw.importing.values import (
     Answer,

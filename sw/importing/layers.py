@@ -8,7 +8,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from sw.folding import FloatLinear, FoldedConvolution
+from sw.graph.float_network import FloatLinear, FoldedConvolution
 from sw.importing.values import (
     Answer,
     Context,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sw.folding import FloatLinear, FoldedConvolution
+from sw.graph.float_network import FloatLinear, FoldedConvolution
 
 
 class Unsupported(Exception):

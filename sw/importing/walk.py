@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hw.errors import InputError
-from sw.folding import FloatLinear, FoldedEncoder, FoldedNetwork, after_norm
+from sw.graph.float_network import FloatLinear, FoldedEncoder, FoldedNetwork, after_norm
 from sw.importing import arithmetic, layers
 from sw.importing.values import Answer, AttentionBranch, Map, MlpBranch, Stream, Unsupported, Value, whole
 

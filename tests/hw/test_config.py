@@ -19,7 +19,7 @@ def test_derived_values_of_the_flagship():
     [(4, 4, 1, 1), (16, 8, 1, 2), (9, 1, 1, 9), (12, 8, 2, 1), (5, 3, 3, 1), (1, 8, 1, 1), (3, 8, 2, 1)],
 )
 def test_key_slots_hold_the_words_that_a_tile_touches(cols, depth, slots, words):
-    config = PRESETS["nano"].with_fields(f"cols={cols},depth={depth}")
+    config = PRESETS["nano"].with_fields(f"cols={cols},pe_depth={depth}")
     touched = max((tile * cols + cols - 1) // depth - tile * cols // depth + 1 for tile in range(depth))
     assert (config.key_slots_per_tile, config.key_slot_words) == (slots, words)
     assert slots * words == touched
@@ -27,19 +27,19 @@ def test_key_slots_hold_the_words_that_a_tile_touches(cols, depth, slots, words)
 
 @pytest.mark.parametrize(("cols", "depth", "expected"), [(16, 8, 2), (2, 2, 2), (16, 1, 1), (15, 8, 1), (1, 1, 1)])
 def test_two_scores_share_a_word_where_both_numbers_are_even(cols, depth, expected):
-    assert PRESETS["nano"].with_fields(f"cols={cols},depth={depth}").score_columns == expected
+    assert PRESETS["nano"].with_fields(f"cols={cols},pe_depth={depth}").score_columns == expected
 
 
 def test_the_published_machine_of_pivot():
     """36 PEs of 64 multipliers and one exp a cycle: 197 tokens take 197 * 197 cycles a head."""
     config = PRESETS["pivot"]
-    assert (config.rows, config.cols, config.depth, config.exp_units) == (36, 1, 64, 1)
+    assert (config.rows, config.cols, config.pe_depth, config.exp_units) == (36, 1, 64, 1)
     assert config.max_tokens >= 197
     assert Timing(config).softmax_pass(197, 197) == 197 * 197
 
 
 def test_weight_port_bytes_are_whole_beats():
-    config = PRESETS["nano"].with_fields("rows=3,cols=5,depth=3,weight_ports=2")
+    config = PRESETS["nano"].with_fields("rows=3,cols=5,pe_depth=3,weight_ports=2")
     size = config.weight_port_bytes(7, 2)
     assert size % config.axi_bytes == 0
     assert 0 <= size - 7 * 2 * config.groups_per_port * config.columns_per_beat * 3 < config.axi_bytes

@@ -17,10 +17,10 @@ PIXELS, CLASSES = 6, 3
 
 def _weights(matrix):
     """Region of a GEMM's weights int8 [K, N] for one port, as docs/architecture.md lays it out."""
-    k_words, tiles = -(-matrix.shape[0] // CONFIG.depth), -(-matrix.shape[1] // CONFIG.cols)
-    padded = np.zeros((k_words * CONFIG.depth, tiles * CONFIG.cols), np.int8)
+    k_words, tiles = -(-matrix.shape[0] // CONFIG.pe_depth), -(-matrix.shape[1] // CONFIG.cols)
+    padded = np.zeros((k_words * CONFIG.pe_depth, tiles * CONFIG.cols), np.int8)
     padded[: matrix.shape[0], : matrix.shape[1]] = matrix
-    ordered = padded.reshape(k_words, CONFIG.depth, tiles, CONFIG.cols).transpose(2, 0, 3, 1)
+    ordered = padded.reshape(k_words, CONFIG.pe_depth, tiles, CONFIG.cols).transpose(2, 0, 3, 1)
     return ordered.tobytes()
 
 
@@ -41,7 +41,7 @@ def _program(matrix, bias, *, threshold=0, gate=False):
         Opcode.GEMM,
         {
             "flags": isa.FLAG_PER_COLUMN | isa.FLAG_WAIT, "operation": Operation.HEAD, "weights": base,
-            "parameters": base + len(_weights(matrix)), "post": Post.LOGITS, "k_words": -(-PIXELS // CONFIG.depth),
+            "parameters": base + len(_weights(matrix)), "post": Post.LOGITS, "k_words": -(-PIXELS // CONFIG.pe_depth),
             "k_elements": PIXELS, "columns": CLASSES, "column_tiles": 1, "row_tiles": 1, "tokens": 1,
         },
     )  # fmt: skip
@@ -84,7 +84,7 @@ def test_a_flipped_bit_of_a_weight_changes_the_answer(rng):
 def _state(rng):
     """Memories of one image with random activations and residuals."""
     machine = GoldenMachine(_program(np.ones((PIXELS, CLASSES), int), np.zeros(CLASSES)))
-    rows, depth = CONFIG.rows, CONFIG.depth
+    rows, depth = CONFIG.rows, CONFIG.pe_depth
     return machine, _State(
         images=np.zeros((1, PIXELS), np.int8),
         activation=rng.integers(-128, 128, (1, rows, CONFIG.activation_words * depth)).astype(np.int8),
@@ -104,7 +104,7 @@ _FIELDS = {
 
 def _products(state, words):
     """int64 [2, rows, cols]: what the words at these offsets from a row tile's first one give with the K and V buffer's 5 words."""
-    depth = CONFIG.depth
+    depth = CONFIG.pe_depth
     weights = state.kv[0, :, :5].reshape(CONFIG.cols, -1)[:, :18].astype(np.int64).T
     banks = state.activation[0].reshape(CONFIG.rows, -1, depth).astype(np.int64)
     fed = np.stack([banks[:, [3 + 2 * tile + word for word in words]].reshape(CONFIG.rows, -1)[:, :18] for tile in range(2)])
@@ -115,7 +115,7 @@ def test_a_dot_product_is_gathered_from_segments(rng):
     machine, state = _state(rng)
     expected = np.clip(_products(state, [0, 1, 7, 8, 14]), -128, 127)
     machine._gemm(state, Descriptor(Opcode.GEMM, _FIELDS | {"segment_words": 2, "segment_stride": 7}))
-    written = state.activation[0].reshape(CONFIG.rows, -1, CONFIG.depth)
+    written = state.activation[0].reshape(CONFIG.rows, -1, CONFIG.pe_depth)
     np.testing.assert_array_equal(np.stack([written[:, 100], written[:, 103]]), expected)
 
 
@@ -124,16 +124,16 @@ def test_blank_rows_write_the_least_code(rng):
     expected = np.clip(_products(state, range(5)), -128, 127)
     expected[:, [1, 3]] = -128
     machine._gemm(state, Descriptor(Opcode.GEMM, _FIELDS | {"blank_rows": 0b1010}))
-    written = state.activation[0].reshape(CONFIG.rows, -1, CONFIG.depth)
+    written = state.activation[0].reshape(CONFIG.rows, -1, CONFIG.pe_depth)
     np.testing.assert_array_equal(np.stack([written[:, 100], written[:, 103]]), expected)
 
 
 def test_a_residual_goes_on_in_another_region(rng):
     machine, state = _state(rng)
-    before = state.residual[0].reshape(CONFIG.rows, -1, CONFIG.depth).copy()
+    before = state.residual[0].reshape(CONFIG.rows, -1, CONFIG.pe_depth).copy()
     expected = before[:, [10, 13]].transpose(1, 0, 2) + _products(state, range(5))
     machine._gemm(state, Descriptor(Opcode.GEMM, _FIELDS | {"post": Post.RESIDUAL, "addend_base": 10}))
-    after = state.residual[0].reshape(CONFIG.rows, -1, CONFIG.depth)
+    after = state.residual[0].reshape(CONFIG.rows, -1, CONFIG.pe_depth)
     np.testing.assert_array_equal(after[:, [100, 103]].transpose(1, 0, 2), expected)
     np.testing.assert_array_equal(np.delete(after, [100, 103], axis=1), np.delete(before, [100, 103], axis=1))
 
@@ -142,7 +142,7 @@ def test_scores_leave_their_maximum_in_the_row_state_they_name(rng):
     machine, state = _state(rng)
     scores = Descriptor(Opcode.GEMM, _FIELDS | {"post": Post.SCORE, "first_row_tile": 3})
     machine._gemm(state, scores)
-    written = state.activation[0].reshape(CONFIG.rows, -1, CONFIG.depth)
+    written = state.activation[0].reshape(CONFIG.rows, -1, CONFIG.pe_depth)
     greatest = np.concatenate([written[:, 100].max(axis=1), written[:, 103].max(axis=1)])
     states = slice(3 * CONFIG.rows, 5 * CONFIG.rows)
     np.testing.assert_array_equal(state.row_max[0, states], greatest)

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from sw.data import ASSETS
+from sw.data.fashion_mnist import ASSETS
 
 SMALL = (
     "--efforts=3,6", "--images=96", "--steps=24", "--batch=16", "--rtl-images=6", "--random-paths=2", "--lec=0.1",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sw.data import load_fashion_mnist
+from sw.data.fashion_mnist import load_fashion_mnist
 
 
 @pytest.fixture(scope="session")

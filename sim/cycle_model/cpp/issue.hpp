@@ -238,7 +238,7 @@ private:
     // `last`: of its group. With one column a KEY tile adds a byte to the rows' words; only full words, and a group's last, are sent.
     static Cycle interval_of(const Constants& k, const Descriptor& d, Count tile, bool last) {
         const bool reciprocal = d.flags() & PIVOT_FLAG_EXP && tile == 0;
-        const bool sends = last || !k.gathers || (d.gemm().element + tile) % k.depth == k.depth - 1;
+        const bool sends = last || !k.gathers || (d.gemm().element + tile) % k.pe_depth == k.pe_depth - 1;
         return k.intervals[4 * d.gemm().post + 2 * reciprocal + sends];
     }
 

@@ -4,7 +4,7 @@
 #include "constants.hpp"
 #include "sequence.hpp"
 
-// The bandwidth that all ports share: `sim.memory_timing.MemorySchedule` for whole bursts.
+// The bandwidth that all ports share: `hw.memory_timing.MemorySchedule` for whole bursts.
 struct Bus {
     Count given = 0;
 

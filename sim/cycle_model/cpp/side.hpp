@@ -25,7 +25,7 @@ public:
     Trace trace;
 
     explicit SideLoader(const Constants& k)
-        : segments(k.axi_bytes, std::max({k.parameter_bytes, k.depth, 2 * k.depth}), false) {}
+        : segments(k.axi_bytes, std::max({k.parameter_bytes, k.pe_depth, 2 * k.pe_depth}), false) {}
 
     bool advance(const Constants& k, const Program& program) {
         bool moved = segments.advance(k);
@@ -83,7 +83,7 @@ private:
     static Count word_size(const Constants& k, const SideJob& job, const Descriptor& d) {
         if (job.kind == k.job_parameters) return k.parameter_bytes;
         if (job.kind == k.job_table) return 1;
-        return d.load().target == PIVOT_TARGET_RESIDUAL ? 2 * k.depth : k.depth;
+        return d.load().target == PIVOT_TARGET_RESIDUAL ? 2 * k.pe_depth : k.pe_depth;
     }
 
     static Count job_words(const Constants& k, const SideJob& job, const Descriptor& d) {

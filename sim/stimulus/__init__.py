@@ -1,0 +1,1 @@
+"""What is simulated: networks, machines and Programs, chosen, drawn or corrupted."""

@@ -1,0 +1,128 @@
+"""What a measurement runs: a network by name, quantized and compiled, with images and its float logits on them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hw.config import AcceleratorConfig
+from hw.errors import InputError
+from hw.program import Program
+
+CALIBRATION_IMAGES = 512
+"""Images that quantization scales are chosen on."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A compiled network and its images.
+
+    Attributes:
+        model: The network's name.
+        depth: Encoders.
+        program: All attentions compiled in; its path masks keep those that are not skipped.
+        images: int8 [n, height, width, channels], pixel - 128.
+        float_logits: float32 [n, classes], the unquantized network's on the same path, in nats.
+        data: Where the images come from: ``embedded``, a directory or ``random``.
+    """
+
+    model: str
+    depth: int
+    program: Program
+    images: np.ndarray
+    float_logits: np.ndarray
+    data: str
+
+    @property
+    def kept_mask(self) -> int:
+        """Bit i: encoder i's attention is kept."""
+        return self.program.path_masks[0]
+
+
+def parse_skip(text: str | None, depth: int) -> frozenset[int]:
+    """Encoder indices of ``2,5,8``; none for None or an empty text.
+
+    Raises:
+        InputError: When an entry is not an index from 0 to ``depth - 1``.
+    """
+    indices = set()
+    for entry in filter(None, (part.strip() for part in (text or "").split(","))):
+        if not entry.isdecimal() or int(entry) >= depth:
+            raise InputError(f"--skip takes encoder indices from 0 to {depth - 1}, not {entry!r}")
+        indices.add(int(entry))
+    return frozenset(indices)
+
+
+def _pixels(spec: Any, count: int, seed: int, data: str | None) -> tuple[np.ndarray, np.ndarray, str]:
+    """(calibration, test, source) as uint8 images [n, height, width, channels] of at most the network's size; random ones
+    where it has no data."""
+    from sw.data.fashion_mnist import takes_fashion_mnist
+
+    if data is not None or takes_fashion_mnist(spec):
+        from sw.data.image_folder import load_data
+
+        splits = load_data(data, spec)
+        calibration = splits.calibration.take(min(CALIBRATION_IMAGES, len(splits.calibration)))
+        return calibration.images, splits.test_all.take(count).images, splits.source
+    # Few images calibrate a network on noise as well as many do, and large ones are slow.
+    shape = (*spec.image_size, spec.channels)
+    calibrating = CALIBRATION_IMAGES if np.prod(shape) * spec.dim < 1 << 18 else 32
+    drawn = np.random.default_rng(seed).integers(0, 256, (calibrating + count, *shape), dtype=np.uint8)
+    return drawn[:calibrating], drawn[calibrating:], "random"
+
+
+def prepare(
+    model: str,
+    config: AcceleratorConfig,
+    *,
+    images: int,
+    skip: str | None = None,
+    weights: str | None = None,
+    seed: int = 0,
+    data: str | None = None,
+    loop_order: str = "auto",
+    image_size: tuple[int, int] | None = None,
+) -> Workload:
+    """Build, quantize and compile a network, and take its images.
+
+    Args:
+        model: A checkpoint, timm or ``vit:...`` name.
+        config: The machine.
+        images: Test images.
+        skip: Encoders whose attention is skipped, as ``2,5,8``.
+        weights: ``random``, ``pretrained`` or a file; None for a checkpoint's own, and random ones for ``vit:...``.
+        seed: Of random weights and images.
+        data: Directory of Fashion-MNIST or of images by class; see `sw.data.image_folder.load_data`.
+        loop_order: Of all GEMMs; see `sw.compiler.loop_order`.
+        image_size: Height and width in place of a timm model's own.
+
+    Raises:
+        InputError: For a bad name, index, file or count, and for a network that does not fit the machine.
+    """
+    from sw.compiler.loop_order import checked_order
+    from sw.compiler.memory_map import checked_layout
+    from sw.networks.network import RANDOM, build_network, parse_network
+
+    if images < 1:
+        raise InputError(f"--images must be at least 1, not {images}")
+    spec = parse_network(model, image_size)
+    kept = frozenset(range(spec.depth)) - parse_skip(skip, spec.depth)
+    checked_layout(spec, config)  # before the slow part
+    checked_order(loop_order)
+    calibration, test, source = _pixels(spec, images, seed, data)
+    weights = RANDOM if weights is None and model.startswith("vit:") else weights
+    network = build_network(model, weights, seed, image_size)
+
+    import torch
+
+    from sw.compiler.compiler import compile_network
+    from sw.data.fashion_mnist import fitted, to_input, to_pixels
+    from sw.graph.float_network import image_shape
+    from sw.graph.path_vit import PathVit
+    from sw.quantization.quantize import quantize
+
+    calibration, test = (fitted(images, image_shape(network)) for images in (calibration, test))
+    program = compile_network(quantize(network, to_input(calibration)), config, kept=kept, loop_order=loop_order)
+    with torch.no_grad():
+        logits = PathVit(network, kept).eval()(to_input(test)).numpy()
+    return Workload(model, spec.depth, program, to_pixels(test), logits, source)

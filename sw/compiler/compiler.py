@@ -1,0 +1,195 @@
+"""Compiles integer networks to Programs: descriptors, weights, parameters and tables for one machine."""
+
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+
+import numpy as np
+
+from hw.config import AcceleratorConfig
+from hw.errors import InputError
+from hw.isa import Opcode, Operation
+from hw.program import Program
+from sw.compiler.descriptor_stream import DescriptorStream
+from sw.compiler.loop_order import AUTO
+from sw.compiler.network_compiler import NetworkCompiler
+from sw.compiler.program_image import ProgramImage
+from sw.graph.integer_network import IntegerNetwork
+
+_GREATEST_THRESHOLD = (1 << 32) - 1
+
+
+def compile_network(
+    network: IntegerNetwork,
+    config: AcceleratorConfig,
+    *,
+    kept: Iterable[int] | None = None,
+    mask_register: bool = True,
+    loop_order: str = AUTO,
+) -> Program:
+    """Compile one network.
+
+    Args:
+        network: the network.
+        config: the machine.
+        kept: encoders whose attention runs; None for all that the network has.
+        mask_register: keep every attention of the network in the Program and choose by its path mask, so that another
+            path needs no compilation; False leaves the skipped ones out.
+        loop_order: of all GEMMs, one of `sw.compiler.loop_order.ORDERS` or a number of resident column tiles; ``auto`` chooses per
+            GEMM.
+
+    Raises:
+        InputError: the network does not fit the machine, `kept` names an attention that it does not have, or the loop order is
+            unknown.
+    """
+    path = _path(network, kept)
+    stream, image = DescriptorStream(config), ProgramImage(config)
+    compiler = NetworkCompiler(network, config, stream, image, "", loop_order)
+    compiler.compile(network.kept if mask_register else path)
+    _finish(stream, Opcode.END, network.classes)
+    mask = _mask(path)
+    return _program(compiler, (mask, mask), 0)
+
+
+def compile_pair(
+    low: IntegerNetwork,
+    high: IntegerNetwork,
+    config: AcceleratorConfig,
+    threshold: int,
+    *,
+    low_kept: Iterable[int] | None = None,
+    high_kept: Iterable[int] | None = None,
+    loop_order: str = AUTO,
+    resume: bool | None = None,
+) -> Program:
+    """Compile a gated pair: the low-effort network, the gate, the high-effort network.
+
+    Equal weights and tables of the two are stored once; the path masks choose among the attentions they have.
+
+    Where the networks begin alike (see `shared_encoders`), the high effort can go on from the residual stream behind the shared
+    encoders, which the low effort then leaves alone: it goes on in a second region of the residual banks. The paths of the
+    shared encoders, and of the low effort's next one, are then compiled in: their attentions follow no path mask.
+
+    Args:
+        low: answers first.
+        high: answers where the entropy of the first answer is above the threshold.
+        config: the machine.
+        threshold: entropy in 2^-12 nat up to which the first answer stands.
+        low_kept: encoders whose attention runs in `low`; None for all that it has.
+        high_kept: the same for `high`.
+        loop_order: as for `compile_network`.
+        resume: whether the high effort resumes; None: if the networks share a beginning and the banks have room.
+
+    Raises:
+        InputError: a network does not fit, the two take different images or classes, the threshold is out of range, the loop order
+            is unknown, or the high effort is to resume and cannot.
+    """
+    for what in ("image_size", "channels", "classes"):
+        if getattr(low, what) != getattr(high, what):
+            raise InputError(f"A pair must have equal {what}, not {getattr(low, what)} and {getattr(high, what)}")
+    if not 0 <= threshold <= _GREATEST_THRESHOLD:
+        raise InputError(f"Gate threshold must be 0 to {_GREATEST_THRESHOLD} (2^-12 nat), not {threshold}")
+    paths = (_path(low, low_kept), _path(high, high_kept))
+    stream, image = DescriptorStream(config), ProgramImage(config)
+    first, second = (
+        NetworkCompiler(network, config, stream, image, prefix, loop_order) for network, prefix in ((low, "low."), (high, "high."))
+    )
+    shared = shared_encoders(low, high, *paths)
+    problem = "begin differently" if shared is None else first.room_to_fork()
+    if resume and problem:
+        raise InputError(f"A pair that resumes must begin alike and have room for two residual streams: its networks {problem}")
+    fork = None if problem or resume is False else shared
+    if fork is not None:
+        first.begin()
+        first.encoders(range(fork), paths[0], fixed=fork)
+        second.continue_from(first)
+        first.fork()
+        first.encoders(range(fork, low.depth), low.kept & (paths[0] | frozenset(range(fork + 1, low.depth))), fixed=fork + 1)
+        first.head()
+    else:
+        first.compile(low.kept)
+    _finish(stream, Opcode.GATE, low.classes)
+    stream.high = True
+    if fork is not None:
+        second.encoders(range(fork, high.depth), high.kept)
+        second.head()
+    else:
+        second.compile(high.kept)
+    _finish(stream, Opcode.END, high.classes)
+    if first.image_layout != second.image_layout:
+        raise InputError("A pair must have stems of the same shape, or none: an image lies in memory once")
+    masks = (_mask(paths[0]), _mask(paths[1]))
+    return _program(first, masks, int(threshold), fork)
+
+
+def shared_encoders(
+    low: IntegerNetwork, high: IntegerNetwork, low_path: frozenset[int] | None = None, high_path: frozenset[int] | None = None
+) -> int | None:
+    """How many first encoders compute the same in two networks; None where not even what enters the first one is the same.
+
+    Args:
+        low: one network.
+        high: the other.
+        low_path: encoders whose attention runs in `low`; None for all that it has.
+        high_path: the same for `high`.
+    """
+    before = ("image_size", "channels", "patch_size", "heads", "residual_scale", "prefix_tokens", "head_tokens")
+    arrays = ("stem", "embedding", "initial_residual")
+    if any(getattr(low, name) != getattr(high, name) for name in before):
+        return None
+    if not all(_equal(getattr(low, name), getattr(high, name)) for name in arrays):
+        return None
+    paths = (low.kept if low_path is None else low_path, high.kept if high_path is None else high_path)
+    count = 0
+    for index, (one, other) in enumerate(zip(low.encoders, high.encoders, strict=False)):
+        kept = [index in path for path in paths]
+        if kept[0] != kept[1] or (kept[0] and not _equal(one.attention, other.attention)) or not _equal(one.mlp, other.mlp):
+            break
+        count += 1
+    return count
+
+
+def _equal(one: object, other: object) -> bool:
+    """Whether two parts of integer networks hold the same numbers."""
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if is_dataclass(one) and type(one) is type(other):
+        return all(_equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
+    return one == other
+
+
+def _path(network: IntegerNetwork, kept: Iterable[int] | None) -> frozenset[int]:
+    path = network.kept if kept is None else frozenset(kept)
+    for index in sorted(path - network.kept):
+        raise InputError(f"Kept encoder must be one of {sorted(network.kept)}, whose attention is there, not {index}")
+    return path
+
+
+def _mask(path: frozenset[int]) -> int:
+    return sum(1 << index for index in path)
+
+
+def _finish(stream: DescriptorStream, opcode: Opcode, classes: int) -> None:
+    operation = Operation.GATE if opcode == Opcode.GATE else Operation.OTHER
+    stream.emit(opcode, {"operation": int(operation), "classes": classes})
+
+
+def _program(compiler: "NetworkCompiler", masks: tuple[int, int], threshold: int, shared: int | None = None) -> Program:
+    """The Program of a compiler's stream and image."""
+    network, descriptors, layout = compiler.network, compiler.stream.descriptors, compiler.image_layout
+    memory, regions = compiler.image.finish(descriptors)
+    height, width = network.image_size
+    return Program(
+        config=compiler.config,
+        memory=memory,
+        descriptor_count=len(descriptors),
+        image_bytes=layout.image_bytes if layout else height * width * network.channels,
+        classes=network.classes,
+        path_masks=masks,
+        threshold=threshold,
+        regions=regions,
+        image_layout=layout,
+        redundant_macs=compiler.redundant_macs,
+        shared_encoders=shared,
+    )

@@ -1,0 +1,1 @@
+"""Images: Fashion-MNIST, image folders, pixels."""

@@ -1,0 +1,1 @@
+"""Gated pairs and inference with them."""

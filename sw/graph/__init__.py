@@ -1,0 +1,1 @@
+"""The network as data: float graph, integer graph, paths."""

@@ -1,0 +1,289 @@
+"""The integer network: a ViT whose every number is what the accelerator computes with. numpy only.
+
+A code c of a tensor with scale s stands for the real number s·c. GEMM inputs and weights are int8, the residual stream
+is int16 with one scale for the whole network, biases are int32 at the scale of their accumulator, and requantization is
+``numerics.requantize`` with a multiplier and a shift per output channel.
+"""
+
+import json
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hw.errors import InputError
+from sw.compiler.stem_layout import ConvolutionShape
+
+FORMAT = "pivot-integer-network-1"
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerLinear:
+    """A matrix product with its requantization; LayerNorm's affine part and LayerScale are folded in.
+
+    Attributes:
+        weights: int8 [outputs, inputs] in [-127, 127].
+        bias: int32 [outputs], added to the accumulator; holds the input's zero point.
+        multiplier: uint16 [outputs].
+        shift: uint8 [outputs], at most 63.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    multiplier: np.ndarray
+    shift: np.ndarray
+
+    @property
+    def outputs(self) -> int:
+        """Output channels."""
+        return self.weights.shape[0]
+
+    @property
+    def inputs(self) -> int:
+        """Elements of a dot product."""
+        return self.weights.shape[1]
+
+    def rows(self, start: int, stop: int) -> "IntegerLinear":
+        """Output channels start ... stop - 1, such as those of one head."""
+        return IntegerLinear(self.weights[start:stop], self.bias[start:stop], self.multiplier[start:stop], self.shift[start:stop])
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerConvolution:
+    """A convolution of a stem with its activation.
+
+    Attributes:
+        linear: [outputs, kernel² · inputs] in the order (ky, kx, channel), to the activation's symmetric int8 input; the input's
+            zero point is in its bias, also for the pixels of padding, which carry the code of 0.
+        table: the activation: uint8 [256], entry code + 128; each entry is an int8 in two's complement. The least code's entry
+            is the code of 0.
+        kernel, stride, padding: of both axes.
+    """
+
+    linear: IntegerLinear
+    table: np.ndarray
+    kernel: int
+    stride: int
+    padding: int
+
+    @property
+    def shape(self) -> ConvolutionShape:
+        """The numbers that its place in the banks depends on."""
+        return ConvolutionShape(
+            self.linear.inputs // self.kernel**2, self.linear.outputs, self.kernel, self.stride, self.padding
+        )
+
+
+@dataclass(frozen=True)
+class IntegerNorm:
+    """LayerNorm without its affine part: int16 residual to int8.
+
+    Attributes:
+        scale: real value of one output step; the output is (x - mean) / deviation.
+        multiplier: in [2^15, 2^16).
+        shift: multiplier * 2^-shift = channels / (16 * scale), for the machine divides 16·(x - mean) by
+            channels · deviation.
+        epsilon: channels² · epsilon in squared residual units, at least 1, 32 bits.
+    """
+
+    scale: float
+    multiplier: int
+    shift: int
+    epsilon: int
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerAttention:
+    """LayerNorm, attention and projection of one encoder.
+
+    Attributes:
+        norm: LayerNorm before it.
+        query, key, value: [dim, dim]; head h has rows h * head_dim ...; outputs are symmetric int8.
+        score_multiplier, score_shift: requantization of q·k to a score; 1 / sqrt(head_dim) is in it.
+        score_scale: real value (nats) of one score step.
+        exp_table: uint8 [256], entry d for a score d below the row's maximum.
+        context_multiplier, context_shift: scale of the values over that of the context.
+        projection: [dim, dim], to the residual stream.
+    """
+
+    norm: IntegerNorm
+    query: IntegerLinear
+    key: IntegerLinear
+    value: IntegerLinear
+    score_multiplier: int
+    score_shift: int
+    score_scale: float
+    exp_table: np.ndarray
+    context_multiplier: int
+    context_shift: int
+    projection: IntegerLinear
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerMlp:
+    """LayerNorm and MLP of one encoder.
+
+    Attributes:
+        norm: LayerNorm before it.
+        fc1: [hidden, dim], to the GELU's int8 input, whose code of 0 is in the bias.
+        gelu_table: of the MLP's activation, whichever it is: uint8 [256], entry code + 128; each entry is an int8 in two's
+            complement.
+        fc2: [dim, hidden], to the residual stream; the GELU output's zero point is in its bias.
+    """
+
+    norm: IntegerNorm
+    fc1: IntegerLinear
+    gelu_table: np.ndarray
+    fc2: IntegerLinear
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerEncoder:
+    """One encoder; `attention` is None where the network's path skips it."""
+
+    attention: IntegerAttention | None
+    mlp: IntegerMlp
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerNetwork:
+    """A whole ViT. Its image is int8 [height, width, channels], pixel - 128, standing for (pixel - 128) / 128.
+
+    Attributes:
+        image_size: height and width in pixels.
+        channels: image channels.
+        patch_size: side of a patch in pixels of the map that the embedding reads: the image, or the stem's last map.
+        heads: attention heads.
+        residual_scale: real value of one step of the residual stream.
+        embedding: [dim, patch_size² · channels of that map] in the order (ky, kx, channel), to the residual stream.
+        initial_residual: int16 [tokens, dim]: position embeddings; for prefix tokens the token with its position, less
+            what the embedding of an all-zero patch adds.
+        encoders: in order.
+        final_norm: LayerNorm before the head.
+        head: [classes, head_tokens * dim], to logits of 24 bits in 2^-12 nat; reads the first tokens one behind the other.
+        prefix_tokens: tokens without a patch, before all others: class, distillation and register tokens.
+        head_tokens: tokens that the head reads: 1, or 2 with a distillation token.
+        stem: convolutions before the embedding.
+    """
+
+    image_size: tuple[int, int]
+    channels: int
+    patch_size: int
+    heads: int
+    residual_scale: float
+    embedding: IntegerLinear
+    initial_residual: np.ndarray
+    encoders: tuple[IntegerEncoder, ...]
+    final_norm: IntegerNorm
+    head: IntegerLinear
+    prefix_tokens: int = 1
+    head_tokens: int = 1
+    stem: tuple[IntegerConvolution, ...] = ()
+
+    @property
+    def stem_shapes(self) -> tuple[ConvolutionShape, ...]:
+        """Shapes of the stem's convolutions."""
+        return tuple(convolution.shape for convolution in self.stem)
+
+    @property
+    def embedding_side(self) -> int:
+        """`patch_size`, as `sw.compiler.memory_map.Shapes` calls it."""
+        return self.patch_size
+
+    @property
+    def dim(self) -> int:
+        """Channels of the residual stream."""
+        return self.embedding.outputs
+
+    @property
+    def depth(self) -> int:
+        """Encoders."""
+        return len(self.encoders)
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of a head."""
+        return self.dim // self.heads
+
+    @property
+    def hidden(self) -> int:
+        """Hidden channels of an MLP."""
+        return self.encoders[0].mlp.fc1.outputs
+
+    @property
+    def tokens(self) -> int:
+        """Tokens, the class token included."""
+        return self.initial_residual.shape[0]
+
+    @property
+    def classes(self) -> int:
+        """Logits."""
+        return self.head.outputs
+
+    @property
+    def kept(self) -> frozenset[int]:
+        """Encoders whose attention the network holds."""
+        return frozenset(index for index, encoder in enumerate(self.encoders) if encoder.attention is not None)
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file, whose metadata holds everything but the arrays as JSON, atomically."""
+        from safetensors.numpy import save
+
+        from sw.networks.checkpoint import write_atomically
+
+        arrays: dict[str, np.ndarray] = {}
+        structure = _flatten(self, "network", arrays)
+        metadata = {"format": FORMAT, "network": json.dumps(structure)}
+        write_atomically(path, save(arrays, metadata))
+
+    @staticmethod
+    def load(path: Path) -> "IntegerNetwork":
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: the file is missing, corrupt or something else.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                metadata = file.metadata() or {}
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except FileNotFoundError:
+            raise InputError(f"Integer network file {path} must exist") from None
+        except (SafetensorError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"Integer network file {path} must be a whole safetensors file: {reason}") from None
+        if metadata.get("format") != FORMAT:
+            raise InputError(f"Integer network file {path} must have format {FORMAT}, not {metadata.get('format', 'none')}")
+        return _rebuild(json.loads(metadata["network"]), arrays)
+
+
+_CLASSES = {
+    kind.__name__: kind
+    for kind in (IntegerLinear, IntegerConvolution, IntegerNorm, IntegerAttention, IntegerMlp, IntegerEncoder, IntegerNetwork)
+}
+
+
+def _flatten(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, np.ndarray):
+        arrays[name] = np.ascontiguousarray(value)
+        return {"array": name}
+    if is_dataclass(value):
+        members = {field.name: _flatten(getattr(value, field.name), f"{name}.{field.name}", arrays) for field in fields(value)}
+        return {"class": type(value).__name__, **members}
+    if isinstance(value, tuple):
+        return [_flatten(item, f"{name}.{index}", arrays) for index, item in enumerate(value)]
+    return value
+
+
+def _rebuild(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, list):
+        return tuple(_rebuild(item, arrays) for item in value)
+    if isinstance(value, dict) and "array" in value:
+        return arrays[value["array"]]
+    if isinstance(value, dict):
+        members = {name: _rebuild(item, arrays) for name, item in value.items() if name != "class"}
+        return _CLASSES[value["class"]](**members)
+    return value

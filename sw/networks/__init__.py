@@ -1,0 +1,1 @@
+"""The networks that there are: names, timm, LV-ViT, random weights, checkpoints."""

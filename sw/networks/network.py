@@ -1,0 +1,342 @@
+"""The networks: ViTs from timm, named by a checkpoint, a timm name or their numbers.
+
+- ``fmnist_vit_tiny``: the shipped checkpoint (28x28 grey images, patch 7, dim 96, depth 12, 3 heads);
+- ``fmnist_lvvit``: LV-ViT (see `sw.networks.lv_vit`) for the same images padded to 32x32: 16 encoders of dim 96, MLP ratio 3;
+- ``lvvit_s``: LV-ViT-S, 224x224;
+- any timm name of a plain ViT, such as ``deit_small_patch16_224``, at its own image size or another;
+- ``vit:dim=24,depth=2,heads=3,tokens=11,classes=7``, a network made on the spot; ``tokens`` counts the class token.
+
+All are torch modules of timm, their code unchanged; LV-ViT with another patch embedding. What a network computes is found by
+`sw.importing`.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hw.errors import InputError
+from sw.compiler.stem_layout import ConvolutionShape
+
+CHECKPOINTS = Path(__file__).parents[1] / "assets"
+SHIPPED = ("fmnist_vit_tiny",)
+RANDOM = "random"
+PRETRAINED = "pretrained"
+_MADE_PREFIX = "vit:"
+_MADE_FIELDS = ("dim", "depth", "heads", "tokens", "classes", "mlp_ratio", "patch", "channels", "stem")
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """The shape of a plain ViT.
+
+    Attributes:
+        name: the name it was parsed from.
+        image_size: height and width in pixels, multiples of ``patch_size``.
+        channels: image channels.
+        patch_size: side of a square patch in pixels.
+        dim: channels of the residual stream.
+        depth: number of encoders.
+        heads: attention heads; ``dim`` is a multiple.
+        mlp_ratio: hidden channels of an MLP over ``dim``.
+        classes: number of logits.
+        timm_name: the timm model, or None where the numbers alone define the network.
+        stem_channels: channels of LV-ViT's convolution stem; None for a plain ViT. `patch_size` counts the stem's stride in.
+        prefix_tokens: tokens without a patch: class, distillation and register tokens.
+        head_tokens: tokens that the head reads.
+    """
+
+    name: str
+    image_size: tuple[int, int]
+    channels: int
+    patch_size: int
+    dim: int
+    depth: int
+    heads: int
+    mlp_ratio: float
+    classes: int
+    timm_name: str | None = None
+    stem_channels: int | None = None
+    prefix_tokens: int = 1
+    head_tokens: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            InputError: a number is out of range or does not divide as it must.
+        """
+        for field in ("channels", "patch_size", "dim", "depth", "heads", "classes"):
+            value = getattr(self, field)
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"Network {self.name!r}: {field} must be a positive integer, not {value}")
+        if self.dim % self.heads:
+            raise InputError(f"Network {self.name!r}: dim must be a multiple of heads {self.heads}, not {self.dim}")
+        if self.classes < 2:
+            raise InputError(f"Network {self.name!r}: classes must be at least 2, not {self.classes}")
+        if any(side < 1 or side % self.patch_size for side in self.image_size):
+            raise InputError(
+                f"Network {self.name!r}: image sides must be multiples of patch {self.patch_size}, not "
+                f"{self.image_size}"
+            )
+        if not 0.0 < self.mlp_ratio < 1024.0 or self.hidden != self.dim * self.mlp_ratio:
+            raise InputError(
+                f"Network {self.name!r}: dim * mlp_ratio must be a positive whole number, not "
+                f"{self.dim * self.mlp_ratio:g}"
+            )
+
+    @property
+    def patches(self) -> int:
+        """Number of patches."""
+        return (self.image_size[0] // self.patch_size) * (self.image_size[1] // self.patch_size)
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens, those without a patch included."""
+        return self.patches + self.prefix_tokens
+
+    @property
+    def stem_shapes(self) -> tuple[ConvolutionShape, ...]:
+        """Convolutions before the embedding."""
+        width = self.stem_channels
+        if width is None:
+            return ()
+        inner = ConvolutionShape(width, width, 3, 1, 1)
+        return (ConvolutionShape(self.channels, width, 7, 2, 3), inner, inner)
+
+    @property
+    def embedding_side(self) -> int:
+        """Side of a patch in pixels of the map that the embedding reads."""
+        return self.patch_size // math.prod(shape.stride for shape in self.stem_shapes)
+
+    @property
+    def hidden(self) -> int:
+        """Hidden channels of each MLP."""
+        return int(self.dim * self.mlp_ratio)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of timm's VisionTransformer."""
+        return dict(
+            img_size=self.image_size,
+            patch_size=self.patch_size,
+            in_chans=self.channels,
+            num_classes=self.classes,
+            embed_dim=self.dim,
+            depth=self.depth,
+            num_heads=self.heads,
+            mlp_ratio=self.mlp_ratio,
+        )
+
+
+_LV_VITS = {
+    "fmnist_lvvit": NetworkSpec("fmnist_lvvit", (32, 32), 1, 8, 96, 16, 3, 3.0, 10, stem_channels=32),
+    "lvvit_s": NetworkSpec("lvvit_s", (224, 224), 3, 16, 384, 16, 6, 3.0, 1000, stem_channels=64),
+}
+
+
+def parse_network(name: str, image_size: tuple[int, int] | None = None) -> NetworkSpec:
+    """Return the shape of a network by name; imports timm only for a timm name.
+
+    Args:
+        name: see above.
+        image_size: height and width in place of a timm model's own.
+
+    Raises:
+        InputError: the name is unknown, the numbers do not fit, the timm model is not a plain ViT, or another image size is asked
+            of a network that has no other.
+    """
+    made = name.startswith(_MADE_PREFIX)
+    if image_size is not None and (made or name in SHIPPED or name in _LV_VITS):
+        raise InputError(f"Image size of network {name!r} must be its own; another one takes a timm name")
+    if name == "fmnist_vit_tiny":
+        return NetworkSpec(name, (28, 28), 1, 7, 96, 12, 3, 4.0, 10)
+    if name in _LV_VITS:
+        return _LV_VITS[name]
+    return _parse_made(name) if made else _parse_timm(name, image_size)
+
+
+def parse_image_size(text: str | None) -> tuple[int, int] | None:
+    """Return height and width of ``98x98``; None for None.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise InputError(f"Image size must be HEIGHTxWIDTH, such as 98x98, not {text!r}")
+    return int(sides[0]), int(sides[1])
+
+
+def _parse_made(name: str) -> NetworkSpec:
+    values: dict[str, float] = {}
+    for item in name.removeprefix(_MADE_PREFIX).split(","):
+        field, _, text = item.partition("=")
+        if field not in _MADE_FIELDS or field in values:
+            known = ", ".join(_MADE_FIELDS)
+            raise InputError(f"Network {name!r}: each field must be one of {known}, once, not {item!r}")
+        try:
+            values[field] = float(text) if field == "mlp_ratio" else int(text)
+        except ValueError:
+            raise InputError(f"Network {name!r}: {field} must be a number, not {text!r}") from None
+    missing = [field for field in _MADE_FIELDS[:5] if field not in values]
+    if missing:
+        raise InputError(f"Network {name!r}: must also give {', '.join(missing)}")
+    if values["tokens"] < 2:
+        raise InputError(
+            f"Network {name!r}: tokens counts the class token and must be at least 2, not {values['tokens']}"
+        )
+    patch = int(values.get("patch", 4))
+    if patch < 1:
+        raise InputError(f"Network {name!r}: patch must be a positive integer, not {patch}")
+    rows, columns = _grid(int(values["tokens"]) - 1)
+    return NetworkSpec(
+        name=name,
+        image_size=(patch * rows, patch * columns),
+        channels=int(values.get("channels", 1)),
+        patch_size=patch,
+        dim=int(values["dim"]),
+        depth=int(values["depth"]),
+        heads=int(values["heads"]),
+        mlp_ratio=float(values.get("mlp_ratio", 4.0)),
+        classes=int(values["classes"]),
+        stem_channels=int(values["stem"]) if "stem" in values else None,
+    )
+
+
+def _grid(patches: int) -> tuple[int, int]:
+    """Return the most square grid of that many patches, rows <= columns (a single row for a prime number)."""
+    rows = next(rows for rows in range(int(patches**0.5), 0, -1) if patches % rows == 0)
+    return rows, patches // rows
+
+
+def _parse_timm(name: str, image_size: tuple[int, int] | None) -> NetworkSpec:
+    from sw.graph.float_network import fold_network
+    from sw.networks.plain_vit import create_by_name
+
+    vit = create_by_name(name, image_size, device="meta")
+    try:
+        network = fold_network(vit)
+    except InputError as error:
+        raise InputError(f"{error} (network {name!r})") from None
+    dim = len(network.embedding.weight)
+    sides, patches = network.image_size, len(network.positions) - network.prefix_tokens
+    return NetworkSpec(
+        name=name,
+        image_size=sides,
+        channels=network.channels,
+        patch_size=math.isqrt(sides[0] * sides[1] // patches),
+        dim=dim,
+        depth=len(network.encoders),
+        heads=network.heads,
+        mlp_ratio=len(network.encoders[0].fc1.weight) / dim,
+        classes=len(network.head.weight),
+        timm_name=name,
+        prefix_tokens=network.prefix_tokens,
+        head_tokens=network.head_tokens,
+    )
+
+
+def untrained_network(spec: NetworkSpec, seed: int = 0) -> Any:
+    """Return the network's module in training mode with timm's own initial weights, drawn from ``seed``."""
+    import torch
+
+    from sw.networks.lv_vit import create_lv_vit
+    from sw.networks.plain_vit import create_by_name, create_from_arguments
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if spec.stem_channels is not None:
+            vit = create_lv_vit(**spec.arguments(), stem_channels=spec.stem_channels)
+        elif spec.timm_name is None:
+            vit = create_from_arguments(spec.arguments())
+        else:
+            vit = create_by_name(spec.timm_name, spec.image_size)
+    return _unfused(vit)
+
+
+def _unfused(vit: Any) -> Any:
+    """The module with plain attention: at 17 tokens it trains 960 images/s under bfloat16, torch's fused attention 600."""
+    for block in vit.blocks:
+        block.attn.fused_attn = False
+    return vit
+
+
+def build_network(
+    name: str, weights: str | Path | None = None, seed: int = 0, image_size: tuple[int, int] | None = None
+) -> Any:  # fmt: skip
+    """Return the named network, a torch module in eval mode.
+
+    Weights of a file and `pretrained` ones are of images normalised as their data set is; that normalisation is folded into the
+    first convolution (`sw.networks.normalization`), so that every network takes (pixel - 128) / 128.
+
+    Args:
+        name: see `parse_network`.
+        weights: a safetensors file or a state dict of torch; ``random`` for weights that exercise the machine, drawn from
+            ``seed``; ``pretrained`` for timm's; None for those that the repository ships with a checkpoint name.
+        seed: of random weights.
+        image_size: as for `parse_network`.
+
+    Raises:
+        InputError: the name is unknown, or the weights are missing, corrupt or of another network.
+    """
+    spec = parse_network(name, image_size)
+    if weights == PRETRAINED:
+        from sw.networks.plain_vit import create_by_name
+
+        if spec.timm_name is None:
+            raise InputError(f"Weights 'pretrained' take a timm name, not {name!r}")
+        return _normalized(_unfused(create_by_name(name, spec.image_size, pretrained=True)), spec).eval()
+    vit = untrained_network(spec, seed)
+    if weights == RANDOM:
+        from sw.networks.random_weights import draw_weights
+
+        draw_weights(vit, seed)
+        return vit.eval()
+    if weights is None:
+        if name not in SHIPPED:
+            raise InputError(f"Network {name!r} has no shipped weights: give '{RANDOM}', '{PRETRAINED}' or a file of weights")
+        weights = CHECKPOINTS / name / "model.safetensors"
+    load_weights(vit, Path(weights))
+    return _normalized(vit, spec).eval()
+
+
+def _normalized(vit: Any, spec: NetworkSpec) -> Any:
+    """The network with its training images' normalisation in its weights: timm's configuration, or ImageNet's for LV-ViT-S.
+
+    Networks of grey images and those made on the spot take (pixel - 128) / 128 as it is.
+    """
+    from sw.networks.normalization import fold_normalization
+    from sw.networks.plain_vit import import_timm
+
+    timm = import_timm()
+    if spec.timm_name is not None:
+        known = timm.get_pretrained_cfg(spec.timm_name)
+        fold_normalization(vit, known.mean, known.std)
+    elif spec.stem_channels is not None and spec.channels == len(timm.data.IMAGENET_DEFAULT_MEAN):
+        fold_normalization(vit, timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD)
+    return vit
+
+
+def load_weights(vit: Any, path: Path) -> None:
+    """Load a safetensors file, or a state dict that torch saved, into ``vit``.
+
+    Raises:
+        InputError: the file is missing or corrupt, or its tensors are not this network's.
+    """
+    from sw.networks.checkpoint import load_state_dict, load_tensors
+
+    tensors = load_tensors(path) if path.suffix == ".safetensors" or not path.is_file() else load_state_dict(path)
+    wanted = {name: tuple(value.shape) for name, value in vit.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise InputError(
+                f"Checkpoint file {path} must hold {name!r} of shape {wanted.get(name, 'none')}, "
+                f"not {found.get(name, 'none')}"
+            )
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise InputError(f"Checkpoint file {path} must hold finite numbers, not so in {name!r}")
+    vit.load_state_dict(tensors)

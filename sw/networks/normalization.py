@@ -1,0 +1,58 @@
+"""A network's input normalisation, moved into its first convolution.
+
+The accelerator's image is the pixels themselves: int8 = pixel - 128, which stands for x = (pixel - 128) / 128. A network that
+was trained on (pixel / 255 - mean) / std = scale · x + offset, per channel with scale = 128 / (255 · std) and
+offset = (128 / 255 - mean) / std, computes the same from x with the weights W · scale and the bias b + Σ W · offset.
+
+A convolution that pads its input with zeros pads what is *normalised*: there the offset must not act. So where the first
+convolution pads, the offset gets an input channel of its own, which is 1 inside the image: a plane of 255-valued pixels behind
+the colours (`sw.data.fashion_mnist.fitted`), whose padding is 0 like the others'. That is exact too, and four channels a pixel
+align better.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+PLANE_VALUE = (255 - 128) / 128
+"""What a pixel of the added channel stands for."""
+
+
+def fold_normalization(vit: Any, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Change a network's first convolution so that it takes (pixel - 128) / 128 in place of (pixel / 255 - mean) / std.
+
+    Args:
+        vit: the network, changed in place; its state dict is no longer the checkpoint's.
+        mean: per channel, of pixels as 0 to 1.
+        std: the same.
+    """
+    import torch
+    from torch import nn
+
+    first = next(part for part in vit.modules() if isinstance(part, nn.Conv2d))
+    with torch.no_grad():
+        deviation = torch.tensor(std, dtype=torch.float64)
+        scale = 128 / (255 * deviation)
+        offset = (128 / 255 - torch.tensor(mean, dtype=torch.float64)) / deviation
+        weight = first.weight.double()
+        shifts = (weight * offset[:, None, None]).sum(1, keepdim=True)
+        scaled = weight * scale[:, None, None]
+        if any(first.padding):
+            scaled = torch.cat([scaled, shifts / PLANE_VALUE], 1)
+            first.in_channels += 1
+        else:
+            bias = shifts.sum((1, 2, 3)) + (0 if first.bias is None else first.bias.double())
+            first.bias = nn.Parameter(bias.float())
+        first.weight = nn.Parameter(scaled.float())
+
+
+def match_first_convolution(vit: Any, state: Mapping[str, Any]) -> None:
+    """Give a network's first convolution the channels and the bias that a state dict has for it, for `fold_normalization` may
+    have added them."""
+    from torch import nn
+
+    name, first = next((name, part) for name, part in vit.named_modules() if isinstance(part, nn.Conv2d))
+    weight = state[f"{name}.weight"]
+    first.in_channels = weight.shape[1]
+    first.weight = nn.Parameter(weight.clone())
+    if first.bias is None and f"{name}.bias" in state:
+        first.bias = nn.Parameter(state[f"{name}.bias"].clone())

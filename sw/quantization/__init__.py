@@ -1,0 +1,1 @@
+"""From float to integers: calibration, quantization, quantization-aware training, noise."""

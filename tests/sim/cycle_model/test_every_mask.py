@@ -1,0 +1,60 @@
+"""Every mask from shared states, against a walk of its own for each."""
+
+import random
+
+import numpy as np
+import pytest
+
+from hw.errors import InputError
+from hw.isa import COUNTERS
+from hw.memory_timing import MemoryTiming
+from hw.presets import find_preset
+from sim.cycle_model import predict, predict_every_mask
+from sim.stimulus.random_machines import random_case
+from sim.stimulus.workload import prepare
+
+NAMES = [name for name, _ in COUNTERS]
+
+
+def check(program, timing, masks):
+    every = predict_every_mask(program, timing)
+    for mask in masks:
+        walked = predict(program, timing, path_masks=(mask, mask)).counters
+        assert dict(zip(NAMES, every[mask].tolist(), strict=True)) == walked, (mask, timing)
+    return every
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_machines_and_memories(seed):
+    case, rng = random_case(seed), random.Random(seed)
+    slow = MemoryTiming(latency=rng.randint(1, 200), bytes_per_cycle=rng.randint(3, 64), outstanding=rng.randint(1, 16))
+    for name, order in case.networks:
+        workload = prepare(name, case.config, images=1, seed=seed, loop_order=order)
+        for timing in (case.timing, slow):
+            check(workload.program, timing, range(1 << workload.depth))
+
+
+@pytest.mark.parametrize("memory", ["", "latency=200,bytes_per_cycle=5,outstanding=1", "latency=1,bytes_per_cycle=7"])
+def test_twelve_encoders(memory):
+    """A fast and a starved prefetch, of which the second never fills up."""
+    program = prepare("fmnist_vit_tiny", find_preset("nano"), images=1).program
+    masks = random.Random(memory).sample(range(1 << 12), 40)
+    every = check(program, MemoryTiming.parse(memory), [0, 0xFFF, *masks])
+    assert every.shape == (1 << 12, len(NAMES))
+    kept = np.array([mask.bit_count() for mask in range(1 << 12)])
+    array = every[:, NAMES.index("attention_array_cycles")]
+    assert np.array_equal(array, kept * array[-1] // 12), "attention's array cycles count the attentions that are kept"
+
+
+def test_programs_that_have_no_every_mask():
+    from sw.compiler.compiler import compile_pair
+    from sw.data.fashion_mnist import to_input
+    from sw.networks.network import build_network, parse_network
+    from sw.quantization.quantize import quantize
+
+    name = "vit:dim=8,depth=1,heads=1,tokens=4,classes=3"
+    pixels = np.zeros((4, *parse_network(name).image_size, 1), np.uint8)
+    network = quantize(build_network(name, "random", 0), to_input(pixels))
+    pair = compile_pair(network, network, find_preset("nano"), threshold=0, low_kept=[0], high_kept=[0])
+    with pytest.raises(InputError, match="of one network"):
+        predict_every_mask(pair)

@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from hw.errors import InputError
+from sw.graph.path_vit import PathVit
+from sw.networks.network import build_network, parse_network, untrained_network
+from sw.training.finetune import finetune, teacher_answers
+from sw.training.objective import Recipe, entropy_nats
+from sw.training.trainer import Trainer, accuracy, evaluate_fp32
+
+TINY = "vit:dim=12,depth=3,heads=2,tokens=5,classes=10,patch=14"
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def trained(data, one_thread):
+    network = PathVit(untrained_network(parse_network(TINY)))
+    Trainer(network, data.train, Recipe(steps=300, batch=64, lr=4e-3, warmup_steps=20, shift=1)).run()
+    return network
+
+
+def same(first, second):
+    return all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+
+
+def test_finetuning_repairs_a_path(data, trained):
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    tuned = finetune(trained, [0], data.train, teacher=trained, steps=80, batch=64, lr=2e-3)
+    assert tuned.kept == {0} and not tuned.training
+    broken = accuracy(evaluate_fp32(trained, data.calibration, [0]), data.calibration)
+    repaired = accuracy(evaluate_fp32(tuned, data.calibration), data.calibration)
+    assert repaired > broken + 0.02
+    assert all(torch.equal(before[name], value) for name, value in trained.state_dict().items())
+
+
+def test_entropy_term_makes_right_answers_confident(data, trained):
+    def entropy(weight):
+        options = {"steps": 60, "batch": 64, "lr": 2e-3, "entropy_weight": weight}
+        return float(entropy_nats(evaluate_fp32(finetune(trained, None, data.train, **options), data.test)).mean())
+
+    assert entropy(1.0) < entropy(0.0) - 0.05
+
+
+def test_equal_arguments_give_equal_bits(data, trained):
+    options = {"steps": 6, "batch": 16, "teacher_logits": teacher_answers(trained, data.train)}
+    first = finetune(trained, [0, 2], data.train, seed=3, **options)
+    assert same(first, finetune(trained, [0, 2], data.train, seed=3, **options))
+    assert not same(first, finetune(trained, [0, 2], data.train, seed=4, **options))
+
+
+def test_killed_call_continues_bit_identically(data, trained, tmp_path):
+    options = {"steps": 105, "batch": 8, "teacher": trained}
+    whole = finetune(trained, [0, 1], data.train, **options)
+
+    def kill(done, steps, loss):
+        assert steps == 105
+        if done == 77:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(trained, [0, 1], data.train, **options, state_dir=tmp_path, progress=kill)
+    done_steps = []
+    continued = finetune(
+        trained, [0, 1], data.train, **options, state_dir=tmp_path, progress=lambda done, *_: done_steps.append(done)
+    )
+    assert done_steps == list(range(51, 106))
+    assert same(whole, continued)
+    assert same(whole, finetune(trained, [0, 1], data.train, **options, state_dir=tmp_path))
+    with pytest.raises(InputError, match="same recipe and path"):
+        finetune(trained, [0], data.train, **options, state_dir=tmp_path)
+
+
+def test_calibration_and_test_images_are_refused(data, trained):
+    for split in (data.calibration, data.test, data.test_all):
+        with pytest.raises(InputError, match="split 'train'"):
+            finetune(trained, [0], split)
+
+
+def test_unknown_encoder(data):
+    with pytest.raises(InputError, match="0 to 2"):
+        finetune(PathVit(build_network(TINY, "random")), [3], data.train)
