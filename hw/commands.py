@@ -65,7 +65,7 @@ def lane_command(config: AcceleratorConfig) -> data.StructLayout:
             "start": 1,  # first column tile of the GEMM: row maximum or statistics restart
             "exponential": 1,  # multiply by the row's reciprocal, add its exponent to the shift
             "post": unsigned(3),  # an isa.Post
-            "table_slot": 1,  # GELU table to use
+            "table_slot": 1,  # activation table to use
             "bias": signed(config.accumulator_width),
             "multiplier": unsigned(numerics.MULTIPLIER_WIDTH),
             "shift": unsigned(numerics.SHIFT_WIDTH),
@@ -134,7 +134,7 @@ def load_word(config: AcceleratorConfig) -> data.StructLayout:
 
 
 def table_write(config: AcceleratorConfig) -> data.StructLayout:
-    """One entry of an exp or GELU table, written by every row."""
+    """One entry of an exp or activation table, written by every row."""
     return data.StructLayout({"valid": 1, "exponential": 1, "slot": 1, "index": 8, "data": 8})
 
 

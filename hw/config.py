@@ -9,7 +9,7 @@ PARAMETER_BYTES = 8
 """Bytes of one output channel's requantization parameters in memory: bias int32, multiplier uint16, shift uint8, one pad byte."""
 
 TABLE_ENTRIES = 256
-"""Entries of an exp or GELU table; one byte each."""
+"""Entries of an exp or activation table; one byte each."""
 
 
 def ceil_div(dividend: int, divisor: int) -> int:

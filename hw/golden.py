@@ -219,7 +219,7 @@ class GoldenMachine:
             blank = np.array([d.blank_rows >> int(bit) & 1 for bit in row], bool)
             values = np.where(blank[:, None], -128, values)
         match post:
-            case Post.GELU:
+            case Post.ACTIVATION:
                 values = self._table(d).take(values + 128)
             case Post.RESIDUAL:
                 before = self._read(state.residual, d.addend_base, d.stride, d.row_tiles, d.columns, d.element)

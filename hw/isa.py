@@ -37,8 +37,8 @@ class Post(IntEnum):
 
     REQUANT = 0
     """int8 to the activation bank."""
-    GELU = 1
-    """int8, through the GELU table, to the activation bank."""
+    ACTIVATION = 1
+    """int8, through the activation table, to the activation bank."""
     RESIDUAL = 2
     """int16 added with saturation to the residual bank; LayerNorm statistics follow the sum."""
     SCORE = 3
@@ -143,7 +143,7 @@ _FIELDS: dict[Opcode, tuple[tuple[str, int, str], ...]] = {
     Opcode.GEMM: (
         ("weights", 4, "byte offset of the weights: one region of `weight_port_bytes` per port, in port order"),
         ("parameters", 4, "byte offset of the parameters, column_tiles x cols entries of 8 bytes"),
-        ("table", 4, "byte offset of the 256-byte GELU or exp table, where one is used"),
+        ("table", 4, "byte offset of the 256-byte activation or exp table, where one is used"),
         ("source_base", 2, "word of the activation or, with FLAG_NORMALIZED, normalised bank that row tile 0 is fed from"),
         ("source_stride", 2, "words from one row tile to the next"),
         ("base", 2, "destination word: of row tile 0 and channel 0; for KEY and VALUE a word of the K and V buffer"),
@@ -169,7 +169,7 @@ _FIELDS: dict[Opcode, tuple[tuple[str, int, str], ...]] = {
         ("first_row_tile", 2, "row state (statistics, row maximum, reciprocal) of row tile i is number first_row_tile + i"),
         ("addend_base", 2, "RESIDUAL: word of row tile 0 and channel 0 that is added to, with the destination's stride and "
                            "element; `base` for an add in place"),
-        ("blank_rows", 8, "REQUANT and GELU: bit r makes -128 of row r's requantized outputs, before the table"),
+        ("blank_rows", 8, "REQUANT and ACTIVATION: bit r makes -128 of row r's requantized outputs, before the table"),
     ),
     Opcode.SOFTMAX: (
         ("table", 4, "byte offset of the 256-byte exp table"),

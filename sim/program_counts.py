@@ -156,7 +156,7 @@ def count_operations(
             if d.flags & FLAG_PER_COLUMN:
                 part.bytes += (1 if d.resident else d.row_tiles) * d.column_tiles * config.cols * PARAMETER_BYTES
             exponential = d.flags & FLAG_EXP and not config.softmax_pass
-            if exponential or d.post == Post.GELU:
+            if exponential or d.post == Post.ACTIVATION:
                 part.bytes += TABLE_ENTRIES
             if exponential:
                 part.exps += tiles * d.k_words * config.rows * config.pe_depth

@@ -199,13 +199,13 @@ class DescriptorCheck(wiring.Component):
             gemm.post > Post.LOGITS,
             gemm.shift > 63,
             (gemm.post == Post.LOGITS) & logits,
-            exponential & (gemm.post == Post.GELU),
+            exponential & (gemm.post == Post.ACTIVATION),
             score & (per_column | normalized),
             # Two scores share an activation word; the collector's slot for K is whole words.
             score & (gemm.element[0] if config.score_columns == 2 else 0),
             (gemm.post == Post.KEY) & (gemm.element != 0 if config.cols % config.pe_depth == 0 else 0),
             (gemm.segment_words != 0) & (gemm.post == Post.KEY),
-            (gemm.post > Post.GELU) & (gemm.blank_rows != 0),
+            (gemm.post > Post.ACTIVATION) & (gemm.blank_rows != 0),
             gemm.blank_rows[config.rows :].any(),
         ]
         if config.softmax_pass:
@@ -240,10 +240,10 @@ class DescriptorCheck(wiring.Component):
     def _uses(self) -> tuple[Value, Value, Value]:
         """Whether a GEMM reads parameters, a table, weights from memory."""
         gemm = self._view(Opcode.GEMM)
-        gelu = gemm.post == Post.GELU
+        activation = gemm.post == Post.ACTIVATION
         return (
             (gemm.flags & isa.FLAG_PER_COLUMN) != 0,
-            gelu if self._config.softmax_pass else ((gemm.flags & isa.FLAG_EXP) != 0) | gelu,
+            activation if self._config.softmax_pass else ((gemm.flags & isa.FLAG_EXP) != 0) | activation,
             (gemm.flags & isa.FLAG_KV) == 0,
         )
 

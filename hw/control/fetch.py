@@ -164,10 +164,10 @@ class _Dispatch(wiring.Component):
         softmax = data.View(isa.descriptor_layout(Opcode.SOFTMAX), self.descriptor)
         # of the table at hand: by the operation that uses it
         exponential, table_address = (gemm.flags & isa.FLAG_EXP) != 0, gemm.table
-        uses_table = is_gemm & (exponential | (gemm.post == Post.GELU))
+        uses_table = is_gemm & (exponential | (gemm.post == Post.ACTIVATION))
         if self._config.softmax_pass:
             exponential = softmax.opcode == Opcode.SOFTMAX
-            uses_table = exponential | (is_gemm & (gemm.post == Post.GELU))
+            uses_table = exponential | (is_gemm & (gemm.post == Post.ACTIVATION))
             table_address = Mux(exponential, softmax.table, gemm.table)
 
         weights, table, parameters, rows, entry = Signal(), Signal(), Signal(), Signal(), Signal()

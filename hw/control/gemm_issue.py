@@ -30,7 +30,7 @@ class GemmIssue(wiring.Component):
         residual_at_work: that GEMM has tiles to issue.
         normalized: the GEMM at hand is FLAG_NORMALIZED.
         weight_available … parameter_loaded: as `Issue`.
-        table_loaded, table_release: bit 0 GELU, bit 1 exp; bit 1 of no use with ``softmax_pass``.
+        table_loaded, table_release: bit 0 activation, bit 1 exp; bit 1 of no use with ``softmax_pass``.
         word, tile_begins: a word, the first of a tile, is decided in this cycle.
         drain, norm, weights, parameters, table: why no word is decided while busy; the first that holds, at most one is high.
     """
@@ -70,14 +70,14 @@ class GemmIssue(wiring.Component):
         config, timing = self._config, Timing(self._config)
         m = Module()
         m.submodules.loops = loops = GemmLoops(config)
-        m.submodules.gelu_tables = gelu_tables = TableCredits(timing.settle(Post.GELU))
+        m.submodules.activation_tables = activation_tables = TableCredits(timing.settle(Post.ACTIVATION))
         exp_tables = None if config.softmax_pass else TableCredits(FEED_LATENCY + config.rows)  # else SOFTMAX uses them
         if exp_tables is not None:
             m.submodules.exp_tables = exp_tables
         gemm = loops.gemm
         names = ("WAIT", "KV", "EXP", "PER_COLUMN", "NORMALIZED")
         flag = {name: (gemm.flags & getattr(isa, f"FLAG_{name}")) != 0 for name in names}
-        gelu = gemm.post == Post.GELU
+        activation = gemm.post == Post.ACTIVATION
 
         active = Signal()  # in the middle of a tile
         tile_end, last = Signal(), Signal()
@@ -94,7 +94,7 @@ class GemmIssue(wiring.Component):
         no_weights = needs & ~flag["KV"] & ~self.weight_available
         no_parameters = needs & flag["PER_COLUMN"] & (parameter_credit == 0)
         no_exp_table = 0 if exp_tables is None else flag["EXP"] & ~exp_tables.available
-        no_table = ~active & loops.first_tile & (no_exp_table | (gelu & ~gelu_tables.available))
+        no_table = ~active & loops.first_tile & (no_exp_table | (activation & ~activation_tables.available))
         waits = zip(CAUSES, (drain, norm, no_weights, no_parameters, no_table), strict=True)
         free = self.busy
         for cause, condition in waits:
@@ -123,7 +123,7 @@ class GemmIssue(wiring.Component):
             self.weight_release_words.eq(gemm.k_words),
             parameter_credit.eq(parameter_credit + self.parameter_loaded - takes_parameters),
         ]
-        users = [(0, gelu_tables, gelu)]
+        users = [(0, activation_tables, activation)]
         if exp_tables is not None:
             users.append((1, exp_tables, flag["EXP"]))
         for bit, tables, used in users:
@@ -135,7 +135,7 @@ class GemmIssue(wiring.Component):
             ]
         self._residual(m, loops, tile_end)
         self._tokens(m, loops, flag, active, tile_end, C(0) if exp_tables is None else exp_tables.slot)
-        m.d.sync += self.tile.table_slot.eq(gelu_tables.slot)
+        m.d.sync += self.tile.table_slot.eq(activation_tables.slot)
         return m
 
     def _residual(self, m: Module, loops: GemmLoops, tile_end: Value) -> None:

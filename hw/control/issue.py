@@ -41,7 +41,7 @@ class Issue(wiring.Component):
         weight_take: one cycle high in the cycle before that tile's first weight command.
         weight_release: one cycle high with the last weight command of the last row tile: ``weight_release_words`` are free.
         parameter_loaded: one cycle high per column tile of parameters that is in the ring.
-        table_loaded: bit 0 GELU, bit 1 exp: one cycle high per loaded table; slots of a kind are used alternately, from 0.
+        table_loaded: bit 0 activation, bit 1 exp: one cycle high per loaded table; slots of a kind are used alternately, from 0.
         table_release: the same bits: one cycle high when the oldest slot in use may be overwritten.
         rows_go: one cycle high: the side loader may write the rows of the oldest LOAD; it answers `rows_done`.
         gate_start: one cycle high for GATE and END, when the logits are complete; `gate_end` and `gate_classes` stay.

@@ -42,12 +42,13 @@ def _issue(config: AcceleratorConfig):
         )
         used = issue.tile.valid & issue.tile.release
         count("a column tile's parameters are used up only if they were loaded", "parameters", issue.parameter_loaded, used, 2)
-        for bit, kind in enumerate(("GELU", "exp")):
+        for bit, kind in enumerate(("activation", "exp")):
             name = f"tables_{bit}"
             loaded = count(
                 f"a table ({kind}) is released only if it was loaded", name, issue.table_loaded[bit], issue.table_release[bit], 2
             )
-            user = issue.tile.valid & (issue.tile.post == Post.GELU) if bit == 0 else issue.feed.valid & issue.feed.exponential
+            activates = issue.tile.valid & (issue.tile.post == Post.ACTIVATION)
+            user = activates if bit == 0 else issue.feed.valid & issue.feed.exponential
             h.prove(f"a table ({kind}) is used only while it is loaded", ~user | (loaded != 0))
 
     return describe

@@ -15,7 +15,7 @@ class JobKind(IntEnum):
     PARAMETERS = 0
     """``column_tiles * cols`` entries of 8 bytes to the parameter ring."""
     TABLE = 1
-    """256 bytes to an exp or GELU table."""
+    """256 bytes to an exp or activation table."""
     ROWS = 2
     """Token rows of a LOAD."""
 

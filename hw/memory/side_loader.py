@@ -33,7 +33,8 @@ class SideLoader(wiring.Component):
         parameter_tile_done: pulse with the last entry of a slot; the ring may be read from the next cycle.
         parameter_release: pulse, oldest slot may be overwritten.
         table_write: `commands.table_write` at row 0, moves down one row per cycle.
-        table_done: pulse with a table's last entry; bit 0 GELU, bit 1 exp. A token of row 0 may use the slot from the next cycle.
+        table_done: pulse with a table's last entry; bit 0 activation, bit 1 exp. A token of row 0 may use the slot from the next
+            cycle.
         table_release: pulse, oldest table of the kind may be overwritten; bits as `table_done`.
         load: `commands.load_word` at row 0, moves down one row per cycle.
         rows_go: pulse, the next ROWS job may write its words. At most one pulse per ROWS job.

@@ -67,7 +67,7 @@ class ParameterPlacer(wiring.Component):
 
 
 class TablePlacer(wiring.Component):
-    """Bytes to the tables of all rows; each kind of table (0 GELU, 1 exp) has TABLE_SLOTS slots, used in turn.
+    """Bytes to the tables of all rows; each kind of table (0 activation, 1 exp) has TABLE_SLOTS slots, used in turn.
 
     Members:
         exponential: kind of the table in work.

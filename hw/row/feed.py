@@ -36,7 +36,7 @@ class Feed(wiring.Component):
         bank_address, bank_word: read port of the `ActivationBank`.
         normalized_address, normalized_word: read port of the normalised bank, of the same latency.
         max_row_tile, row_max: asynchronous read of the row maximum, int8; not with ``softmax_pass``.
-        table_write: writes of the exp table; those of GELU tables are ignored; not with ``softmax_pass``.
+        table_write: writes of the exp table; those of activation tables are ignored; not with ``softmax_pass``.
         activation: operands of pair 0, ``FEED_LATENCY`` cycles after the command and an element's `element_delays`.
         valid, first, last, wide: ``FEED_LATENCY`` and `operand_delay` cycles after the command, beside the last element.
         sum_start: sum of a tile's exps with its ``reciprocal`` command's fields, ``SUM_LATENCY`` cycles after the last command.

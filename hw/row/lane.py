@@ -104,8 +104,8 @@ class Lane(wiring.Component):
         return numerics.saturate(np.asarray(residual, dtype=np.int32) + delta, numerics.RESIDUAL_WIDTH).astype(np.int16)
 
     @staticmethod
-    def model_gelu(table: np.ndarray, code: np.ndarray) -> np.ndarray:
-        """int8 of `gelu_table` for requantized int8 codes of any shape."""
+    def model_activation(table: np.ndarray, code: np.ndarray) -> np.ndarray:
+        """int8 of `activation_table` for requantized int8 codes of any shape."""
         return Table.model(table, np.asarray(code, dtype=np.int16) + 128)
 
     model_requantize = staticmethod(Requantizer.model)
@@ -191,18 +191,18 @@ class Lane(wiring.Component):
 
     def _elaborate_bytes(self, m, valid, now, byte):
         """Everything that is an int8: activations, scores, words of K and V."""
-        m.submodules.gelu = gelu = Table(width=8, read_ports=1)
+        m.submodules.activation_table = table = Table(width=8, read_ports=1)
         m.submodules.row_maximum = row_maximum = RowMaximum(self.config)
         m.submodules.assembly = assembly = WordAssembly(self.config)
-        is_gelu = now.post == Post.GELU
-        to_bank = is_gelu | (now.post == Post.REQUANT) | (now.post == Post.SCORE)
+        is_activation = now.post == Post.ACTIVATION
+        to_bank = is_activation | (now.post == Post.REQUANT) | (now.post == Post.SCORE)
         m.d.comb += [
-            gelu.write.valid.eq(self.table_write.valid & ~self.table_write.exponential),
-            gelu.write.slot.eq(self.table_write.slot),
-            gelu.write.index.eq(self.table_write.index),
-            gelu.write.data.eq(self.table_write.data),
-            gelu.select[0].slot.eq(now.table_slot),
-            gelu.select[0].index.eq(Cat(byte[:7], ~byte[7])),
+            table.write.valid.eq(self.table_write.valid & ~self.table_write.exponential),
+            table.write.slot.eq(self.table_write.slot),
+            table.write.index.eq(self.table_write.index),
+            table.write.data.eq(self.table_write.data),
+            table.select[0].slot.eq(now.table_slot),
+            table.select[0].index.eq(Cat(byte[:7], ~byte[7])),
             row_maximum.row_tile.eq(self.max_row_tile),
             row_maximum.column.valid.eq(valid & (now.post == Post.SCORE)),
             row_maximum.column.score.eq(byte),
@@ -218,7 +218,7 @@ class Lane(wiring.Component):
         for component, own in ((row_maximum, ("start", "row_tile", "second_enabled")), (assembly, ("element", "address"))):
             m.d.comb += [component.column[name].eq(now[name]) for name in ("first", "last", "enabled", *own)]
         scores = (now.post == Post.SCORE) if self.config.score_columns == 2 else 0
-        value = Mux(is_gelu, gelu.value[0], byte)
+        value = Mux(is_activation, table.value[0], byte)
         m.d.sync += [
             self.activation_write.valid.eq(valid & now.enabled & to_bank),
             self.activation_write.second_valid.eq(valid & now.second_enabled & scores),

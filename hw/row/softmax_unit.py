@@ -38,7 +38,7 @@ class SoftmaxUnit(wiring.Component):
         reading: Out, the bank's read port is the unit's in this cycle.
         bank_address: Out; bank_word: In, `BANK_READ_LATENCY` cycles later.
         max_row_tile, row_max: asynchronous read of the row maximum, int8.
-        table_write: In, writes of the exp table; those of GELU tables are ignored.
+        table_write: In, writes of the exp table; those of activation tables are ignored.
         write: Out, `exp_write`, a register.
     """
 

@@ -1,4 +1,4 @@
-"""Lookup tables of 256 entries: exp for softmax, GELU for the MLP."""
+"""Lookup tables of 256 entries: exp for softmax, an activation for the MLP."""
 
 import math
 

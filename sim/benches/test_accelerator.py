@@ -87,7 +87,7 @@ def region_offset(program, suffix):
         ("encoder0.fc2.parameters", 1, 6),  # bias, 2^14
         ("head.parameters", 10, 3),  # bias of the second logit, 2^19
         ("encoder0.exp.table", 0, 6),  # the maximum's own entry, 127
-        ("encoder1.gelu.table", 128 + 20, 6),
+        ("encoder1.activation.table", 128 + 20, 6),
     ],
 )
 def test_a_flipped_bit_shows(device, small, region, byte, bit):

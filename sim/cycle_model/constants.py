@@ -85,7 +85,7 @@ def machine_constants(config: AcceleratorConfig, memory: MemoryTiming) -> Consta
         "norm_latency": NORM_LATENCY,
         "statistics_latency": STATISTICS_LATENCY,
         "softmax_latency": SOFTMAX_LATENCY,
-        "table_delays": [timing.settle(Post.GELU), (SOFTMAX_LATENCY if config.softmax_pass else FEED_LATENCY) + config.rows],
+        "table_delays": [timing.settle(Post.ACTIVATION), (SOFTMAX_LATENCY if config.softmax_pass else FEED_LATENCY) + config.rows],
         "look_back": max(intervals) + 64,
         "memory_latency": memory.latency,
         "bytes_per_cycle": memory.bytes_per_cycle,

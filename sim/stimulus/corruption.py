@@ -262,7 +262,7 @@ def _tiled(rng: random.Random, config: AcceleratorConfig) -> dict[str, int]:
         "k_elements": k_elements, "channels": k_elements, "k_words": k_words, "segment_words": segments,
         "words": ceil_div(k_elements, config.pe_depth), "columns": columns, "column_tiles": ceil_div(columns, config.cols),
         "tokens": tokens, "row_tiles": row_tiles, "element": rng.randrange(config.pe_depth),
-        "blank_rows": rng.getrandbits(config.rows) * rng.randrange(2) if post in (Post.REQUANT, Post.GELU) else 0,
+        "blank_rows": rng.getrandbits(config.rows) * rng.randrange(2) if post in (Post.REQUANT, Post.ACTIVATION) else 0,
         "resident": rng.randint(0, 4),
         "classes": rng.randint(1, config.classes), "shift": rng.randrange(64), "inverse_shift": rng.randrange(64),
         "post": post, "target": rng.choice(list(Target)), "operation": rng.choice(list(Operation)),

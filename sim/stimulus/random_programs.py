@@ -186,14 +186,14 @@ class _Builder:
         return self.pick(1, words * pe_depth - element + 1), {"base": base, "stride": words, "element": element}
 
     def plain(self) -> None:
-        """REQUANT or GELU from half to half, some rows blank."""
+        """REQUANT or ACTIVATION from half to half, some rows blank."""
         row_tiles = self.pick(1, min(self.config.row_tiles, self.half // 2) + 1)
         elements, fields = self.source(row_tiles)
         half = fields["source_base"] // self.half
         columns, target = self.target(1 - half, row_tiles)
         post, table = Post.REQUANT, 0
         if self.pick(0, 2):
-            post, table = Post.GELU, self.image.add("gelu", self.bytes(256).tobytes())
+            post, table = Post.ACTIVATION, self.image.add("activation", self.bytes(256).tobytes())
         blank = self.pick(0, 1 << self.config.rows) * self.pick(0, 2)
         self.gemm(
             elements, columns, row_tiles, reads=half, writes=1 - half, post=post, table=table, blank_rows=blank, **fields, **target

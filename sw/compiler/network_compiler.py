@@ -292,9 +292,9 @@ class NetworkCompiler:
     def _mlp(self, encoder: int, mlp: IntegerMlp) -> None:
         layout, name = self.map, f"encoder{encoder}"
         self._norm(mlp.norm, 0, layout.row_tiles, encoder)
-        table = self.image.add(f"{self.prefix}{name}.gelu.table", mlp.gelu_table.tobytes())
+        table = self.image.add(f"{self.prefix}{name}.activation.table", mlp.activation_table.tobytes())
         self._linear(
-            f"{name}.fc1", mlp.fc1, Post.GELU, Operation.MLP, layout.normalized, layout.hidden,
+            f"{name}.fc1", mlp.fc1, Post.ACTIVATION, Operation.MLP, layout.normalized, layout.hidden,
             flags=FLAG_NORMALIZED, encoder=encoder, table=table,
         )  # fmt: skip
         self._add(f"{name}.fc2", mlp.fc2, Operation.MLP, layout.hidden, encoder)

@@ -225,7 +225,7 @@ class StemCompiler:
         fields = {
             "flags": FLAG_PER_COLUMN,
             "operation": int(Operation.EMBEDDING),
-            "post": int(Post.GELU),
+            "post": int(Post.ACTIVATION),
             "source_base": source,
             "source_stride": stride,
             "k_words": window.k_words(phase),

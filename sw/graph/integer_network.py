@@ -127,14 +127,14 @@ class IntegerMlp:
     Attributes:
         norm: LayerNorm before it.
         fc1: [hidden, dim], to the GELU's int8 input, whose code of 0 is in the bias.
-        gelu_table: of the MLP's activation, whichever it is: uint8 [256], entry code + 128; each entry is an int8 in two's
+        activation_table: of the MLP's activation, whichever it is: uint8 [256], entry code + 128; each entry is an int8 in two's
             complement.
         fc2: [dim, hidden], to the residual stream; the GELU output's zero point is in its bias.
     """
 
     norm: IntegerNorm
     fc1: IntegerLinear
-    gelu_table: np.ndarray
+    activation_table: np.ndarray
     fc2: IntegerLinear
 
 

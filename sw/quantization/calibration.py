@@ -88,7 +88,7 @@ class MlpScales:
     """Scales of one MLP: norm output and around the GELU; means of fc1's input."""
 
     norm: float
-    gelu: "ActivationScales"
+    activation: "ActivationScales"
     normalized_means: InputMeans | None
 
 
@@ -145,7 +145,7 @@ class Calibration:
         if kind == "norm2":
             return mlp.norm, 0, 8
         if kind == "fc1":
-            return mlp.gelu.scale_out, mlp.gelu.zero_point, 8
+            return mlp.activation.scale_out, mlp.activation.zero_point, 8
         assert attention is not None
         scales = {"norm1": attention.norm, "scores": attention.score}
         return scales[kind] if kind in scales else getattr(attention, kind), 0, 8
@@ -299,7 +299,7 @@ def _calibrate_mlp(encoder: FoldedEncoder, tokens: Any, method: str) -> tuple[Ml
     norm = tensor_scale(inputs, _importance(encoder.fc1), method)
     scales = MlpScales(
         norm=norm,
-        gelu=around,
+        activation=around,
         normalized_means=_means(inputs, norm),
     )
     return scales, tokens + encoder.fc2(activated)

@@ -67,7 +67,7 @@ class QuantizationAware:
             network,
             embedding=_linear(network.embedding),
             stem=tuple(_convolution(convolution, around) for convolution, around in stem),
-            encoders=tuple(_encoder(encoder, mlp.gelu) for encoder, mlp in encoders),
+            encoders=tuple(_encoder(encoder, mlp.activation) for encoder, mlp in encoders),
             head=_linear(network.head),
         )
 
@@ -104,7 +104,7 @@ def _convolution(convolution: FoldedConvolution, around: ActivationScales) -> Fo
     return replace(convolution, weight=_weights(convolution.weight), activation=_activation(convolution.activation, around))
 
 
-def _encoder(encoder: FoldedEncoder, gelu: ActivationScales) -> FoldedEncoder:
+def _encoder(encoder: FoldedEncoder, activation: ActivationScales) -> FoldedEncoder:
     names = ("query", "key", "value", "projection", "fc1", "fc2")
     layers: dict[str, Any] = {name: _linear(getattr(encoder, name)) for name in names}
-    return replace(encoder, **layers, activation=_activation(encoder.activation, gelu))
+    return replace(encoder, **layers, activation=_activation(encoder.activation, activation))

@@ -195,7 +195,9 @@ def _without_means(calibration: Calibration) -> Calibration:
     return replace(
         calibration,
         attentions=tuple(each and replace(each, normalized_means=None, context_means=None) for each in calibration.attentions),
-        mlps=tuple(replace(each, normalized_means=None, gelu=replace(each.gelu, means=None)) for each in calibration.mlps),
+        mlps=tuple(
+            replace(each, normalized_means=None, activation=replace(each.activation, means=None)) for each in calibration.mlps
+        ),
         stem=tuple(replace(each, means=None) for each in calibration.stem),
         **nothing,
     )
@@ -347,11 +349,11 @@ def _attention(name: str, encoder: FoldedEncoder, scales: AttentionScales, resid
 
 
 def _mlp(name: str, encoder: FoldedEncoder, scales: MlpScales, residual: float) -> IntegerMlp:
-    dim, gelu = encoder.fc2.weight.shape[0], scales.gelu
-    table = activation_table(encoder.activation, gelu)
+    dim, around = encoder.fc2.weight.shape[0], scales.activation
+    table = activation_table(encoder.activation, around)
     return IntegerMlp(
         norm=integer_norm(dim, scales.norm, residual, encoder.epsilons[1]),
-        fc1=integer_linear(f"{name}.fc1", encoder.fc1, scales.norm, gelu.scale_in, 0, scales.normalized_means, gelu.zero_in),
-        gelu_table=table,
-        fc2=integer_linear(f"{name}.fc2", encoder.fc2, gelu.scale_out, residual, gelu.zero_point, gelu.means),
+        fc1=integer_linear(f"{name}.fc1", encoder.fc1, scales.norm, around.scale_in, 0, scales.normalized_means, around.zero_in),
+        activation_table=table,
+        fc2=integer_linear(f"{name}.fc2", encoder.fc2, around.scale_out, residual, around.zero_point, around.means),
     )

@@ -61,7 +61,7 @@ class MachineTensors:
 
     def __call__(self, index: int, descriptor: Descriptor, values: np.ndarray) -> None:
         """Take what a descriptor computed; see `hw.golden.Observer`."""
-        if descriptor.opcode == Opcode.GEMM and descriptor.operation == Operation.EMBEDDING and descriptor.post == Post.GELU:
+        if descriptor.opcode == Opcode.GEMM and descriptor.operation == Operation.EMBEDDING and descriptor.post == Post.ACTIVATION:
             self._pixels(descriptor, values)
         else:
             self.parts.setdefault(self._name(descriptor), []).append(values)
@@ -79,7 +79,7 @@ class MachineTensors:
             case Operation.PROJECTION:
                 return f"{encoder}.attention"
             case Operation.MLP:
-                return f"{encoder}.{'fc1' if d.post == Post.GELU else 'mlp'}"
+                return f"{encoder}.{'fc1' if d.post == Post.ACTIVATION else 'mlp'}"
             case Operation.HEAD:
                 return "logits"
         return f"{encoder}.{Operation(d.operation).name.lower()}"

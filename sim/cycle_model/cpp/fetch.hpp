@@ -126,7 +126,7 @@ private:
         // The last one goes first.
         if (gemm && d.flags() & PIVOT_FLAG_PER_COLUMN) jobs[jobs_left++] = {k.job_parameters, index, false};
         const bool exponential = gemm && !k.exp_units && d.flags() & PIVOT_FLAG_EXP;
-        if (exponential || (gemm && d.gemm().post == PIVOT_POST_GELU)) jobs[jobs_left++] = {k.job_table, index, exponential};
+        if (exponential || (gemm && d.gemm().post == PIVOT_POST_ACTIVATION)) jobs[jobs_left++] = {k.job_table, index, exponential};
         stage = DISPATCH;
     }
 

@@ -75,7 +75,7 @@ private:
         Cycle idle = 0;
     };
     enum Stage { NEXT, GEMM, LOAD, SOFTMAX, END };
-    enum Operand { WEIGHTS, PARAMETERS, GELU_TABLE, EXP_TABLE, READY };
+    enum Operand { WEIGHTS, PARAMETERS, ACTIVATION_TABLE, EXP_TABLE, READY };
 
     static bool ends(const Descriptor& d, bool exits_low) {
         return d.opcode() == PIVOT_OPCODE_END || (d.opcode() == PIVOT_OPCODE_GATE && exits_low);
@@ -341,10 +341,10 @@ private:
         if (operand == PARAMETERS) {
             if (per_column && !wait(credit(side.parameter_credits, parameter_tiles), PIVOT_COUNTER_STALL_PARAMETERS)) return false;
             parameter_tiles += per_column;
-            operand = first ? GELU_TABLE : READY;
+            operand = first ? ACTIVATION_TABLE : READY;
         }
-        for (int kind = operand - GELU_TABLE; operand != READY; ++kind) {
-            const bool used = kind ? feeds_exps(k, d) : d.gemm().post == PIVOT_POST_GELU;
+        for (int kind = operand - ACTIVATION_TABLE; operand != READY; ++kind) {
+            const bool used = kind ? feeds_exps(k, d) : d.gemm().post == PIVOT_POST_ACTIVATION;
             if (used && !wait(credit(side.table_credits[kind], tables_used[kind]), PIVOT_COUNTER_STALL_TABLE)) return false;
             tables_used[kind] += used;
             operand = Operand(operand + 1);
@@ -365,7 +365,7 @@ private:
         count(PIVOT_COUNTER_ARRAY_CYCLES) += words;
         if (d.flags() & PIVOT_FLAG_ATTENTION) count(PIVOT_COUNTER_ATTENTION_ARRAY_CYCLES) += words;
         count(PIVOT_COUNTER_TILES) += tiles;
-        if (g.post == PIVOT_POST_GELU) tables[0].end(tile_end, k.table_delays[0], side.table_room[0]);
+        if (g.post == PIVOT_POST_ACTIVATION) tables[0].end(tile_end, k.table_delays[0], side.table_room[0]);
         if (feeds_exps(k, d)) tables[1].end(tile_end, k.table_delays[1], side.table_room[1]);
         last = tile_end;
         account(d);

@@ -59,11 +59,11 @@ CASES = [
     (gemm(weights=1025), Error.ADDRESS),
     (gemm(parameters=PROGRAM_BYTES - 128), 0),
     (gemm(parameters=PROGRAM_BYTES - 112), Error.ADDRESS),
-    (gemm(post=Post.GELU, table=PROGRAM_BYTES - 256), 0),
-    (gemm(post=Post.GELU, table=PROGRAM_BYTES - 240), Error.ADDRESS),
+    (gemm(post=Post.ACTIVATION, table=PROGRAM_BYTES - 256), 0),
+    (gemm(post=Post.ACTIVATION, table=PROGRAM_BYTES - 240), Error.ADDRESS),
     (gemm(flags=isa.FLAG_EXP, table=0xFFFFFFF0), Error.ADDRESS),
     (gemm(table=0xFFFFFFF0), 0),
-    (gemm(post=Post.GELU, flags=isa.FLAG_EXP), Error.FIELD),
+    (gemm(post=Post.ACTIVATION, flags=isa.FLAG_EXP), Error.FIELD),
     (gemm(flags=isa.FLAG_IMAGE), Error.FIELD),
     (gemm(flags=isa.FLAG_NORMALIZED, source_base=40 - 12 - 3), 0),
     (gemm(flags=isa.FLAG_NORMALIZED, source_base=40 - 12 - 2), Error.BUFFER),
@@ -126,7 +126,7 @@ CASES = [
     (gemm(blank_rows=7), 0),
     (gemm(blank_rows=8), Error.FIELD),
     (gemm(blank_rows=1 << 63), Error.FIELD),
-    (gemm(blank_rows=5, post=Post.GELU), 0),
+    (gemm(blank_rows=5, post=Post.ACTIVATION), 0),
     *((gemm(blank_rows=1, post=post, flags=0, columns=5, column_tiles=1, element=0), Error.FIELD) for post in range(2, 7)),
     (gemm(**KEY, tokens=10), 0),
     (gemm(**{**KEY, "base": 24 - 8 - 2}), 0),  # tokens 0..10: token tiles 0, 1, 2
@@ -249,8 +249,8 @@ def test_a_softmax_where_exp_units_are_limited():
         (softmax(table=520), Error.ADDRESS), (softmax(table=PROGRAM_BYTES - 256), 0),
         (softmax(table=PROGRAM_BYTES - 240), Error.ADDRESS), (softmax(flags=isa.FLAG_EXP), Error.FIELD),
         (softmax(encoder=32), Error.FIELD), (softmax(operation=11), Error.FIELD),
-        # a GEMM's table is then a GELU table
-        (gemm(flags=isa.FLAG_EXP, table=1 << 20), 0), (gemm(post=Post.GELU, table=1 << 20), Error.ADDRESS),
+        # a GEMM's table is then a activation table
+        (gemm(flags=isa.FLAG_EXP, table=1 << 20), 0), (gemm(post=Post.ACTIVATION, table=1 << 20), Error.ADDRESS),
     ]  # fmt: skip
     found = simulate([descriptor.encode() for descriptor, _ in cases], replace(CONFIG, exp_units=2))
     assert [code for code, _ in found] == [code for _, code in cases]

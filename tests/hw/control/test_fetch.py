@@ -93,7 +93,7 @@ def test_jobs_of_every_operation(axi_bytes):
         ),
     )
     flags = isa.FLAG_PER_COLUMN
-    program = [load, gemm(flags=flags, post=Post.GELU), gemm(flags=isa.FLAG_KV | isa.FLAG_EXP), END, gemm()]
+    program = [load, gemm(flags=flags, post=Post.ACTIVATION), gemm(flags=isa.FLAG_KV | isa.FLAG_EXP), END, gemm()]
     log = run(program, axi_bytes)
     assert log["error"] == (0, 0)
     assert log["executed"] == 4

@@ -82,7 +82,7 @@ def expected_tokens(machine, model):
             del tile["element"]
         tiles[last] = tile
         if (i, n) == (g.row_tiles - 1, g.column_tiles - 1):
-            tables = [tables[0] + (g.post == Post.GELU), tables[1] + exp]
+            tables = [tables[0] + (g.post == Post.ACTIVATION), tables[1] + exp]
     groups = depth // machine.norm_elements
     for norm in model.norms:
         d = norm.descriptor
@@ -232,7 +232,7 @@ def test_random_gemms_are_issued_at_their_earliest(shape):
     descriptors = []
     for number in range(24):
         post = Post(int(rng.integers(7)))
-        if post == Post.GELU and number > 1:  # a third table would have to wait
+        if post == Post.ACTIVATION and number > 1:  # a third table would have to wait
             post = Post.SCORE
         changes = dict(post=post, resident=int(rng.integers(5)))
         if post == Post.REQUANT and rng.integers(2):
@@ -284,7 +284,7 @@ def test_gemms_follow_without_a_gap():
 @pytest.mark.parametrize("cause", ["weights", "parameters", "tables"])
 def test_waits_for_what_is_missing_and_says_so(cause):
     machine = config()
-    descriptor = gemm(machine, post=Post.GELU, flags=isa.FLAG_PER_COLUMN)
+    descriptor = gemm(machine, post=Post.ACTIVATION, flags=isa.FLAG_PER_COLUMN)
     bench = Bench(machine, [descriptor], cycles=300, **{f"{cause}_from": 100})
     first = min(bench.feeds)
     assert first == (101 if cause == "weights" else 102)  # a loaded pulse counts from the next cycle on
@@ -296,11 +296,11 @@ def test_waits_for_what_is_missing_and_says_so(cause):
 
 def test_tables_are_released_after_the_drain():
     machine = config()
-    descriptors = [gemm(machine, post=Post.GELU, k_elements=4, columns=3, tokens=2, flags=0) for _ in range(5)]
+    descriptors = [gemm(machine, post=Post.ACTIVATION, k_elements=4, columns=3, tokens=2, flags=0) for _ in range(5)]
     bench = Bench(machine, descriptors, cycles=2000)
     assert [tile.table_slot for tile in bench.tiles.values()] == [0, 1, 0, 1, 0]
     lasts = list(bench.tiles)
-    settle = Timing(machine).settle(Post.GELU)
+    settle = Timing(machine).settle(Post.ACTIVATION)
     for old, new in zip(lasts, lasts[2:], strict=False):
         assert new > old + settle
     assert bench.causes["table"] > 0

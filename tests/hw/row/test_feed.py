@@ -70,7 +70,7 @@ async def fill(ctx, dut, words, tables):
         for index, entry in enumerate(table):
             ctx.set(dut.feed.table_write, dict(valid=1, exponential=1, slot=slot, index=index, data=int(entry)))
             await ctx.tick()
-    ctx.set(dut.feed.table_write, dict(valid=1, exponential=0, slot=0, index=3, data=99))  # of a GELU table
+    ctx.set(dut.feed.table_write, dict(valid=1, exponential=0, slot=0, index=3, data=99))  # of a activation table
     await ctx.tick()
     ctx.set(dut.feed.table_write.valid, 0)
 

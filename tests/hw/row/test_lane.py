@@ -66,7 +66,7 @@ def tile(rng, config, post, number):
         "table_slot": rng.randrange(2),
         "tokens_left": rng.choice((0, 1, 300, 65535)),
         "kv_index": rng.randrange(config.cols),
-        "blank": rng.getrandbits(config.rows) if post in (Post.REQUANT, Post.GELU) else 0,
+        "blank": rng.getrandbits(config.rows) if post in (Post.REQUANT, Post.ACTIVATION) else 0,
     }
     elsewhere = rng.choice((0, 8))  # the addend's words from the destination's
     together = config.score_columns if post == Post.SCORE else 1
@@ -111,9 +111,9 @@ class ReferenceLane:
             value = -128
         post, where = command["post"], {k: command[k] for k in ("address", "element")}
         expected = {}
-        if post in (Post.REQUANT, Post.GELU, Post.SCORE) and command["enabled"]:
-            if post == Post.GELU:
-                value = int(Lane.model_gelu(TABLES[command["table_slot"]], value))
+        if post in (Post.REQUANT, Post.ACTIVATION, Post.SCORE) and command["enabled"]:
+            if post == Post.ACTIVATION:
+                value = int(Lane.model_activation(TABLES[command["table_slot"]], value))
             written = {command["element"]: value & 0xFF}
             if command["second_enabled"]:
                 written[command["element"] + 1] = second & 0xFF

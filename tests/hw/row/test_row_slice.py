@@ -160,12 +160,12 @@ def test_blank_rows(shape, rng):
     driver.table(table, 0, exponential=False)
     driver.wait()
     expected = []
-    for number, (post, blank) in enumerate(((Post.GELU, 0b0101), (Post.REQUANT, 0b0010))):
+    for number, (post, blank) in enumerate(((Post.ACTIVATION, 0b0101), (Post.REQUANT, 0b0010))):
         blank &= (1 << config.rows) - 1
         driver.gemm(weights, 0, base + 2 * number * words, tokens, post, scale, blank=blank)
         codes = requantize(ProcessingPair.model(activations, weights), **scale, width=8)
         codes[[bool(blank >> token % config.rows & 1) for token in range(tokens)]] = -128
-        expected.append(Lane.model_gelu(table, codes) if post == Post.GELU else codes)
+        expected.append(Lane.model_activation(table, codes) if post == Post.ACTIVATION else codes)
     assert (expected[0][0] == table[0]).all()
     np.testing.assert_array_equal(driver.read_out(base, columns, 2 * tokens), np.concatenate(expected))
 
@@ -233,11 +233,11 @@ def test_gelu_then_logits_of_row_0(rng):
     driver.load(activations, 0, Target.ACTIVATION)
     driver.table(table, 1, exponential=False)
     driver.wait()
-    driver.gemm(weights, 0, 2, 2, Post.GELU, scale, table_slot=1)
+    driver.gemm(weights, 0, 2, 2, Post.ACTIVATION, scale, table_slot=1)
     driver.wait()
     driver.gemm(head, 2, 0, 1, Post.LOGITS, head_scale)
     driver.run()
-    hidden = Lane.model_gelu(table, requantize(ProcessingPair.model(activations, weights), **scale, width=8))
+    hidden = Lane.model_activation(table, requantize(ProcessingPair.model(activations, weights), **scale, width=8))
     expected = requantize(ProcessingPair.model(hidden[:1].astype(np.int8), head), **head_scale, width=numerics.LOGIT_WIDTH)
     assert driver.logits == expected[0].tolist()
 

@@ -143,7 +143,7 @@ def test_scores_become_exps_in_place(depth, rng):
             for index, entry in enumerate(table):
                 ctx.set(dut.unit.table_write, dict(valid=1, exponential=1, slot=slot, index=index, data=int(entry)))
                 await ctx.tick()
-        ctx.set(dut.unit.table_write, dict(valid=1, exponential=0, slot=0, index=0, data=3))  # of a GELU table
+        ctx.set(dut.unit.table_write, dict(valid=1, exponential=0, slot=0, index=0, data=3))  # of a activation table
         await ctx.tick()
         ctx.set(dut.unit.table_write, {})
         for tile, word in np.ndindex(2, words):

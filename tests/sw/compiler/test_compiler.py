@@ -198,7 +198,7 @@ def test_regions_are_aligned_and_apart(network):
         assert offset % program.config.axi_bytes == 0 and offset >= end, name
         end = offset + size
     assert end <= len(program.memory)
-    for name in ("encoder1.fc1.weights", "encoder1.fc1.parameters", "encoder0.exp.table", "encoder1.gelu.table"):
+    for name in ("encoder1.fc1.weights", "encoder1.fc1.parameters", "encoder0.exp.table", "encoder1.activation.table"):
         assert program.region(name)[1] > 0
 
 

@@ -89,7 +89,7 @@ def test_numbers_keep_their_ranges(network):
         assert growth.max() < ACCUMULATOR_LIMIT
     for encoder in network.encoders:
         assert encoder.attention.exp_table[0] == 127 == encoder.attention.exp_table.max()
-        assert len(encoder.mlp.gelu_table) == 256
+        assert len(encoder.mlp.activation_table) == 256
 
 
 def test_logits_are_near_the_float_network(vit, network, spec):
