@@ -70,14 +70,14 @@ def search(options: argparse.Namespace, progress: Any) -> tuple[dict[str, Any], 
 
     Raises:
         InputError: bad input.
-        search.outcome.NoPairQualifies: no pair keeps both constraints.
+        search.decision.NoPairQualifies: no pair keeps both constraints.
     """
     import torch
 
     from hw.memory_timing import MemoryTiming
     from hw.presets import find_preset
     from search.experiment import Arguments, Run, Steps, run_key
-    from search.outcome import conclude
+    from search.result import conclude
     from search.store import RunStore
     from sw.data.fashion_mnist import load_fashion_mnist
     from sw.graph.path_vit import PathVit
@@ -168,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from search.outcome import NoPairQualifies, summary_table
+    from search.decision import NoPairQualifies
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -186,6 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return 1
     from search.report.page import render
+    from search.report.table import summary_table
     from search.stored_pair import DIRECTORY
 
     result["wall_s"] = time.perf_counter() - started

@@ -1,18 +1,15 @@
 """The chosen pair as a directory that `sw.infer` runs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from search.decision import Decision
 from search.experiment import Run
-
-if TYPE_CHECKING:
-    from search.outcome import Decision
 
 DIRECTORY = "pair"
 """Folder of the pair beside `result.json`."""
 
 
-def store_pair(run: Run, decision: "Decision", directory: Path) -> None:
+def store_pair(run: Run, decision: Decision, directory: Path) -> None:
     """Write the pair that was chosen, with what its threshold keeps on the calibration split and what each exit costs.
 
     Args:

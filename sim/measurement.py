@@ -9,13 +9,12 @@ import numpy as np
 from hw.config import AcceleratorConfig
 from hw.device import RunResult, mismatches
 from hw.golden import GoldenMachine
-from hw.isa import Operation
 from hw.memory_timing import MemoryTiming
 from hw.program import Program
 from sim.cycle_model import predict
 from sim.energy.estimate import energy_by_operation, energy_mj
 from sim.engines import check_engine
-from sim.program_counts import count_program
+from sim.program_counts import count_program, operation_cycles
 from sim.rtl.device import Job, RtlDevice
 from sim.stimulus.workload import Workload
 
@@ -28,8 +27,7 @@ class MachineError(RuntimeError):
 
 def breakdown(counters: Mapping[str, int]) -> dict[str, int]:
     """Busy cycles by operation, without those that did not occur."""
-    named = {op.name.lower(): counters[f"operation_{op.name.lower()}"] for op in Operation}
-    return {name: cycles for name, cycles in named.items() if cycles}
+    return {name: cycles for name, cycles in operation_cycles(counters).items() if cycles}
 
 
 def signal_to_noise_db(workload: Workload, result: RunResult) -> float | None:

@@ -1,6 +1,6 @@
 """What a Program must cost by its descriptors alone: the machine's counters have to agree."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from hw.config import PARAMETER_BYTES, TABLE_ENTRIES
@@ -17,6 +17,11 @@ from hw.isa import (
     Post,
 )
 from hw.program import Program
+
+
+def operation_cycles(counters: Mapping[str, int]) -> dict[str, int]:
+    """Busy cycles by operation, from the machine's counters; operations that did not occur have 0."""
+    return {op.name.lower(): counters[f"operation_{op.name.lower()}"] for op in Operation}
 
 
 @dataclass

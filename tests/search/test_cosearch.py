@@ -111,7 +111,7 @@ def test_the_choice_needs_no_test_split(whole_run, tmp_path):
     """Without a test split the same pair and threshold are chosen: nothing that chooses reads one."""
     import torch
 
-    from search import cosearch, outcome
+    from search import cosearch, decision, result
 
     threads = torch.get_num_threads()
     reference = json.loads((whole_run[0] / "result.json").read_text())
@@ -119,18 +119,18 @@ def test_the_choice_needs_no_test_split(whole_run, tmp_path):
 
     def decide_alone(run, directory):
         run = dataclasses.replace(run, data=dataclasses.replace(run.data, test=None, test_all=None))
-        decisions.append(outcome.decide(run))
-        raise outcome.NoPairQualifies("the rest of the search needs the test split")
+        decisions.append(decision.decide(run))
+        raise decision.NoPairQualifies("the rest of the search needs the test split")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outcome, "conclude", decide_alone)
+        patch.setattr(result, "conclude", decide_alone)
         assert cosearch.main([*SMALL, f"--out={tmp_path / 'run'}"]) == 1
     torch.set_num_threads(threads)
-    (decision,) = decisions
-    low, high = decision.pair
+    (made,) = decisions
+    low, high = made.pair
     assert [list(low.path.kept), list(high.path.kept)] == [reference["low"]["kept"], reference["high"]["kept"]]
-    assert decision.choice.cascade.threshold / outcome.UNITS_PER_NAT == reference["threshold_nats"]
-    assert decision.choice.cascade.f_low == reference["f_low"]
+    assert made.choice.cascade.threshold / result.UNITS_PER_NAT == reference["threshold_nats"]
+    assert made.choice.cascade.f_low == reference["f_low"]
 
 
 def test_a_finished_search_is_not_run_again_but_changed_arguments_are(whole_run):

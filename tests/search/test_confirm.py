@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from search.costs import gated_images
+from search.confirm import gated_images
 
 
 @pytest.mark.parametrize(("share", "low"), [(0.5, None), (0.97, 48), (0.02, 16), (1.0, 64), (0.0, 0)])

@@ -1,83 +1,23 @@
-"""The search from its first step to its result."""
+"""The content of `result.json`: what a decision is worth on images that took no part in it, and in RTL."""
 
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hw import numerics
-from search.costs import PathCost, gated_run, model_cost, rtl_costs
-from search.efforts import Candidate, finetuned, path_rank, scored_paths
+from search.confirm import gated_run, rtl_costs
+from search.costs import PathCost, model_cost
+from search.decision import decide
+from search.efforts import Candidate, path_rank
 from search.experiment import Run
 from search.intervals import paired_difference, wilson
-from search.pairs import Cascade, Choice, Effort, choose, expected, expected_product
-from search.paths.path_score import ScoredPath, mask_of
+from search.pairs import Cascade, Choice, Effort, expected, expected_product
+from search.paths.path_score import mask_of
 from search.stored_pair import store_pair
 
 UNITS_PER_NAT = 1 << numerics.ENTROPY_FRACTION
 _HISTOGRAM_BINS = 40
-
-
-class NoPairQualifies(Exception):
-    """No pair and threshold keep both constraints; the message names the nearest."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What a search chose, and among what; the test split took no part in it.
-
-    Attributes:
-        choice: the pair, its threshold and the best single path.
-        candidates: every effort's network, the baseline last.
-        efforts: what is known of each on the calibration split.
-        costs: of each, in the same order.
-        shipped: the network that the search began with.
-        baseline: what the baseline is, in words.
-        cka: float64 [depth, depth].
-    """
-
-    choice: Choice
-    candidates: list[Candidate]
-    efforts: list[Effort]
-    costs: list[PathCost]
-    shipped: Candidate
-    baseline: str
-    cka: np.ndarray
-
-    @property
-    def pair(self) -> tuple[Candidate, Candidate]:
-        """The networks of low and high effort."""
-        sides = (self.choice.cascade.low, self.choice.cascade.high)
-        low, high = (next(c for c in self.candidates if c.path.kept == side.kept) for side in sides)
-        return low, high
-
-
-def decide(run: Run) -> Decision:
-    """Choose a pair and a threshold from the training and the calibration split; no other split is looked at.
-
-    Raises:
-        NoPairQualifies: no pair keeps both constraints on the calibration split.
-    """
-    matrix, paths = scored_paths(run)
-    candidates, shipped, baseline = _candidates(run, paths)
-    with run.steps.step("cycle model: every effort"):
-        costs = [model_cost(run, candidate.name, partial(getattr, candidate, "program")) for candidate in candidates]
-    answers = [candidate.answers(run.data.calibration) for candidate in candidates]
-    efforts = [
-        Effort(c.path.kept, answer.correct, answer.entropy, cost.delay_ms, cost.energy_mj)
-        for c, answer, cost in zip(candidates, answers, costs, strict=True)
-    ]
-    choice = choose(efforts, efforts[-1].accuracy, run.arguments.lec, run.arguments.max_loss)
-    if not choice.qualifies:
-        near = choice.cascade
-        raise NoPairQualifies(
-            f"No pair keeps F_low >= {run.arguments.lec} and a loss <= {run.arguments.max_loss} on the calibration split; the "
-            f"nearest is effort {near.low.effort} then {near.high.effort}: F_low {near.f_low:.4f}, accuracy "
-            f"{near.accuracy:.4f} against {efforts[-1].accuracy:.4f}"
-        )
-    return Decision(choice, candidates, efforts, costs, shipped, baseline, matrix)
 
 
 def conclude(run: Run, directory: Path) -> dict[str, Any]:
@@ -113,21 +53,6 @@ def conclude(run: Run, directory: Path) -> dict[str, Any]:
         "front": choice.front,
         "data_digest": run.data.digest,
     }
-
-
-def _candidates(run: Run, paths: list[ScoredPath]) -> tuple[list[Candidate], Candidate, str]:
-    """Candidates by effort, the network as shipped, and which one the baseline is.
-
-    The baseline is the whole ViT, as shipped or after the same fine-tuning as the efforts: the one that answers more
-    calibration images right in int8.
-    """
-    tuned = [Candidate(run, f"effort{path.effort:02d}", path, finetuned(run, path)) for path in paths]
-    shipped = Candidate(run, "shipped", paths[-1], run.network)
-    split = run.data.calibration
-    better = shipped.answers(split).correct.sum() >= tuned[-1].answers(split).correct.sum()
-    label = "whole ViT in int8, as shipped" if better else "whole ViT in int8, with the same fine-tuning"
-    candidates = tuned[:-1] + [shipped if better else tuned[-1]]
-    return candidates, shipped, label
 
 
 def _head(run: Run, cascade: Cascade, low: Candidate, high: Candidate, baseline: str) -> dict[str, Any]:
@@ -252,6 +177,7 @@ def _cycles(
     run: Run, costs: list[PathCost], candidates: list[Candidate], choice: Choice, unmasked: PathCost
 ) -> dict[str, Any]:
     """Model and RTL cycles of the chosen paths and the baseline, the gated run, the delay split and attention's share."""
+    from sim.program_counts import operation_cycles
     from sw.compiler.compiler import compile_pair
 
     by_path = {candidate.path.kept: place for place, candidate in enumerate(candidates)}
@@ -268,32 +194,7 @@ def _cycles(
             "counters_equal_rtl": all(rtl[name].counters == costs[place].counters for name, place in places.items()),
         },
         "rtl": {f"{name}_cycles": rtl[name].cycles for name in places} | {"gated": gated_run(run, pair, exits_low)},
-        "breakdown": {name: rtl[name].breakdown for name in ("baseline", "low", "high")},
+        "breakdown": {name: operation_cycles(rtl[name].counters) for name in ("baseline", "low", "high")},
         "attention_share": 1.0 - unmasked.cycles / costs[-1].cycles,
         "path_masks": {"low": mask_of(low.path.kept), "high": mask_of(high.path.kept)},
     }
-
-
-def summary_table(result: dict[str, Any]) -> Any:
-    """The result in a few lines, as a `rich.table.Table`."""
-    from rich.table import Table
-
-    table = Table(title=f"{result['model']} on {result['preset']}: winner is {result['winner']}")
-    for column in ("", "top-1 (%)", "delay (ms)", "energy (mJ)", "EDP (mJ ms)", "EDP gain"):
-        table.add_column(column, justify="left" if not column else "right")
-
-    def row(name: str, accuracy: float, delay: float, energy: float, gain: float) -> None:
-        table.add_row(name, f"{100 * accuracy:.2f}", f"{delay:.4f}", f"{energy:.4f}", f"{delay * energy:.5f}", f"{gain:.2f}")
-
-    row("baseline", result["accuracy"]["baseline_int8"], result["delay_ms"]["baseline"], result["energy_mj"]["baseline"], 1.0)
-    row("cascade", result["accuracy"]["cascade"], result["delay_ms"]["cascade"], result["energy_mj"]["cascade"], result["edp_gain"])
-    single = result["best_single"]
-    if single is not None:
-        figures = (single[name] for name in ("accuracy_test", "delay_ms", "energy_mj", "edp_gain"))
-        row(f"effort {single['effort']} alone", *figures)
-    share = 100 * result["attention_share"]
-    table.caption = (
-        f"low keeps {result['low']['kept']}, high {result['high']['kept']}, threshold {result['threshold_nats']:.4f} nat, "
-        f"F_low {result['f_low_test']:.3f} (test); attention is {share:.1f} % of the baseline's delay"
-    )
-    return table
