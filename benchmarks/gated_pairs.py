@@ -21,6 +21,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from hw.device import EXIT_END, EXIT_LOW, mismatches
+from hw.files import write_json
 from hw.golden import GoldenMachine
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
@@ -28,7 +29,6 @@ from hw.program import Program
 from sim.cycle_model import predict
 from sim.program_counts import count_program
 from sim.rtl.device import Job, RtlDevice
-from sw.networks.checkpoint import save_json
 
 RESULT = Path(__file__).with_suffix(".json")
 PRESET = "zcu102"
@@ -177,7 +177,7 @@ def main() -> int:
             progress.update(task, description=name)
             entries[name] = measure(model, device, step)
             progress.update(task, advance=1)
-    save_json(
+    write_json(
         RESULT,
         {"command": "python benchmarks/gated_pairs.py", "preset": PRESET, "memory": vars(MemoryTiming()), "networks": entries},
     )

@@ -20,6 +20,7 @@ from rich.progress import track
 from rich.table import Table
 
 from hw.errors import InputError
+from hw.files import write_json
 from hw.golden import GoldenMachine
 from hw.presets import find_preset
 from search.intervals import paired_difference
@@ -27,7 +28,6 @@ from sw.compiler.compiler import compile_network
 from sw.data.fashion_mnist import FashionMnist, Split, load_fashion_mnist, padded, to_input, to_pixels
 from sw.graph.float_network import fold_network
 from sw.graph.path_vit import PathVit
-from sw.networks.checkpoint import save_json
 from sw.networks.network import build_network
 from sw.quantization.quantize import logits_sqnr_db, quantize
 from sw.quantization.tensor_noise import report, worst
@@ -94,7 +94,7 @@ def main() -> int:
     if options.images is None:
         limits = {"loss": GREATEST_LOSS, "disagreement": GREATEST_DISAGREEMENT, "least_logits_sqnr_db": LEAST_SQNR_DB}
         head = {"command": "python benchmarks/int8_accuracy.py", "test_images": len(test), "limits": limits}
-        save_json(RESULT, head | {"data_digest": data.digest, "networks": entries})
+        write_json(RESULT, head | {"data_digest": data.digest, "networks": entries})
     table = Table(title=f"int8 on the golden machine against float32, {len(test):,} test images")
     for column in ("network", "fp32 (%)", "int8 (%)", "answers differ", "SQNR (dB)", "worst layer (its own dB)"):
         table.add_column(column, justify="left" if column == "network" else "right")

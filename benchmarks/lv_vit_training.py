@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/lv_vit"), help="checkpoints of a run under way")
     options = parser.parse_args()
 
-    from sw.networks.checkpoint import save_json
+    from hw.files import write_json
 
     found = json.loads(FIGURES.read_text()) if FIGURES.is_file() else {}
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_begin, initargs=(options,)) as pool:
@@ -58,7 +58,7 @@ def main() -> None:
         for task in as_completed(tasks):
             seed, effort = tasks[task]
             found[f"seed{seed}"]["networks"][effort_name(effort)] = task.result()
-            save_json(FIGURES, dict(sorted(found.items())))
+            write_json(FIGURES, dict(sorted(found.items())))
 
 
 _options: Any = None

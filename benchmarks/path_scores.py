@@ -23,11 +23,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from hw.files import write_json
 from search.paths.cka import cka_matrix
 from search.paths.path_score import best_paths, mask_of, path_scores, random_paths
 from sw.data.fashion_mnist import load_fashion_mnist, to_input
 from sw.graph.path_vit import PathVit
-from sw.networks.checkpoint import save_json
 from sw.networks.network import build_network
 from sw.training.finetune import finetune, teacher_answers
 from sw.training.trainer import accuracy, evaluate_fp32
@@ -91,7 +91,7 @@ def measure(directory: str | None, paths: list[tuple[int, ...]], longer: list[tu
         for number, task in enumerate(as_completed(tasks), 1):
             path, name = tasks[task]
             found.setdefault(str(mask_of(path)), {})[name] = task.result()
-            save_json(WORK, found)
+            write_json(WORK, found)
             print(f"{number}/{len(tasks)} {path} {name} {task.result():.4f} {time.monotonic() - started:.0f} s", flush=True)
     return found
 
@@ -190,7 +190,7 @@ def main() -> None:
         "variants": variants,
         "paths": entries,
     }
-    save_json(RESULT, result)
+    write_json(RESULT, result)
     draw(entries, Path(__file__).parents[1] / "docs" / "images" / "path_scores.svg")
     title = f"Spearman of Path-Score and accuracy, {len(paths)} paths of effort {EFFORT}"
     table = Table("variant", "before", "after", "longer", title=title)

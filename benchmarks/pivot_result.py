@@ -31,8 +31,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from hw.files import write_json
 from search.intervals import paired_difference
-from sw.networks.checkpoint import save_json
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "pivot_result.json"
 MACHINES = ("pivot", "zcu102")
@@ -324,7 +324,7 @@ def main() -> int:
             "data_digest": digest, "wall_s": round(time.monotonic() - started, 1),
         },
     }  # fmt: skip
-    save_json(RESULT, head | result | tail)
+    write_json(RESULT, head | result | tail)
     print_table(result)
     print(f"{RESULT.relative_to(Path.cwd()) if RESULT.is_relative_to(Path.cwd()) else RESULT}, {time.monotonic() - started:.0f} s")
     return 0

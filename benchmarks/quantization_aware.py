@@ -17,9 +17,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from hw.errors import InputError
+from hw.files import write_json
 from sw.data.fashion_mnist import load_fashion_mnist
 from sw.graph.path_vit import PathVit
-from sw.networks.checkpoint import save_json
 from sw.networks.network import build_network
 from sw.training.finetune import finetune, teacher_answers
 
@@ -51,7 +51,7 @@ def main() -> int:
         return 2
     entries = {name: measure(network, data, data.test_all) for name, network in networks.items()}
     head = {"command": "python benchmarks/quantization_aware.py", "model": SHIPPED, "test_images": len(data.test_all)}
-    save_json(RESULT, head | {"recipe": recipe, "data_digest": data.digest, "networks": entries})
+    write_json(RESULT, head | {"recipe": recipe, "data_digest": data.digest, "networks": entries})
     table = Table(title=f"{SHIPPED}: int8 on the golden machine against float32, {len(data.test_all):,} test images")
     for column in ("network", "fp32 (%)", "int8 (%)", "int8 - fp32 (points, 95 %)", "answers differ", "SQNR (dB)"):
         table.add_column(column, justify="left" if column == "network" else "right")

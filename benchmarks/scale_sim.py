@@ -350,7 +350,7 @@ def measure(rtl: bool, again: bool) -> dict[str, Any]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from sw.networks.checkpoint import save_json
+    from hw.files import write_json
 
     steps = {} if again else known_steps()
     missing = [(array, gemm) for array in ARRAYS for gemm in ENCODER if (array, gemm) not in steps]
@@ -361,12 +361,12 @@ def measure(rtl: bool, again: bool) -> dict[str, Any]:
         for array, gemm in missing:
             progress.update(task, description=f"SCALE-Sim {array}x{array}: {gemm.name}")
             steps[array, gemm] = simulate(python, array, gemm)
-            save_json(RESULT, collect(steps))
+            write_json(RESULT, collect(steps))
             progress.advance(task)
         own = measure_own(rtl, lambda text: progress.update(task, description=text))
         progress.advance(task)
     result = collect(steps) | {"own": own}
-    save_json(RESULT, result)
+    write_json(RESULT, result)
     return result
 
 

@@ -29,11 +29,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from hw.errors import InputError
+from hw.files import read_json, write_json
 from search.intervals import paired_difference
 from sw.data.fashion_mnist import FashionMnist, Split, load_fashion_mnist, padded, to_input
 from sw.gated.inference import cascade
 from sw.graph.path_vit import PathVit
-from sw.networks.checkpoint import load_json, save_json
 from sw.networks.network import build_network
 from sw.training.finetune import finetune
 from sw.training.trainer import evaluate_fp32
@@ -123,7 +123,7 @@ def lv_vit_pair(data: FashionMnist) -> TorchPair:
     """
     if not CHOSEN.is_file():
         raise InputError(f"{CHOSEN.name} must be there; make it with python benchmarks/pivot_result.py")
-    chosen = next(entry for entry in load_json(CHOSEN)["settings"]["pair on pivot"]["seeds"] if entry["seed"] == SEED)
+    chosen = next(entry for entry in read_json(CHOSEN)["settings"]["pair on pivot"]["seeds"] if entry["seed"] == SEED)
     paths = (chosen["low"]["kept"], chosen["high"]["kept"])
     full, low, high = (load_network(SEED, effort_name(len(kept)), kept) for kept in ((*range(BASELINE),), *paths))
     limit = Calibrated.of(low, high, data.calibration).threshold(chosen["f_low"])
@@ -222,7 +222,7 @@ def main() -> int:
         "data_digest": data.digest,
         "pairs": entries,
     }
-    save_json(RESULT, result)
+    write_json(RESULT, result)
     table = Table(title=f"torch, float32, {torch.get_num_threads()} threads; accuracy of {len(split):,} test images")
     for column in ("", "F_low", "accuracy (%)", *(f"images/s, batch {batch}" for batch in BATCHES)):
         table.add_column(column, justify="right" if column else "left")

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from sw.networks.checkpoint import save_json
+from hw.files import write_json
 
 RESULT = Path(__file__).with_suffix(".json")
 PRESET = "zcu102"
@@ -65,7 +65,7 @@ def main() -> int:
     """Run all; returns 1 where one did not show what it should."""
     runs = {name: measure(name, size) for name, size in track(MODELS.items(), description="models")}
     refused = {name: measure(name, None) for name in REFUSED}
-    save_json(RESULT, {"command": "python benchmarks/unseen_models.py", "preset": PRESET, "models": runs, "refused": refused})
+    write_json(RESULT, {"command": "python benchmarks/unseen_models.py", "preset": PRESET, "models": runs, "refused": refused})
     table = Table(title=f"timm models with random weights on {PRESET}, RTL against golden machine and cycle model")
     for column in ("model", "cycles", "mismatches", "counters equal", "SQNR (dB)"):
         table.add_column(column, justify="left" if column == "model" else "right")

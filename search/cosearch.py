@@ -7,7 +7,6 @@ stopped.
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.errors import InputError
+from hw.files import write_file, write_json
 
 
 def parser() -> argparse.ArgumentParser:
@@ -137,13 +137,6 @@ def _weights_digest(network: Any) -> str:
     return digest.hexdigest()
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
 def _provenance(options: argparse.Namespace, digest: str) -> dict[str, Any]:
     """What a reader needs to repeat the run."""
     import subprocess
@@ -169,6 +162,9 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from search.decision import NoPairQualifies
+    from search.report.page import render
+    from search.report.table import summary_table
+    from search.stored_pair import DIRECTORY
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -176,6 +172,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with Progress(*columns, console=console) as progress:
             result, out = search(options, progress)
+        result["wall_s"] = time.perf_counter() - started
+        result["provenance"] = _provenance(options, result.pop("data_digest"))
+        write_file(out / "report.html", render(result))
+        write_json(out / "result.json", result)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -185,14 +185,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return 1
-    from search.report.page import render
-    from search.report.table import summary_table
-    from search.stored_pair import DIRECTORY
-
-    result["wall_s"] = time.perf_counter() - started
-    result["provenance"] = _provenance(options, result.pop("data_digest"))
-    _write(out / "report.html", render(result))
-    _write(out / "result.json", json.dumps(result, indent=1) + "\n")
     Console().print(summary_table(result))
     print(f"{out / 'result.json'}\n{out / 'report.html'}\n{out / DIRECTORY}")
     return 0

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
+
+from hw.files import make_directory, write_file
 
 
 class RunStore:
@@ -22,7 +24,7 @@ class RunStore:
     def __init__(self, directory: Path, key: str):
         """Open or create the store of run ``key`` in ``directory``."""
         self.path = directory / "steps" / key
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_directory(self.path)
         self._database = sqlite3.connect(self.path / "steps.sqlite")
         self._database.execute("CREATE TABLE IF NOT EXISTS step (name TEXT PRIMARY KEY, value TEXT, wall_s REAL)")
         self._database.commit()
@@ -44,16 +46,14 @@ class RunStore:
         if not (self.known(name) and file.exists()):
             started = time.perf_counter()
             arrays = {key: np.ascontiguousarray(array) for key, array in compute().items()}
-            temporary = file.with_suffix(".tmp")
-            save_file(arrays, temporary)
-            temporary.replace(file)
+            write_file(file, save(arrays))
             self._finish(name, "null", time.perf_counter() - started)
         return load_file(file)
 
     def scratch(self, name: str) -> Path:
         """A directory for a step's own checkpoints; `drop_scratch` removes it when the step is done."""
         path = self.path / "scratch" / name
-        path.mkdir(parents=True, exist_ok=True)
+        make_directory(path)
         return path
 
     def drop_scratch(self, name: str) -> None:

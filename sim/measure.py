@@ -1,14 +1,12 @@
 """Measure a network on a machine: ``python -m sim.measure --model fmnist_vit_tiny --preset nano --images 32``."""
 
 import argparse
-import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from hw.errors import InputError
+from hw.files import write_json
 from sim.engines import ENGINES, check_engine
 
 
@@ -118,23 +116,6 @@ def _print_tables(fields: dict[str, Any]) -> None:
         console.print(split)
 
 
-def _write_json(path: Path, fields: dict[str, Any]) -> None:
-    """Write a JSON file by way of a temporary one beside it.
-
-    Raises:
-        InputError: When the directory cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as file:
-            json.dump(fields, file, indent=2)
-            file.write("\n")
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise InputError(f"--json must name a file that can be written, not {path}: {error.strerror}") from None
-
-
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure what the options say; the fields of measure.json.
 
@@ -166,10 +147,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             spans = rtl_timeline(workload.program, workload.images[:1], timing, path_masks=masks)
         else:
             spans = model_timeline(workload.program, timing, path_masks=masks)
-        try:
-            write_trace(options.trace, workload.program, spans)
-        except OSError as error:
-            raise InputError(f"--trace must name a file that can be written, not {options.trace}: {error.strerror}") from None
+        write_trace(options.trace, workload.program, spans)
     return fields
 
 
@@ -183,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         fields = run(options)
         if options.json:
-            _write_json(options.json, fields)
+            write_json(options.json, fields)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

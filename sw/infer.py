@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.errors import InputError
+from hw.files import write_json
 
 DEVICES = ("golden", "rtl", "torch")
 SPLITS = ("calibration", "test")
@@ -173,9 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         fields = run(options)
         if options.json:
-            from sw.networks.checkpoint import save_json
-
-            save_json(options.json, fields)
+            write_json(options.json, fields)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

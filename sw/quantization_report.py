@@ -4,7 +4,6 @@ python -m sw.quantization_report --model fmnist_vit_tiny [--weights FILE] [--sca
 """
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hw.errors import InputError
+from hw.files import write_json
 from sw.quantization.calibration import METHODS, MSE, Options
 
 CALIBRATION_IMAGES = 512
@@ -101,9 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         fields = run(options)
         if options.json:
-            from sw.networks.checkpoint import write_atomically
-
-            write_atomically(options.json, (json.dumps(fields, indent=2) + "\n").encode())
+            write_json(options.json, fields)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.errors import InputError
+from hw.files import write_json
 
 
 def parser() -> argparse.ArgumentParser:
@@ -76,7 +77,7 @@ def train(options: argparse.Namespace) -> None:
     import torch
 
     from sw.data.fashion_mnist import load_fashion_mnist
-    from sw.networks.checkpoint import load_run_state, save_json, save_run_state, save_tensors
+    from sw.networks.checkpoint import load_run_state, save_run_state, save_tensors
     from sw.training.trainer import Trainer, accuracy, evaluate_fp32
 
     torch.set_num_threads(options.threads)
@@ -128,8 +129,8 @@ def train(options: argparse.Namespace) -> None:
         "data_digest": data.digest,
         "fp32": results,
     }
-    save_json(options.out / "config.json", config)
-    save_json(options.out / "history.json", history)
+    write_json(options.out / "config.json", config)
+    write_json(options.out / "history.json", history)
     for name, result in results.items():
         print(f"{name}: {result['accuracy']:.4f} of {result['images']} images")
 

@@ -9,19 +9,17 @@ Writes ``build/<board>/``: ``accelerator.v``, ``pivot.h``, ``registers.md`` and 
 """
 
 import argparse
-import json
-import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hw.errors import InputError
+from hw.files import json_text, write_file, write_files
 
 if TYPE_CHECKING:
     from hw.boards import Board
@@ -172,30 +170,6 @@ def project_files(board: "Board", config: "AcceleratorConfig") -> dict[str, str]
     }
 
 
-def write_files(directory: Path, files: Mapping[str, str | bytes]) -> None:
-    """Write files in full beside their places, then move them there in order; other files of the directory stay.
-
-    Arguments:
-        directory: made where it is missing.
-        files: text or bytes by path within the directory.
-
-    Raises:
-        InputError: when the directory cannot be written.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory, prefix=".new-") as staged:
-            for name, content in files.items():
-                path = Path(staged) / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content if isinstance(content, bytes) else content.encode())
-            for name in files:
-                (directory / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(Path(staged) / name, directory / name)
-    except OSError as error:
-        raise InputError(f"--out and --json must be writable, not {error.filename or directory}: {error.strerror}") from None
-
-
 def require_vivado(board: "Board") -> Path:
     """The ``vivado`` executable.
 
@@ -271,10 +245,10 @@ def build(options: argparse.Namespace) -> None:
     else:
         fields, files = board.build(config, options.bitstream, _step)
     report = build_report(board, preset, config, fields)
-    text = json.dumps(report, indent=2) + "\n"
+    text = json_text(report)
     write_files(directory, {**project_files(board, config), **files, "report.json": text})
     if options.json is not None:
-        write_files(options.json.parent, {options.json.name: text})
+        write_file(options.json, text)
     _show(report, directory, time.monotonic() - start)
     if vivado is not None:
         run_vivado(vivado, directory)

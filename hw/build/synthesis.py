@@ -18,6 +18,7 @@ from pathlib import Path
 
 from hw.build.logic_levels import longest_path
 from hw.config import AcceleratorConfig
+from hw.files import write_json
 
 RESULT_VERSION = 1
 """Raised when the same RTLIL and script would give another `Synthesis`, so that cached results are not taken."""
@@ -147,10 +148,7 @@ def _load(path: Path) -> Synthesis | None:
 
 
 def _store(path: Path, result: Synthesis) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-        json.dump(vars(result), file)
-    Path(file.name).replace(path)
+    write_json(path, vars(result))
 
 
 def synthesize_parts(

@@ -6,15 +6,13 @@ Exit code 1 when a property does not hold, or a mutant is not noticed.
 """
 
 import argparse
-import json
-import os
 import sys
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw.errors import InputError
+from hw.files import make_directory, write_file, write_json
 
 if TYPE_CHECKING:
     from hw.formal.proof import Mutant, Outcome, Proof
@@ -46,20 +44,11 @@ def describe(proof: "Proof", mutant: "Mutant | None", outcome: "Outcome") -> str
     return f"{proof.name}: FAILED, {why} ({outcome.seconds:.1f} s)"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file by way of a temporary one beside it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    Path(file.name).replace(path)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line asks; returns the exit code.
 
     Raises:
-        InputError: for an unknown proof.
+        InputError: for an unknown proof, or a place that cannot be written.
     """
     from hw.formal.catalogue import all_proofs, find_proof
     from hw.formal.document import generate_proofs_page
@@ -73,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{proof.name:28} {proof.component} ({proof.setting})")
         return 0
     if arguments.traces:
-        arguments.traces.mkdir(parents=True, exist_ok=True)
+        make_directory(arguments.traces)
     total = len(proofs) + sum(len(proof.mutants) for proof in proofs) * arguments.mutants
     done = failed = 0
 
@@ -89,9 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
             name: asdict(outcome) | {"mutants": {what: asdict(found) for what, found in caught.items()}}
             for name, (outcome, caught) in results.items()
         }
-        write_text(arguments.json, json.dumps(content, indent=2) + "\n")
+        write_json(arguments.json, content)
     if arguments.docs:
-        write_text(arguments.docs, generate_proofs_page(results))
+        write_file(arguments.docs, generate_proofs_page(results))
     print(f"{total - failed} of {total} as they should be")
     return 1 if failed else 0
 

@@ -4,11 +4,10 @@ python -m sim.energy.docs
 """
 
 import argparse
-import json
-import os
 from pathlib import Path
 from typing import Any
 
+from hw.files import read_json, write_file
 from sim.energy.table import ENERGY_TABLE, STATIC, energy_line
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,9 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
     """``python -m sim.energy.docs``: write the page."""
     description = "Write docs/energy.md from the table of constants and the results of the benchmarks."
     argparse.ArgumentParser(prog="python -m sim.energy.docs", description=description).parse_args(arguments)
-    temporary = PAGE.with_suffix(".tmp")
-    temporary.write_text(generate_energy_docs(json.loads(ACTIVITY.read_text()), json.loads(DEIT_S.read_text())))
-    os.replace(temporary, PAGE)
+    write_file(PAGE, generate_energy_docs(read_json(ACTIVITY), read_json(DEIT_S)))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,11 @@
 
 import gzip
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hw.files import write_file
 from hw.isa import Descriptor, Operation
 from hw.memory.jobs import JobKind
 from hw.program import Program
@@ -72,14 +71,10 @@ def chrome_trace(program: Program, spans: Iterable[Span]) -> dict[str, Any]:
 
 
 def write_trace(path: Path, program: Program, spans: Iterable[Span]) -> None:
-    """Write `chrome_trace` by way of a temporary file; compressed where the name ends with ``.gz``.
+    """Write `chrome_trace`; compressed where the name ends with ``.gz``.
 
     Raises:
-        OSError: When the directory cannot be written.
+        InputError: The file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(chrome_trace(program, spans), separators=(",", ":")).encode()
-    with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as file:
-        file.write(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    write_file(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)

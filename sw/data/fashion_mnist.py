@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from hw.errors import InputError
+from hw.files import json_text, write_files
 
 ASSETS = Path(__file__).parents[1] / "assets" / "fashion_mnist"
 DEBIAN_LOCATION = Path("/usr/share/datasets/fashion-mnist")
@@ -290,7 +291,7 @@ def write_embedded(source: Path, directory: Path = ASSETS) -> None:
 
     The files are the same bytes on every run of one zlib (gzip header without a time or name).
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    files: dict[str, str | bytes] = {}
     digests = {}
     for part in ("train", "test"):
         count = _EMBEDDED_COUNT[part]
@@ -300,10 +301,10 @@ def write_embedded(source: Path, directory: Path = ASSETS) -> None:
             header = np.array([magic, count, *shape], ">u4").tobytes()
             name = f"{_file_name(part, kind)}.gz"
             packed = gzip.compress(header + items.tobytes(), compresslevel=9, mtime=0)
-            (directory / name).write_bytes(packed)
+            files[name] = packed
             digests[name] = hashlib.sha256(packed).hexdigest()
-    text = json.dumps({"counts": _EMBEDDED_COUNT, "sha256": digests}, indent=2)
-    (directory / "manifest.json").write_text(text + "\n")
+    files["manifest.json"] = json_text({"counts": _EMBEDDED_COUNT, "sha256": digests})
+    write_files(directory, files)
 
 
 def fetch_full(directory: Path) -> Path:

@@ -16,6 +16,7 @@ from typing import Any
 from hw import numerics
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
+from hw.files import read_json, write_json
 from hw.program import Program
 from sw.graph.integer_network import IntegerNetwork
 from sw.networks.network import NetworkSpec, parse_network
@@ -126,7 +127,7 @@ class Pair:
 
     def save(self, directory: Path) -> None:
         """Write the directory; ``pair.json`` last."""
-        from sw.networks.checkpoint import save_json, save_tensors
+        from sw.networks.checkpoint import save_tensors
 
         for side, integer, state in zip(_SIDES, self.integer, self.states, strict=True):
             integer.save(directory / f"{side}.safetensors")
@@ -143,7 +144,7 @@ class Pair:
             "guarantee": asdict(self.guarantee),
             "costs": {side: asdict(cost) for side, cost in zip(_SIDES, self.costs, strict=True)},
         }
-        save_json(directory / "pair.json", head)
+        write_json(directory / "pair.json", head)
 
     @staticmethod
     def load(directory: Path) -> "Pair":
@@ -152,12 +153,12 @@ class Pair:
         Raises:
             InputError: it is missing, or not what it should be.
         """
-        from sw.networks.checkpoint import load_json, load_tensors
+        from sw.networks.checkpoint import load_tensors
 
         place = next((path for path in (directory, directory / "pair") if (path / "pair.json").is_file()), None)
         if place is None:
             raise InputError(f"--pair must name a directory that search.cosearch wrote, with pair/pair.json in it, not {directory}")
-        head = load_json(place / "pair.json")
+        head = read_json(place / "pair.json")
         if not isinstance(head, dict) or head.get("format") != FORMAT:
             raise InputError(f"{place / 'pair.json'} must have format {FORMAT}")
         try:

@@ -230,12 +230,12 @@ class IntegerNetwork:
         """Write one safetensors file, whose metadata holds everything but the arrays as JSON, atomically."""
         from safetensors.numpy import save
 
-        from sw.networks.checkpoint import write_atomically
+        from hw.files import write_file
 
         arrays: dict[str, np.ndarray] = {}
         structure = _flatten(self, "network", arrays)
         metadata = {"format": FORMAT, "network": json.dumps(structure)}
-        write_atomically(path, save(arrays, metadata))
+        write_file(path, save(arrays, metadata))
 
     @staticmethod
     def load(path: Path) -> "IntegerNetwork":

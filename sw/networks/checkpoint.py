@@ -1,27 +1,12 @@
-"""Files of weights and of training runs: safetensors for tensors, JSON for the rest, never pickle.
-
-Every file is written beside its place and then moved there, so a killed run leaves the old file or the new one.
-"""
+"""Files of weights and of training runs: safetensors for tensors, JSON for the rest, never pickle."""
 
 import hashlib
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hw.errors import InputError
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` by way of a temporary file beside it, flushed to the disk before the move."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+from hw.files import read_json, write_file, write_json
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
@@ -29,7 +14,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, 
     from safetensors.torch import save
 
     contiguous = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
-    write_atomically(path, save(contiguous, dict(metadata) if metadata else None))
+    write_file(path, save(contiguous, dict(metadata) if metadata else None))
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
@@ -80,25 +65,6 @@ def load_state_dict(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def save_json(path: Path, value: Any) -> None:
-    """Write a JSON file, indented, atomically."""
-    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
-
-
-def load_json(path: Path) -> Any:
-    """Return the value of a JSON file.
-
-    Raises:
-        InputError: the file is missing or no JSON file.
-    """
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"Checkpoint file {path} must exist") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"Checkpoint file {path} must be a JSON file: {error}") from None
-
-
 def save_run_state(directory: Path, tensors: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Write the state of a training run, replacing the one before.
 
@@ -108,7 +74,7 @@ def save_run_state(directory: Path, tensors: Mapping[str, Any], values: Mapping[
     name = f"state-{int(values['step']):08d}.safetensors"
     save_tensors(directory / name, tensors)
     digest = hashlib.sha256((directory / name).read_bytes()).hexdigest()
-    save_json(directory / "state.json", {"tensors": name, "sha256": digest, **values})
+    write_json(directory / "state.json", {"tensors": name, "sha256": digest, **values})
     for old in directory.glob("state-*"):
         if old.name != name:
             old.unlink()
@@ -122,7 +88,7 @@ def load_run_state(directory: Path) -> tuple[dict[str, Any], dict[str, Any]] | N
     """
     if not (directory / "state.json").is_file():
         return None
-    values = load_json(directory / "state.json")
+    values = read_json(directory / "state.json")
     if not isinstance(values, dict) or not isinstance(values.get("tensors"), str) or "step" not in values:
         raise InputError(f"Checkpoint file {directory / 'state.json'} must name its tensors and step")
     path = directory / values.pop("tensors")

@@ -13,7 +13,6 @@ import pytest
 from hw.boards import BOARDS, find_board
 from hw.boards.vivado import wrapper
 from hw.build import __main__ as build
-from hw.errors import InputError
 from hw.presets import PRESETS, find_preset
 
 ROOT = Path(__file__).parents[3]
@@ -93,19 +92,6 @@ def test_a_missing_tool_is_named_before_any_work(
     assert build.main(["--board", board, "--bitstream", "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
     assert not (tmp_path / "out").exists()
-
-
-def test_files_are_written_whole_or_not_at_all(tmp_path: Path):
-    directory = tmp_path / "out"
-    build.write_files(directory, {"a": "1", "b/c": b"2"})
-    (directory / "kept").write_text("3")
-    build.write_files(directory, {"a": "4"})
-    found = {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*") if path.is_file()}
-    assert found == {"a": "4", "b/c": "2", "kept": "3"}
-    with pytest.raises(InputError, match="must be writable"):
-        build.write_files(directory, {"a": "5", "a/b": "6"})
-    assert (directory / "a").read_text() == "4"
-    assert sorted(path.name for path in directory.iterdir()) == ["a", "b", "kept"]
 
 
 def test_the_wrapper_has_the_ports_of_the_machine(tmp_path: Path):

@@ -6,7 +6,7 @@ import torch
 from hw.errors import InputError
 from sw.data.fashion_mnist import load_fashion_mnist
 from sw.graph.path_vit import PathVit
-from sw.networks.checkpoint import load_json, load_run_state, load_tensors, save_json, save_run_state, save_tensors
+from sw.networks.checkpoint import load_run_state, load_tensors, save_run_state, save_tensors
 from sw.networks.network import CHECKPOINTS, build_network
 from sw.training.trainer import accuracy, evaluate_fp32
 
@@ -76,7 +76,7 @@ def test_run_state_survives_and_replaces_the_one_before(tmp_path):
 
 def test_killed_while_saving_keeps_the_state_before(tmp_path, monkeypatch):
     save_run_state(tmp_path, {"a": torch.zeros(3)}, {"step": 5})
-    monkeypatch.setattr("sw.networks.checkpoint.save_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("sw.networks.checkpoint.write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         save_run_state(tmp_path, {"a": torch.ones(3)}, {"step": 6})
     tensors, values = load_run_state(tmp_path)
@@ -94,12 +94,6 @@ def test_corrupt_run_state(tmp_path):
     assert "must name its tensors" in rejection(load_run_state, tmp_path)
     (tmp_path / "state.json").write_text('{"step": ')
     assert "JSON" in rejection(load_run_state, tmp_path)
-
-
-def test_json(tmp_path):
-    save_json(tmp_path / "a.json", {"b": [1, 2.5, None]})
-    assert load_json(tmp_path / "a.json") == {"b": [1, 2.5, None]}
-    assert "must exist" in rejection(load_json, tmp_path / "none.json")
 
 
 def test_shipped_checkpoint_answers_as_its_card_says():
