@@ -1,4 +1,4 @@
-"""Corrupted Programs on the RTL; benchmarks/corrupted_programs.py runs ten thousand of them."""
+"""Corrupted Programs on the RTL; benchmarks/machine/corrupted_programs.py runs ten thousand of them."""
 
 from collections import Counter
 from dataclasses import replace

@@ -2,7 +2,7 @@
 
 No board was measured. The lines start from published energies of single operations in an ASIC process and carry them to a
 16 nm UltraScale+ device by stated factors; `sim.energy.activity` starts from the measured power of an FPGA's fabric instead, and
-`benchmarks/energy_activity.py` compares the two.
+`benchmarks/energy/activity.py` compares the two.
 """
 
 from dataclasses import dataclass

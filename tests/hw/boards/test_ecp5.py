@@ -1,4 +1,4 @@
-"""The way to an ECP5 bitstream: tools, counts, and what becomes of failures; the machine's own is benchmarks/ulx3s.json."""
+"""The way to an ECP5 bitstream: tools, counts, and what becomes of failures; the machine's own is benchmarks/results/ulx3s.json."""
 
 import json
 from contextlib import nullcontext
@@ -22,7 +22,7 @@ from sw.compiler.memory_map import required_config
 from sw.networks.network import parse_network
 
 ROOT = Path(__file__).parents[3]
-RESULT = ROOT / "benchmarks" / "ulx3s.json"
+RESULT = ROOT / "benchmarks" / "results" / "ulx3s.json"
 
 
 class Multiplier(Elaboratable):
@@ -91,7 +91,7 @@ def test_the_measured_result_is_the_presets():
     assert report["board"] == "ulx3s" and report["preset"] == "edge"
     preset = asdict(find_preset("edge"))
     changed = [name for name, value in report["config"].items() if preset[name] != value]
-    assert not changed, "run `python -m hw.build --board ulx3s --bitstream --json benchmarks/ulx3s.json`"
+    assert not changed, "run `python -m hw.build --board ulx3s --bitstream --json benchmarks/results/ulx3s.json`"
     assert report["capacity"] == find_board("ulx3s").capacity
     assert all(0 < report["resources"][name] <= limit for name, limit in report["capacity"].items())
     assert report["fmax_mhz"] >= report["clock_mhz"] == 25

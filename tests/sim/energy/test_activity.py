@@ -1,8 +1,10 @@
-import importlib.util
 import json
 
 import pytest
 
+import benchmarks.energy.activity
+import benchmarks.energy.deit_s
+from benchmarks.pages.energy import ACTIVITY, DEIT_S, PAGE, generate_energy_docs
 from hw.errors import InputError
 from hw.isa import COUNTERS
 from hw.presets import find_preset
@@ -16,7 +18,6 @@ from sim.energy.activity import (
     parse_modules,
     scaled_units,
 )
-from sim.energy.docs import ACTIVITY, DEIT_S, PAGE, generate_energy_docs
 from sim.energy.estimate import energy_mj
 from sim.energy.saif import parse_saif
 from sim.energy.table import ENERGY_TABLE, STATIC, energy_line
@@ -129,7 +130,7 @@ def results():
 
 
 def test_the_page_is_current(results):
-    assert PAGE.read_text() == generate_energy_docs(*results), "run python -m sim.energy.docs"
+    assert PAGE.read_text() == generate_energy_docs(*results), "run python -m benchmarks.pages.energy"
     for line in ENERGY_TABLE:
         assert f"| {line.name} | {line.value:g} " in PAGE.read_text()
 
@@ -169,23 +170,19 @@ def test_the_two_routes_agree_within_the_lines_errors(results):
         assert 1 / factor <= scale <= factor, name
 
 
-@pytest.mark.parametrize("name", ["energy_activity", "energy_deit_s"])
-def test_benchmarks_print_what_they_recorded(name, results, capsys):
-    activity, deit_s = results
-    path = ACTIVITY.with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
-    if name == "energy_deit_s":
-        benchmark.print_result(deit_s)
-        out = capsys.readouterr().out
-        power = deit_s["average_power_w"]
-        assert f"average power {power['total']:.1f} W, {power['low']:.1f} to {power['high']:.1f}" in out
-        assert "published: 10.7 W" in out and "softmax" in out
-        assert 0 < power["low"] < power["total"] < power["high"]
-    else:
-        worst = benchmark.print_result(activity)
-        out = capsys.readouterr().out
-        assert worst == activity["worst_error"] and f"{worst:.1%}, allowed 15%" in out
-        assert all(run["machine"] in out for run in activity["validated"])
+def test_the_benchmark_of_deit_s_prints_what_it_recorded(results, capsys):
+    _, deit_s = results
+    benchmarks.energy.deit_s.print_result(deit_s)
+    out = capsys.readouterr().out
+    power = deit_s["average_power_w"]
+    assert f"average power {power['total']:.1f} W, {power['low']:.1f} to {power['high']:.1f}" in out
+    assert "published: 10.7 W" in out and "softmax" in out
+    assert 0 < power["low"] < power["total"] < power["high"]
+
+
+def test_the_benchmark_of_activity_prints_what_it_recorded(results, capsys):
+    activity, _ = results
+    worst = benchmarks.energy.activity.print_result(activity)
+    out = capsys.readouterr().out
+    assert worst == activity["worst_error"] and f"{worst:.1%}, allowed 15%" in out
+    assert all(run["machine"] in out for run in activity["validated"])

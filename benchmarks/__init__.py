@@ -1,0 +1,1 @@
+"""What takes longer than a test: scripts by subject, their results, and the pages written from them."""

@@ -1,0 +1,1 @@
+"""Energy: events against switching activity, and DeiT-S beside published figures."""

@@ -1,0 +1,1 @@
+"""Networks that nothing here names."""

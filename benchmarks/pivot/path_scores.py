@@ -1,0 +1,205 @@
+"""Does Path-Score tell which path will answer best? The paper's Figure 4a, for every way to read its definition.
+
+    python -m benchmarks.pivot.path_scores [--data DIR]
+
+Random paths of effort 6 of the 12-encoder ViT `fmnist_vit_tiny`: accuracy on all 10,000 test images as they are, after equal
+fine-tuning (100 steps of 128 images, same order and seed), and for every fourth or so after five times the steps; beside it
+each path's score from calibration images. Spearman's correlation with a bootstrap interval over the paths. A process for each core,
+half an hour on two; a killed run goes on where it stopped, by way of `runs/path_scores.json`.
+"""
+
+import argparse
+import json
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.result import DOCS, RESULTS
+from hw.files import write_json
+from search.paths.cka import cka_matrix
+from search.paths.path_score import best_paths, mask_of, path_scores, random_paths
+from sw.data.fashion_mnist import load_fashion_mnist, to_input
+from sw.graph.path_vit import PathVit
+from sw.networks.network import build_network
+from sw.training.finetune import finetune, teacher_answers
+from sw.training.trainer import accuracy, evaluate_fp32
+
+RESULT = RESULTS / "path_scores.json"
+WORK = Path("runs/path_scores.json")
+MODEL, EFFORT, PATHS, LONGER_PATHS = "fmnist_vit_tiny", 6, 44, 11
+STEPS, LONGER_STEPS, BATCH, LEARNING_RATE, SEED = 100, 500, 128, 5e-4, 0
+VARIANTS = {
+    "class": "class token, stream after the attention add",
+    "mean": "mean over the patches, stream after the attention add",
+    "all": "every token, stream after the attention add",
+    "branch": "class token, the attention branch before its add",
+}
+"""The streams that CKA compares with the stream that enters an encoder."""
+_CKA_IMAGES = {"class": 250, "mean": 250, "all": 50, "branch": 250}
+
+
+def similarity(network: PathVit, images: torch.Tensor, variant: str) -> np.ndarray:
+    """CKA, float64 [depth, depth], between what enters encoder i and what its variant takes of encoder j."""
+
+    def batches():
+        size = _CKA_IMAGES[variant]
+        for start in range(0, len(images) - len(images) % size, size):
+            rows = "class" if variant == "branch" else variant
+            entering, attended = network.streams(images[start : start + size], rows=rows)
+            if variant == "branch":
+                attended = attended - entering
+            # A token is a row like any other: [images, depth, tokens, dim] to [images * tokens, depth, dim].
+            pair = (stream if stream.ndim == 3 else stream.transpose(1, 2).flatten(0, 1) for stream in (entering, attended))
+            yield tuple(stream.numpy() for stream in pair)
+
+    return cka_matrix(batches(), network.depth)
+
+
+def spearman(scores: np.ndarray, accuracies: np.ndarray) -> dict[str, float]:
+    """Spearman's correlation with a 95 % bootstrap interval over the paths."""
+    from scipy.stats import bootstrap, spearmanr
+
+    def statistic(first: np.ndarray, second: np.ndarray) -> float:
+        return float(spearmanr(first, second).statistic)
+
+    interval = bootstrap(
+        (scores, accuracies), statistic, paired=True, vectorized=False, n_resamples=2000, method="percentile", rng=0
+    ).confidence_interval
+    return {
+        "spearman": round(statistic(scores, accuracies), 3),
+        "low95": round(float(interval.low), 3),
+        "high95": round(float(interval.high), 3),
+    }
+
+
+def measure(directory: str | None, paths: list[tuple[int, ...]], longer: list[tuple[int, ...]]) -> dict[str, Any]:
+    """Accuracy of each path on all test images: ``before``, ``after``, and for some ``longer`` fine-tuning."""
+    found = json.loads(WORK.read_text()) if WORK.is_file() else {}
+    wanted = [(path, "longer") for path in longer] + [(path, name) for name in ("after", "before") for path in paths]
+    started = time.monotonic()
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_begin, initargs=(directory,)) as pool:
+        missing = [(path, name) for path, name in wanted if name not in found.get(str(mask_of(path)), {})]
+        tasks = {pool.submit(_accuracy, path, name): (path, name) for path, name in missing}
+        for number, task in enumerate(as_completed(tasks), 1):
+            path, name = tasks[task]
+            found.setdefault(str(mask_of(path)), {})[name] = task.result()
+            write_json(WORK, found)
+            print(f"{number}/{len(tasks)} {path} {name} {task.result():.4f} {time.monotonic() - started:.0f} s", flush=True)
+    return found
+
+
+_data: Any = None
+"""The data set of a worker process."""
+
+
+def _begin(directory: str | None) -> None:
+    global _data
+    torch.set_num_threads(1)  # two processes train 1,600 images/s on two cores, one on both 700
+    _data = load_fashion_mnist(directory)
+
+
+@cache
+def _network() -> PathVit:
+    return PathVit(build_network(MODEL)).eval()
+
+
+@cache
+def _teacher() -> torch.Tensor:
+    return teacher_answers(_network(), _data.train)
+
+
+def _accuracy(path: tuple[int, ...], name: str) -> float:
+    """On all test images, after the steps that the name stands for."""
+    network = _network()
+    steps = {"before": 0, "after": STEPS, "longer": LONGER_STEPS}[name]
+    if steps:
+        network = finetune(
+            network, path, _data.train, teacher_logits=_teacher(), steps=steps, batch=BATCH, lr=LEARNING_RATE, seed=SEED
+        )  # fmt: skip
+    return accuracy(evaluate_fp32(network, _data.test_all, path), _data.test_all)
+
+
+def draw(entries: list[dict[str, Any]], path: Path) -> None:
+    """Accuracy against Path-Score, a panel for each variant."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams["svg.hashsalt"] = "path scores"
+    figure, panes = pyplot.subplots(1, len(VARIANTS), figsize=(11, 3), layout="constrained", sharey=True)
+    for pane, variant in zip(panes, VARIANTS, strict=True):
+        for name, marker in (("before", "x"), ("after", "o"), ("longer", "^")):
+            points = [(entry["scores"][variant], 100 * entry[name]) for entry in entries if name in entry]
+            pane.plot(*zip(*points, strict=True), marker, markersize=4, alpha=0.7, label=name)
+        pane.set(title=variant, xlabel="Path-Score")
+    panes[0].set_ylabel("top-1 on 10,000 test images (%)")
+    panes[0].legend(frameon=False, fontsize=8, title="fine-tuning", title_fontsize=8)
+    temporary = path.with_suffix(".tmp")
+    figure.savefig(temporary, format="svg", metadata={"Date": None})
+    temporary.replace(path)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    data, network = load_fashion_mnist(options.data), PathVit(build_network(MODEL)).eval()
+    paths = random_paths(network.depth, EFFORT, PATHS, SEED, ())
+    images = to_input(data.calibration.images)
+    matrices = {variant: similarity(network, images, variant) for variant in VARIANTS}
+    around = {variant: np.diag(matrix) for variant, matrix in matrices.items()}
+    scores = {variant: path_scores(values) for variant, values in around.items()}
+    by_score = sorted(paths, key=lambda path: scores["class"][mask_of(path)])
+    found = measure(options.data, paths, by_score[:: len(paths) // LONGER_PATHS])
+    entries = [
+        {"kept": list(path), "scores": {variant: float(scores[variant][mask_of(path)]) for variant in VARIANTS}}
+        | found[str(mask_of(path))]
+        for path in paths
+    ]
+    variants = {}
+    for variant, meaning in VARIANTS.items():
+        values = np.array([entry["scores"][variant] for entry in entries])
+        variants[variant] = {
+            "meaning": meaning,
+            "cka": matrices[variant].round(4).tolist(),
+            "best_path": list(next(path.kept for path in best_paths(around[variant]) if path.effort == EFFORT)),
+        }
+        for name in ("before", "after", "longer"):
+            chosen = [index for index, entry in enumerate(entries) if name in entry]
+            accuracies = np.array([entries[index][name] for index in chosen])
+            variants[variant][name] = {"paths": len(chosen)} | spearman(values[chosen], accuracies)
+    result = {
+        "command": "python -m benchmarks.pivot.path_scores",
+        "model": MODEL,
+        "effort": EFFORT,
+        "data_digest": data.digest,
+        "test_images": len(data.test_all),
+        "finetuning": {"steps": STEPS, "longer_steps": LONGER_STEPS, "batch": BATCH, "lr": LEARNING_RATE, "seed": SEED},
+        "whole_accuracy": accuracy(evaluate_fp32(network, data.test_all), data.test_all),
+        "variants": variants,
+        "paths": entries,
+    }
+    write_json(RESULT, result)
+    draw(entries, DOCS / "images" / "path_scores.svg")
+    title = f"Spearman of Path-Score and accuracy, {len(paths)} paths of effort {EFFORT}"
+    table = Table("variant", "before", "after", "longer", title=title)
+    for variant, part in variants.items():
+        cells = (part[name] for name in ("before", "after", "longer"))
+        table.add_row(variant, *(f"{cell['spearman']:.2f} ({cell['low95']:.2f} to {cell['high95']:.2f})" for cell in cells))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What int8 costs in accuracy, and what fine-tuning with roundings gives back."""

@@ -1,0 +1,62 @@
+"""Build time and speed of the RTL simulation of two machines, a small one and the flagship.
+
+    python -m benchmarks.simulation.simulation_speed
+
+Each machine runs one image of a made-up ViT, is compared with the golden machine and timed from start to interrupt. The
+simulations are built anew, in a cache that is thrown away. The result goes to simulation_speed.json.
+"""
+
+import json
+import os
+import tempfile
+
+from benchmarks.result import RESULTS
+
+RESULT = RESULTS / "simulation_speed.json"
+WORKLOADS = {
+    "nano": "vit:dim=96,depth=12,heads=3,tokens=17,classes=10",
+    "zcu102": "vit:dim=384,depth=2,heads=6,tokens=197,classes=100",
+}
+"""One network for each preset: the shape of the shipped one, and two encoders of DeiT-S."""
+
+
+def measure(preset: str, model: str) -> dict[str, int | float | str]:
+    """Build and run one machine."""
+    from hw.device import mismatches
+    from hw.golden import GoldenMachine
+    from hw.presets import find_preset
+    from sim.program_counts import count_program
+    from sim.rtl.device import RtlDevice, build_simulation
+    from sim.stimulus.workload import prepare
+
+    config = find_preset(preset)
+    workload = prepare(model, config, images=1)
+    _, build_s = build_simulation(config)
+    result = RtlDevice(config).run(workload.program, workload.images)
+    speed = result.sim_cycles_per_s
+    cycles = result.counters["cycles"]
+    return {
+        "preset": preset,
+        "model": model,
+        "build_wall_s": round(build_s, 1),
+        "cycles": cycles,
+        "mismatches": mismatches(GoldenMachine(workload.program).run(workload.images), result),
+        "cycles_per_s": round(speed),
+        "macs_per_s": round(count_program(workload.program).macs * speed / cycles),
+    }
+
+
+def main() -> None:
+    """Measure and write the result."""
+    with tempfile.TemporaryDirectory(prefix="pivot-cache-") as cache:
+        os.environ["PIVOT_CACHE"] = cache
+        machines = [measure(preset, model) for preset, model in WORKLOADS.items()]
+    result = {"command": "python -m benchmarks.simulation.simulation_speed", "cores": os.cpu_count(), "machines": machines}
+    temporary = RESULT.with_suffix(".tmp")
+    temporary.write_text(json.dumps(result, indent=1) + "\n")
+    temporary.replace(RESULT)
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

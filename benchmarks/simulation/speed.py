@@ -1,0 +1,56 @@
+"""Speed of the golden machine, the cycle model and the RTL simulation on the default network and the nano preset.
+
+    python -m benchmarks.simulation.speed
+
+All three do the same work in one run: whole images of the shipped ViT. The result goes to speed.json.
+"""
+
+import json
+import os
+import time
+
+from benchmarks.result import RESULTS
+from hw.device import mismatches
+from hw.golden import GoldenMachine
+from hw.presets import find_preset
+from sim.cycle_model import predict
+from sim.rtl.device import RtlDevice, build_simulation
+from sim.stimulus.workload import prepare
+
+RESULT = RESULTS / "speed.json"
+GOLDEN_IMAGES, RTL_IMAGES, PREDICTIONS = 1000, 16, 5
+
+
+def main() -> None:
+    """Measure and write the result."""
+    config = find_preset("nano")
+    workload = prepare("fmnist_vit_tiny", config, images=GOLDEN_IMAGES, data="embedded")
+    golden = GoldenMachine(workload.program)
+    golden.run(workload.images[:64])
+    answers = golden.run(workload.images)
+    _, build_s = build_simulation(config)
+    rtl = RtlDevice(config).run(workload.program, workload.images[:RTL_IMAGES])
+    started = time.perf_counter()
+    for _ in range(PREDICTIONS):
+        prediction = predict(workload.program)
+    predict_s = (time.perf_counter() - started) / PREDICTIONS
+    result = {
+        "command": "python -m benchmarks.simulation.speed",
+        "cores": os.cpu_count(),
+        "model": workload.model,
+        "preset": "nano",
+        "golden_images_per_s": round(GOLDEN_IMAGES / answers.wall_s, 1),
+        "rtl_images": RTL_IMAGES,
+        "rtl_mismatches": mismatches(golden.run(workload.images[:RTL_IMAGES]), rtl),
+        "rtl_cycles_per_s": round(rtl.sim_cycles_per_s),
+        "rtl_images_per_s": round(RTL_IMAGES / rtl.wall_s, 3),
+        "rtl_build_wall_s": round(build_s, 1),
+        "cycle_model_images_per_s": round(1 / predict_s, 1),
+        "cycle_model_cycles_per_s": round(prediction.cycles / predict_s),
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
