@@ -42,7 +42,7 @@ class Decision:
     def pair(self) -> tuple[Candidate, Candidate]:
         """The networks of low and high effort."""
         sides = (self.choice.cascade.low, self.choice.cascade.high)
-        low, high = (next(c for c in self.candidates if c.path.kept == side.kept) for side in sides)
+        low, high = (next(c for c in self.candidates if c.path == side.path) for side in sides)
         return low, high
 
 
@@ -58,7 +58,7 @@ def decide(run: Run) -> Decision:
         costs = [model_cost(run, candidate.name, partial(getattr, candidate, "program")) for candidate in candidates]
     answers = [candidate.answers(run.data.calibration) for candidate in candidates]
     efforts = [
-        Effort(c.path.kept, answer.correct, answer.entropy, cost.delay_ms, cost.energy_mj)
+        Effort(c.path, answer.correct, answer.entropy, cost.delay_ms, cost.energy_mj)
         for c, answer, cost in zip(candidates, answers, costs, strict=True)
     ]
     choice = choose(efforts, efforts[-1].accuracy, run.arguments.lec, run.arguments.max_loss)
@@ -78,7 +78,7 @@ def _candidates(run: Run, paths: list[ScoredPath]) -> tuple[list[Candidate], Can
     The baseline is the whole ViT, as shipped or after the same fine-tuning as the efforts: the one that answers more
     calibration images right in int8.
     """
-    tuned = [Candidate(run, f"effort{path.effort:02d}", path, finetuned(run, path)) for path in paths]
+    tuned = [Candidate(run, f"effort{each.path.effort:02d}", each, finetuned(run, each.path)) for each in paths]
     shipped = Candidate(run, "shipped", paths[-1], run.network)
     split = run.data.calibration
     better = shipped.answers(split).correct.sum() >= tuned[-1].answers(split).correct.sum()

@@ -10,6 +10,7 @@ import numpy as np
 from search.experiment import Run, device_images
 from search.paths.cka import cka_matrix
 from search.paths.path_score import ScoredPath, best_paths, random_paths
+from sw.graph.path import Path
 
 _CKA_BATCH = 250
 """Images per batch of the CKA estimate, fewer where the split is smaller."""
@@ -82,10 +83,10 @@ def redundancy(run: Run) -> tuple[np.ndarray, np.ndarray]:
 def scored_paths(run: Run) -> tuple[np.ndarray, list[ScoredPath]]:
     """(CKA matrix, best path of every effort that the search considers)."""
     matrix, diagonal = redundancy(run)
-    return matrix, [path for path in best_paths(diagonal) if path.effort in run.arguments.efforts]
+    return matrix, [best for best in best_paths(diagonal) if best.path.effort in run.arguments.efforts]
 
 
-def finetuned(run: Run, path: ScoredPath) -> Any:
+def finetuned(run: Run, path: Path) -> Any:
     """The path's network after fine-tuning: cross-entropy, distillation from the full ViT, entropy on right answers."""
     import torch
 
@@ -101,7 +102,7 @@ def finetuned(run: Run, path: ScoredPath) -> Any:
             )
             tuned = finetune(
                 run.network,
-                path.kept,
+                path,
                 run.data.train,
                 teacher_logits=torch.from_numpy(answers["logits"]),
                 steps=run.arguments.finetune_steps,
@@ -115,7 +116,7 @@ def finetuned(run: Run, path: ScoredPath) -> Any:
 
         tensors = run.store.arrays(name, compute)
         run.store.drop_scratch(name)
-    network = PathVit(copy.deepcopy(run.network.vit), path.kept)
+    network = PathVit(copy.deepcopy(run.network.vit), path)
     network.vit.load_state_dict({key: torch.from_numpy(value) for key, value in tensors.items()})
     return network.eval()
 
@@ -125,14 +126,15 @@ class Candidate:
 
     Attributes:
         name: of its steps in the store.
-        path: its path and Path-Score.
+        path: its path.
+        score: its Path-Score.
         network: `sw.graph.path_vit.PathVit`, fp32.
     """
 
-    def __init__(self, run: Run, name: str, path: ScoredPath, network: Any):
+    def __init__(self, run: Run, name: str, scored: ScoredPath, network: Any):
         """Nothing is computed before it is asked for."""
         self.name = name
-        self.path = path
+        self.path, self.score = scored.path, scored.score
         self.network = network
         self._run = run
         self._answers: dict[str, Answers] = {}
@@ -150,7 +152,7 @@ class Candidate:
         """The path alone as a Program, its skipped attentions left out."""
         from sw.compiler.compiler import compile_network
 
-        return compile_network(self.integer, self._run.config, kept=self.path.kept, mask_register=False)
+        return compile_network(self.integer, self._run.config, path=self.path, mask_register=False)
 
     def answers(self, split: Any) -> Answers:
         """Its fp32 answers and the golden device's to a split's images; only the calibration split may choose anything."""
@@ -176,7 +178,7 @@ class Candidate:
         return Answers(fp32, golden["logits"], golden["entropy"], split.labels)
 
 
-def path_rank(run: Run, path: ScoredPath) -> dict[str, Any]:
+def path_rank(run: Run, path: Path) -> dict[str, Any]:
     """Where a path ranks among random paths of its effort, in fp32 accuracy before fine-tuning, calibration split.
 
     Returns:
@@ -187,15 +189,13 @@ def path_rank(run: Run, path: ScoredPath) -> dict[str, Any]:
 
     split = run.data.calibration
 
-    def accuracy_of(kept: tuple[int, ...]) -> float:
-        logits = evaluate_fp32(run.network, split, kept).numpy()
+    def accuracy_of(path: Path) -> float:
+        logits = evaluate_fp32(run.network, split, path).numpy()
         return float((logits.argmax(1) == split.labels).mean())
 
     def compute() -> dict[str, Any]:
-        others = random_paths(
-            run.network.depth, path.effort, run.arguments.random_paths, run.arguments.seed, path.kept
-        )
-        own, accuracies = accuracy_of(path.kept), []
+        others = random_paths(path.depth, path.effort, run.arguments.random_paths, run.arguments.seed, path)
+        own, accuracies = accuracy_of(path), []
         for index, other in enumerate(others):
             accuracies.append(accuracy_of(other))
             update(index + 1, len(others))

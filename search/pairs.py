@@ -8,20 +8,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sw.graph.path import Path
+
 
 @dataclass(frozen=True)
 class Effort:
     """What phase 2 knows of one fine-tuned, quantized path.
 
     Attributes:
-        kept: encoders whose attention is kept.
+        path: the path.
         correct: bool [n], calibration images answered right in int8.
         entropy: int64 [n], entropy of each answer in 2^-12 nat.
         delay_ms: per image.
         energy_mj: per image.
     """
 
-    kept: tuple[int, ...]
+    path: Path
     correct: np.ndarray
     entropy: np.ndarray
     delay_ms: float
@@ -30,7 +32,7 @@ class Effort:
     @property
     def effort(self) -> int:
         """Number of attentions kept."""
-        return len(self.kept)
+        return self.path.effort
 
     @property
     def accuracy(self) -> float:

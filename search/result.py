@@ -13,7 +13,6 @@ from search.efforts import Candidate, path_rank
 from search.experiment import Run
 from search.intervals import paired_difference, wilson
 from search.pairs import Cascade, Choice, Effort, expected, expected_product
-from search.paths.path_score import mask_of
 from search.stored_pair import store_pair
 
 UNITS_PER_NAT = 1 << numerics.ENTROPY_FRACTION
@@ -109,7 +108,7 @@ def _test_figures(
     edges = np.linspace(0.0, max(float(np.log(answers.int8.shape[1])), float(entropy.max())), _HISTOGRAM_BINS + 1)
     single = None
     if choice.best_single is not None:
-        best = next(c for c in candidates if c.path.kept == choice.best_single.kept)
+        best = next(c for c in candidates if c.path == choice.best_single.path)
         single = {
             "effort": best.path.effort,
             "kept": list(best.path.kept),
@@ -159,7 +158,7 @@ def _test_figures(
             {
                 "effort": c.path.effort,
                 "kept": list(c.path.kept),
-                "path_score": c.path.score,
+                "path_score": c.score,
                 "accuracy_calibration": e.accuracy,
                 "accuracy_test": float(c.answers(test).correct.mean()),
                 "accuracy_fp32_test": float(c.answers(test).correct_fp32.mean()),
@@ -180,8 +179,8 @@ def _cycles(
     from sim.program_counts import operation_cycles
     from sw.compiler.compiler import compile_pair
 
-    by_path = {candidate.path.kept: place for place, candidate in enumerate(candidates)}
-    places = {"low": by_path[choice.cascade.low.kept], "high": by_path[choice.cascade.high.kept], "baseline": len(costs) - 1}
+    by_path = {candidate.path: place for place, candidate in enumerate(candidates)}
+    places = {"low": by_path[choice.cascade.low.path], "high": by_path[choice.cascade.high.path], "baseline": len(costs) - 1}
     low, high = candidates[places["low"]], candidates[places["high"]]
     pair = compile_pair(low.integer, high.integer, run.config, choice.cascade.threshold)
     exits_low = low.answers(run.data.test).entropy <= choice.cascade.threshold
@@ -196,5 +195,5 @@ def _cycles(
         "rtl": {f"{name}_cycles": rtl[name].cycles for name in places} | {"gated": gated_run(run, pair, exits_low)},
         "breakdown": {name: operation_cycles(rtl[name].counters) for name in ("baseline", "low", "high")},
         "attention_share": 1.0 - unmasked.cycles / costs[-1].cycles,
-        "path_masks": {"low": mask_of(low.path.kept), "high": mask_of(high.path.kept)},
+        "path_masks": {"low": low.path.mask, "high": high.path.mask},
     }

@@ -45,7 +45,7 @@ def store_pair(run: Run, decision: Decision, directory: Path) -> None:
         preset=arguments.preset,
         config=config,
         threshold=cascade.threshold,
-        kept=(low.path.kept, high.path.kept),
+        paths=(low.path, high.path),
         guarantee=guarantee,
         costs=(costs[0], costs[1]),
         integer=(low.integer, high.integer),

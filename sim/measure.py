@@ -142,11 +142,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         from sim.timeline.chrome_trace import write_trace
         from sim.timeline.spans import model_timeline, rtl_timeline
 
-        masks = (workload.kept_mask, workload.kept_mask)
         if options.engine == "rtl":
-            spans = rtl_timeline(workload.program, workload.images[:1], timing, path_masks=masks)
+            spans = rtl_timeline(workload.program, workload.images[:1], timing)
         else:
-            spans = model_timeline(workload.program, timing, path_masks=masks)
+            spans = model_timeline(workload.program, timing)
         write_trace(options.trace, workload.program, spans)
     return fields
 

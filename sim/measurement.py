@@ -48,6 +48,11 @@ def _golden(workload: Workload) -> RunResult:
     return GoldenMachine(workload.program).run(workload.images)
 
 
+def _masks(workload: Workload) -> tuple[int, int, int]:
+    """Path masks of the workload's path, of all attentions, and of none."""
+    return workload.path.mask, (1 << workload.path.depth) - 1, 0
+
+
 def run_rtl(workload: Workload, config: AcceleratorConfig, timing: MemoryTiming) -> tuple[RunResult, list[RunResult]]:
     """The batch, and one image each on the workload's path, with all attentions, and with none.
 
@@ -56,18 +61,15 @@ def run_rtl(workload: Workload, config: AcceleratorConfig, timing: MemoryTiming)
     Raises:
         MachineError: When the machine reports an error.
     """
-    everything = (1 << workload.depth) - 1
-    masks = (workload.kept_mask, everything, 0)
     jobs = [Job(program=workload.program, images=workload.images)]
-    jobs += [Job(program=workload.program, images=workload.images[:1], path_masks=(mask, mask)) for mask in masks]
+    jobs += [Job(program=workload.program, images=workload.images[:1], path_masks=(mask, mask)) for mask in _masks(workload)]
     batch, *single = (_checked(result) for result in RtlDevice(config).run_jobs(jobs, memory_timing=timing))
     return batch, single
 
 
 def _model_counters(workload: Workload, timing: MemoryTiming) -> list[dict[str, int]]:
     """The cycle model's counters of an image on the workload's path, with all attentions, and with none."""
-    masks = (workload.kept_mask, (1 << workload.depth) - 1, 0)
-    return [predict(workload.program, timing, path_masks=(mask, mask)).counters for mask in masks]
+    return [predict(workload.program, timing, path_masks=(mask, mask)).counters for mask in _masks(workload)]
 
 
 ENERGY_FIELDS = (
@@ -130,16 +132,14 @@ def measure(
     timing = timing or MemoryTiming()
     golden = _golden(workload)
     macs = count_program(workload.program).macs
-    everything = frozenset(range(workload.depth))
-    kept = sorted(index for index in everything if workload.kept_mask >> index & 1)
     fields: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "model": workload.model,
         "engine": engine,
         "data": workload.data,
         "images": len(workload.images),
-        "kept": kept,
-        "skipped": sorted(everything - set(kept)),
+        "kept": list(workload.path.kept),
+        "skipped": list(workload.path.skipped),
         "memory": vars(timing),
         "config": vars(config),
         "clock_mhz": config.clock_mhz,

@@ -7,13 +7,14 @@ epoch's weights are the result. ``--resume`` continues the run in ``--out`` from
 """
 
 import argparse
+import pathlib
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from hw.errors import InputError
 from hw.files import write_json
+from sw.graph.path import Path, parse_encoders
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("--model", default="fmnist_vit_tiny", help="network name (default %(default)s)")
     add("--data", metavar="DIR", help="directory of the idx files, or 'embedded'")
-    add("--out", metavar="DIR", type=Path, default=Path("runs/train"), help="result directory (default %(default)s)")
+    add("--out", metavar="DIR", type=pathlib.Path, default="runs/train", help="result directory (default %(default)s)")
     add("--epochs", type=int, default=28, help="passes over the training split (default %(default)s)")
     add("--batch", type=int, default=128, help="images per step (default %(default)s)")
     add("--lr", type=float, default=1e-3, help="peak learning rate (default %(default)s)")
@@ -30,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     add("--label-smoothing", type=float, default=0.05, help="of the cross-entropy (default %(default)s)")
     add("--attention-drop", type=float, default=0.6, help="most that attentions skip, in half the steps (%(default)s)")
     add("--kept", metavar="0,1,5", help="path to train: the encoders whose attention is kept (default all)")
-    add("--init", metavar="FILE", type=Path, help="safetensors weights to start from (default fresh)")
+    add("--init", metavar="FILE", type=pathlib.Path, help="safetensors weights to start from (default fresh)")
     add("--teacher", metavar="NAME|FILE", help="checkpoint to distil from: a name, or a file of --model's shape")
     add("--distill-weight", type=float, help="share of the distillation (default 0.5 with a teacher, else 0)")
     add("--entropy-weight", type=float, default=0.0, help="of the entropy of correct answers (default %(default)s)")
@@ -57,20 +58,6 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def parse_path(text: str | None) -> list[int] | None:
-    """Return the encoder indices of ``0,1,5``; an empty text keeps none, None keeps all.
-
-    Raises:
-        InputError: an item is not an integer.
-    """
-    if text is None:
-        return None
-    try:
-        return [int(item) for item in text.split(",") if item.strip()]
-    except ValueError:
-        raise InputError(f"Path must be encoder indices such as 0,1,5, not {text!r}") from None
-
-
 def train(options: argparse.Namespace) -> None:
     """Train as the command's options say; write ``model.safetensors``, ``config.json`` and ``log.jsonl``."""
     _check(options)
@@ -83,12 +70,13 @@ def train(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     data = load_fashion_mnist(options.data)
     network, teacher = _networks(options)
+    path = network.path
+    if options.kept is not None:
+        path = Path.keeping(parse_encoders(options.kept, network.depth, "--kept"), network.depth)
     epoch_steps = len(data.train) // options.batch
     if not epoch_steps:
         raise InputError(f"--batch must be at most the {len(data.train)} training images, not {options.batch}")
-    trainer = Trainer(
-        network, data.train, _recipe(options, epoch_steps), kept=parse_path(options.kept), teacher=teacher
-    )
+    trainer = Trainer(network, data.train, _recipe(options, epoch_steps), path=path, teacher=teacher)
     run = {"model": options.model, "data_digest": data.digest, "threads": options.threads}
     history, spent = _begin(options, trainer, run, load_run_state)
     started = time.monotonic() - spent
@@ -104,7 +92,7 @@ def train(options: argparse.Namespace) -> None:
         def on_step(done: int, loss: float) -> None:
             progress.update(bar, completed=done, description=f"loss {loss:.3f}")
             if done % epoch_steps == 0:
-                correct = accuracy(evaluate_fp32(network, data.calibration, trainer.kept), data.calibration)
+                correct = accuracy(evaluate_fp32(network, data.calibration, path), data.calibration)
                 entry = {"epoch": done // epoch_steps, "loss": loss, "calibration_accuracy": correct}
                 history.append(entry | {"wall_s": round(time.monotonic() - started, 1)})
                 progress.console.print(
@@ -116,14 +104,14 @@ def train(options: argparse.Namespace) -> None:
 
         trainer.run(on_step)
     results = {
-        split.name: {"images": len(split), "accuracy": accuracy(evaluate_fp32(network, split, trainer.kept), split)}
+        split.name: {"images": len(split), "accuracy": accuracy(evaluate_fp32(network, split, path), split)}
         for split in (data.calibration, data.test, data.test_all)
     }
     save_tensors(options.out / "model.safetensors", network.vit.state_dict())
     config = {
         "format": "pivot-checkpoint-1",
         "model": options.model,
-        "kept": sorted(trainer.kept),
+        "kept": list(path.kept),
         "recipe": trainer.state()[1]["recipe"],
         "threads": options.threads,
         "data_digest": data.digest,
@@ -161,7 +149,7 @@ def _networks(options: argparse.Namespace) -> tuple[Any, Any]:
         load_weights(vit, options.init)
     if not options.teacher:
         return PathVit(vit), None
-    from_file = Path(options.teacher).is_file()
+    from_file = pathlib.Path(options.teacher).is_file()
     name, weights = (options.model, options.teacher) if from_file else (options.teacher, None)
     return PathVit(vit), PathVit(build_network(name, weights))
 

@@ -67,19 +67,21 @@ def _entry(program: Program, images: np.ndarray, result: RunResult, masks: tuple
 def _skip(network, program: Program, images: np.ndarray, seed: int, device: RtlDevice, whole: dict) -> dict:
     """One random mask, by the register and recompiled."""
     from sw.compiler.compiler import compile_network
+    from sw.graph.path import Path
 
     rng = random.Random(seed)
-    kept = frozenset(index for index in range(program.path_masks[0].bit_length()) if rng.random() < 0.6)
-    mask = sum(1 << index for index in kept)
-    recompiled = compile_network(network, program.config, kept=kept, mask_register=False)
+    path = Path.keeping([index for index in range(network.depth) if rng.random() < 0.6], network.depth)
+    mask = path.mask
+    recompiled = compile_network(network, program.config, path=path, mask_register=False)
     by_register, own = device.run_jobs(
         [Job(program=program, images=images, path_masks=(mask, mask)), Job(program=recompiled, images=images)]
     )
     entry, other = _entry(program, images, by_register, (mask, mask)), _entry(recompiled, images, own, (mask, mask))
-    skipped = [d for d in program.descriptors() if d.opcode == Opcode.GEMM and d.flags & FLAG_ATTENTION and d.encoder not in kept]
+    attentions = [d for d in program.descriptors() if d.opcode == Opcode.GEMM and d.flags & FLAG_ATTENTION]
+    skipped = [d for d in attentions if not path.keeps(d.encoder)]
     words = sum(d.row_tiles * d.column_tiles * d.k_words for d in skipped)
     return {
-        "kept": sorted(kept),
+        "kept": list(path.kept),
         "array_cycles_saved": whole["counters"]["array_cycles"] - entry["counters"]["array_cycles"],
         "array_cycles_of_the_skipped": words,
         "weight_bytes_saved": whole["counters"]["weight_bytes"] - entry["counters"]["weight_bytes"],

@@ -41,7 +41,7 @@ def measure(seed: int) -> dict:
     jobs = [Job(program=workload.program, images=workload.images) for workload in workloads]
     jobs += [Job(program=workload.program, images=workload.images[:1]) for workload in workloads]
     rng = random.Random(f"masks {seed}")
-    masks = [rng.randrange(1 << workload.depth) for workload in workloads]
+    masks = [rng.randrange(1 << workload.path.depth) for workload in workloads]
     jobs += [
         Job(program=workload.program, images=workload.images[:1], path_masks=(mask, mask))
         for workload, mask in zip(workloads, masks, strict=True)

@@ -43,6 +43,7 @@ IMAGES = 2
 def quantized_pair(model: str) -> tuple[Any, Any, np.ndarray]:
     """(low effort, high effort, images int8 [n, height, width, channels]); both efforts of one draw of weights."""
     from sw.data.fashion_mnist import to_input, to_pixels
+    from sw.graph.path import Path
     from sw.graph.path_vit import PathVit
     from sw.networks.network import build_network, parse_network
     from sw.quantization.quantize import quantize_jointly
@@ -51,7 +52,8 @@ def quantized_pair(model: str) -> tuple[Any, Any, np.ndarray]:
     shape = (CALIBRATING + IMAGES, *spec.image_size, spec.channels)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     network = build_network(model, "random", 0)
-    low, high = quantize_jointly((PathVit(network, LOW_KEPT), PathVit(network)), to_input(pixels[:CALIBRATING]))
+    low_path = Path.keeping(LOW_KEPT, spec.depth)
+    low, high = quantize_jointly((PathVit(network, low_path), PathVit(network)), to_input(pixels[:CALIBRATING]))
     return low, high, to_pixels(pixels[CALIBRATING:])
 
 
@@ -114,8 +116,8 @@ def measure(model: str, device: RtlDevice, step: Any) -> dict[str, Any]:
     step("afresh")
     entry = {
         "model": model,
-        "low_kept": sorted(low.kept),
-        "high_kept": sorted(high.kept),
+        "low_kept": list(low.path.kept),
+        "high_kept": list(high.path.kept),
         "gate_entropies": entropies.tolist(),
         "threshold": threshold,
         "whole": whole(high, compile_network(high, device.config)),

@@ -139,14 +139,14 @@ def _effort(seed: int, effort: int, redundancy: list[float]) -> dict[str, Any]:
     from sw.training.finetune import finetune
 
     data, name, started = _data(), effort_name(effort), time.monotonic()
-    kept = next(path.kept for path in best_paths(np.array(redundancy)) if path.effort == effort)
+    path = next(best.path for best in best_paths(np.array(redundancy)) if best.path.effort == effort)
     recipe = _finetuning(seed) | {"frozen": 0}
     tuned = finetune(
-        load_network(seed, WHOLE, None), kept, data.train, teacher_logits=_teacher(seed), progress=_progress(f"seed {seed} {name}"),
+        load_network(seed, WHOLE, None), path, data.train, teacher_logits=_teacher(seed), progress=_progress(f"seed {seed} {name}"),
         state_dir=_options.work / f"seed{seed}" / name, **recipe,
     )  # fmt: skip
     save_network(tuned, seed, name)
-    return _record(load_network(seed, name, kept), started, recipe)
+    return _record(load_network(seed, name, path.kept), started, recipe)
 
 
 def _finetuning(seed: int) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def _record(network: Any, started: float, recipe: dict[str, Any]) -> dict[str, A
 
     calibration = _data().calibration
     return {
-        "kept": sorted(network.kept),
+        "kept": list(network.path.kept),
         "accuracy_calibration": accuracy(evaluate_fp32(network, calibration), calibration),
         "recipe": recipe,
         "wall_s": round(time.monotonic() - started, 1),

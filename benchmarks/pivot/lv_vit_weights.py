@@ -48,6 +48,7 @@ def untrained(seed: int = 0) -> Any:
 
 def load_network(seed: int, name: str, kept: Iterable[int] | None) -> Any:
     """A shipped network: `sw.graph.path_vit.PathVit`, fp32, in eval mode; ``kept`` None keeps all attentions."""
+    from sw.graph.path import Path
     from sw.graph.path_vit import PathVit
 
     vit = untrained()
@@ -55,7 +56,7 @@ def load_network(seed: int, name: str, kept: Iterable[int] | None) -> Any:
     if name != WHOLE:
         tensors |= _file(seed, name)
     vit.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in tensors.items()})
-    return PathVit(vit, kept).eval()
+    return PathVit(vit, None if kept is None else Path.keeping(kept, len(vit.blocks))).eval()
 
 
 def save_network(network: Any, seed: int, name: str) -> None:

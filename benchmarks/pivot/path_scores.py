@@ -26,8 +26,9 @@ from rich.table import Table
 from benchmarks.result import DOCS, RESULTS
 from hw.files import write_json
 from search.paths.cka import cka_matrix
-from search.paths.path_score import best_paths, mask_of, path_scores, random_paths
+from search.paths.path_score import best_paths, path_scores, random_paths
 from sw.data.fashion_mnist import load_fashion_mnist, to_input
+from sw.graph.path import Path as NetworkPath
 from sw.graph.path_vit import PathVit
 from sw.networks.network import build_network
 from sw.training.finetune import finetune, teacher_answers
@@ -81,17 +82,17 @@ def spearman(scores: np.ndarray, accuracies: np.ndarray) -> dict[str, float]:
     }
 
 
-def measure(directory: str | None, paths: list[tuple[int, ...]], longer: list[tuple[int, ...]]) -> dict[str, Any]:
+def measure(directory: str | None, paths: list[NetworkPath], longer: list[NetworkPath]) -> dict[str, Any]:
     """Accuracy of each path on all test images: ``before``, ``after``, and for some ``longer`` fine-tuning."""
     found = json.loads(WORK.read_text()) if WORK.is_file() else {}
     wanted = [(path, "longer") for path in longer] + [(path, name) for name in ("after", "before") for path in paths]
     started = time.monotonic()
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_begin, initargs=(directory,)) as pool:
-        missing = [(path, name) for path, name in wanted if name not in found.get(str(mask_of(path)), {})]
+        missing = [(path, name) for path, name in wanted if name not in found.get(str(path.mask), {})]
         tasks = {pool.submit(_accuracy, path, name): (path, name) for path, name in missing}
         for number, task in enumerate(as_completed(tasks), 1):
             path, name = tasks[task]
-            found.setdefault(str(mask_of(path)), {})[name] = task.result()
+            found.setdefault(str(path.mask), {})[name] = task.result()
             write_json(WORK, found)
             print(f"{number}/{len(tasks)} {path} {name} {task.result():.4f} {time.monotonic() - started:.0f} s", flush=True)
     return found
@@ -117,7 +118,7 @@ def _teacher() -> torch.Tensor:
     return teacher_answers(_network(), _data.train)
 
 
-def _accuracy(path: tuple[int, ...], name: str) -> float:
+def _accuracy(path: NetworkPath, name: str) -> float:
     """On all test images, after the steps that the name stands for."""
     network = _network()
     steps = {"before": 0, "after": STEPS, "longer": LONGER_STEPS}[name]
@@ -156,16 +157,16 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     data, network = load_fashion_mnist(options.data), PathVit(build_network(MODEL)).eval()
-    paths = random_paths(network.depth, EFFORT, PATHS, SEED, ())
+    paths = random_paths(network.depth, EFFORT, PATHS, SEED)
     images = to_input(data.calibration.images)
     matrices = {variant: similarity(network, images, variant) for variant in VARIANTS}
     around = {variant: np.diag(matrix) for variant, matrix in matrices.items()}
     scores = {variant: path_scores(values) for variant, values in around.items()}
-    by_score = sorted(paths, key=lambda path: scores["class"][mask_of(path)])
+    by_score = sorted(paths, key=lambda path: scores["class"][path.mask])
     found = measure(options.data, paths, by_score[:: len(paths) // LONGER_PATHS])
     entries = [
-        {"kept": list(path), "scores": {variant: float(scores[variant][mask_of(path)]) for variant in VARIANTS}}
-        | found[str(mask_of(path))]
+        {"kept": list(path.kept), "scores": {variant: float(scores[variant][path.mask]) for variant in VARIANTS}}
+        | found[str(path.mask)]
         for path in paths
     ]
     variants = {}
@@ -174,7 +175,7 @@ def main() -> None:
         variants[variant] = {
             "meaning": meaning,
             "cka": matrices[variant].round(4).tolist(),
-            "best_path": list(next(path.kept for path in best_paths(around[variant]) if path.effort == EFFORT)),
+            "best_path": list(next(best.path.kept for best in best_paths(around[variant]) if best.path.effort == EFFORT)),
         }
         for name in ("before", "after", "longer"):
             chosen = [index for index, entry in enumerate(entries) if name in entry]

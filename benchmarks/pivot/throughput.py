@@ -34,6 +34,7 @@ from hw.files import read_json, write_json
 from search.intervals import paired_difference
 from sw.data.fashion_mnist import FashionMnist, Split, load_fashion_mnist, padded, to_input
 from sw.gated.inference import cascade
+from sw.graph.path import Path as NetworkPath
 from sw.graph.path_vit import PathVit
 from sw.networks.network import build_network
 from sw.training.finetune import finetune
@@ -108,7 +109,7 @@ def shipped_vit_pair(data: FashionMnist) -> TorchPair:
         InputError: no F_low keeps the loss.
     """
     high = PathVit(build_network(SHIPPED)).eval()
-    low = finetune(high, SHIPPED_LOW, data.train, teacher=high, **FINETUNING)
+    low = finetune(high, NetworkPath.keeping(SHIPPED_LOW, high.depth), data.train, teacher=high, **FINETUNING)
     calibrated = Calibrated.of(low, high, data.calibration)
     kept = [f_low for f_low in F_LOW if calibrated.loss(f_low) <= SHIPPED_LOSS]
     if not kept:
@@ -179,8 +180,8 @@ def measure(pair: TorchPair, split: Split, count: int, step: Callable[[str], Non
         speeds[f"batch_{batch}"]["speed_up"] = round(medians[0] / medians[1], 3)
     return {
         "model": pair.model,
-        "low_kept": sorted(pair.low.kept),
-        "high_kept": sorted(pair.high.kept),
+        "low_kept": list(pair.low.path.kept),
+        "high_kept": list(pair.high.path.kept),
         "threshold_nats": round(pair.threshold_nats, 4),
         "f_low_calibration": pair.f_low,
         "f_low_test": float(exits_low.float().mean()),

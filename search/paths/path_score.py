@@ -1,9 +1,10 @@
 """Path-Score (PIVOT, DAC 2024): the sum over skipped encoders of the CKA between the streams around their attention."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+
+from sw.graph.path import Path
 
 
 @dataclass(frozen=True)
@@ -11,22 +12,12 @@ class ScoredPath:
     """A path with its Path-Score.
 
     Attributes:
-        kept: encoders whose attention is kept, ascending.
+        path: the path.
         score: sum of the skipped encoders' CKA; high means that little is lost.
     """
 
-    kept: tuple[int, ...]
+    path: Path
     score: float
-
-    @property
-    def effort(self) -> int:
-        """Number of attentions kept."""
-        return len(self.kept)
-
-
-def mask_of(kept: Iterable[int]) -> int:
-    """Path mask: bit i is set where encoder i's attention is kept."""
-    return sum(1 << index for index in kept)
 
 
 def path_scores(redundancy: np.ndarray) -> np.ndarray:
@@ -48,20 +39,21 @@ def best_paths(redundancy: np.ndarray) -> list[ScoredPath]:
     depth = len(redundancy)
     scores = path_scores(redundancy)
     masks = np.arange(1 << depth)
-    kept_bits = (masks[:, None] >> np.arange(depth)) & 1
-    efforts = kept_bits.sum(1)
+    efforts = np.bitwise_count(masks)
     best = []
     for effort in range(1, depth + 1):
         candidates = masks[efforts == effort]
         mask = int(candidates[np.argmax(scores[candidates])])
-        best.append(ScoredPath(tuple(np.flatnonzero(kept_bits[mask]).tolist()), float(scores[mask])))
+        best.append(ScoredPath(Path.from_mask(mask, depth), float(scores[mask])))
     return best
 
 
-def random_paths(depth: int, effort: int, count: int, seed: int, exclude: tuple[int, ...]) -> list[tuple[int, ...]]:
+def random_paths(depth: int, effort: int, count: int, seed: int, exclude: Path | None = None) -> list[Path]:
     """Up to ``count`` distinct random paths of one effort, without ``exclude``; fewer where there are not so many."""
     generator = np.random.default_rng([seed, effort])
     masks = np.arange(1 << depth)
-    masks = masks[((masks[:, None] >> np.arange(depth)) & 1).sum(1) == effort]
-    masks = generator.permutation(masks[masks != mask_of(exclude)])[:count]
-    return [tuple(index for index in range(depth) if mask >> index & 1) for mask in masks.tolist()]
+    masks = masks[np.bitwise_count(masks) == effort]
+    if exclude is not None:
+        masks = masks[masks != exclude.mask]
+    masks = generator.permutation(masks)[:count]
+    return [Path.from_mask(mask, depth) for mask in masks.tolist()]

@@ -118,6 +118,7 @@ def test_gated_pair_takes_both_exits(device):
 
     from sw.compiler.compiler import compile_pair
     from sw.data.fashion_mnist import to_input
+    from sw.graph.path import Path
     from sw.networks.network import build_network, parse_network
     from sw.quantization.quantize import quantize
 
@@ -126,7 +127,7 @@ def test_gated_pair_takes_both_exits(device):
     pixels = rng.integers(0, 256, (96, *spec.image_size, 1), dtype=np.uint8)
     with torch.no_grad():
         low, high = (quantize(build_network(SMALL, "random", seed), to_input(pixels[:64])) for seed in (5, 6))
-    program = compile_pair(low, high, CONFIG, threshold=0, low_kept=[1], high_kept=[0, 1])
+    program = compile_pair(low, high, CONFIG, threshold=0, low_path=Path.keeping([1], low.depth))
     images = (pixels[64:].astype(np.int16) - 128).astype(np.int8)
     entropies = GoldenMachine(program).run(images, threshold=0).gate_entropy
     threshold = int(np.median(entropies))
@@ -145,6 +146,7 @@ def test_a_pair_with_a_stem_resumes(device):
     from sim.cycle_model import predict
     from sw.compiler.compiler import compile_pair
     from sw.data.fashion_mnist import to_input
+    from sw.graph.path import Path
     from sw.networks.network import build_network, parse_network
     from sw.quantization.quantize import quantize
 
@@ -154,8 +156,8 @@ def test_a_pair_with_a_stem_resumes(device):
     with torch.no_grad():
         network = quantize(build_network(name, "random", 7), to_input(pixels[:32]))
     images = (pixels[32:].astype(np.int16) - 128).astype(np.int8)
-    resumed = compile_pair(network, network, CONFIG, 0, low_kept=[0], resume=True)
-    plain = compile_pair(network, network, CONFIG, 0, low_kept=[0], resume=False)
+    resumed = compile_pair(network, network, CONFIG, 0, low_path=Path.keeping([0], network.depth), resume=True)
+    plain = compile_pair(network, network, CONFIG, 0, low_path=Path.keeping([0], network.depth), resume=False)
     threshold = int(np.median(GoldenMachine(plain).run(images).gate_entropy))
     cycles = []
     for program in (resumed, plain):

@@ -86,6 +86,7 @@ def test_gated_pair(device):
 
     from sw.compiler.compiler import compile_pair
     from sw.data.fashion_mnist import to_input
+    from sw.graph.path import Path
     from sw.networks.network import build_network, parse_network
     from sw.quantization.quantize import quantize
 
@@ -93,7 +94,7 @@ def test_gated_pair(device):
     pixels = np.random.default_rng(3).integers(0, 256, (33, *spec.image_size, 1), dtype=np.uint8)
     with torch.no_grad():
         low, high = (quantize(build_network(SMALL, "random", seed), to_input(pixels[:32])) for seed in (5, 6))
-    program = compile_pair(low, high, CONFIG, threshold=0, low_kept=[1], high_kept=[0, 1])
+    program = compile_pair(low, high, CONFIG, threshold=0, low_path=Path.keeping([1], low.depth))
     images = (pixels[32:].astype(np.int16) - 128).astype(np.int8)
     jobs = [
         Job(program=program, images=images, threshold=threshold, path_masks=masks)
@@ -128,7 +129,7 @@ def check_random_machine(seed):
     jobs = [
         Job(program=workload.program, images=workload.images, path_masks=(mask, mask))
         for workload in programs
-        for mask in (workload.kept_mask, 0)
+        for mask in (workload.path.mask, 0)
     ]
     for timing in timings:
         check(RtlDevice(case.config, timeout_s=600, quick_build=True), jobs, timing)

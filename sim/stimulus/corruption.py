@@ -129,6 +129,7 @@ def _gated_pair(config: AcceleratorConfig) -> tuple[Program, np.ndarray]:
 
     from sw.compiler.compiler import compile_pair
     from sw.data.fashion_mnist import to_input
+    from sw.graph.path import Path
     from sw.networks.network import RANDOM, build_network, parse_network
     from sw.quantization.quantize import quantize
 
@@ -136,7 +137,7 @@ def _gated_pair(config: AcceleratorConfig) -> tuple[Program, np.ndarray]:
     pixels = np.random.default_rng(0).integers(0, 256, (64, *spec.image_size, spec.channels), dtype=np.uint8)
     with torch.no_grad():
         low, high = (quantize(build_network(GATED, RANDOM, seed), to_input(pixels)) for seed in (1, 2))
-    program = compile_pair(low, high, config, threshold=0, low_kept=[1], high_kept=[0, 1])
+    program = compile_pair(low, high, config, threshold=0, low_path=Path.keeping([1], low.depth))
     images = (pixels[:8].astype(np.int16) - 128).astype(np.int8)
     entropy = GoldenMachine(program).run(images, threshold=0).gate_entropy
     order = np.argsort(entropy)

@@ -8,6 +8,7 @@ import numpy as np
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
 from hw.program import Program
+from sw.graph.path import Path, parse_encoders
 
 CALIBRATION_IMAGES = 512
 """Images that quantization scales are chosen on."""
@@ -19,38 +20,19 @@ class Workload:
 
     Attributes:
         model: The network's name.
-        depth: Encoders.
-        program: All attentions compiled in; its path masks keep those that are not skipped.
+        path: Whose attentions run.
+        program: All attentions compiled in; its path masks are the path's.
         images: int8 [n, height, width, channels], pixel - 128.
         float_logits: float32 [n, classes], the unquantized network's on the same path, in nats.
         data: Where the images come from: ``embedded``, a directory or ``random``.
     """
 
     model: str
-    depth: int
+    path: Path
     program: Program
     images: np.ndarray
     float_logits: np.ndarray
     data: str
-
-    @property
-    def kept_mask(self) -> int:
-        """Bit i: encoder i's attention is kept."""
-        return self.program.path_masks[0]
-
-
-def parse_skip(text: str | None, depth: int) -> frozenset[int]:
-    """Encoder indices of ``2,5,8``; none for None or an empty text.
-
-    Raises:
-        InputError: When an entry is not an index from 0 to ``depth - 1``.
-    """
-    indices = set()
-    for entry in filter(None, (part.strip() for part in (text or "").split(","))):
-        if not entry.isdecimal() or int(entry) >= depth:
-            raise InputError(f"--skip takes encoder indices from 0 to {depth - 1}, not {entry!r}")
-        indices.add(int(entry))
-    return frozenset(indices)
 
 
 def _pixels(spec: Any, count: int, seed: int, data: str | None) -> tuple[np.ndarray, np.ndarray, str]:
@@ -106,7 +88,7 @@ def prepare(
     if images < 1:
         raise InputError(f"--images must be at least 1, not {images}")
     spec = parse_network(model, image_size)
-    kept = frozenset(range(spec.depth)) - parse_skip(skip, spec.depth)
+    path = Path.skipping(parse_encoders(skip, spec.depth, "--skip"), spec.depth)
     checked_layout(spec, config)  # before the slow part
     checked_order(loop_order)
     calibration, test, source = _pixels(spec, images, seed, data)
@@ -122,7 +104,7 @@ def prepare(
     from sw.quantization.quantize import quantize
 
     calibration, test = (fitted(images, image_shape(network)) for images in (calibration, test))
-    program = compile_network(quantize(network, to_input(calibration)), config, kept=kept, loop_order=loop_order)
+    program = compile_network(quantize(network, to_input(calibration)), config, path=path, loop_order=loop_order)
     with torch.no_grad():
-        logits = PathVit(network, kept).eval()(to_input(test)).numpy()
-    return Workload(model, spec.depth, program, to_pixels(test), logits, source)
+        logits = PathVit(network, path).eval()(to_input(test)).numpy()
+    return Workload(model, path, program, to_pixels(test), logits, source)

@@ -1,6 +1,5 @@
 """Compiles integer networks to Programs: descriptors, weights, parameters and tables for one machine."""
 
-from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from sw.compiler.loop_order import AUTO
 from sw.compiler.network_compiler import NetworkCompiler
 from sw.compiler.program_image import ProgramImage
 from sw.graph.integer_network import IntegerNetwork
+from sw.graph.path import Path, path_or_full
 
 _GREATEST_THRESHOLD = (1 << 32) - 1
 
@@ -22,7 +22,7 @@ def compile_network(
     network: IntegerNetwork,
     config: AcceleratorConfig,
     *,
-    kept: Iterable[int] | None = None,
+    path: Path | None = None,
     mask_register: bool = True,
     loop_order: str = AUTO,
 ) -> Program:
@@ -31,23 +31,22 @@ def compile_network(
     Args:
         network: the network.
         config: the machine.
-        kept: encoders whose attention runs; None for all that the network has.
+        path: whose attentions run; None for all that the network has.
         mask_register: keep every attention of the network in the Program and choose by its path mask, so that another
             path needs no compilation; False leaves the skipped ones out.
         loop_order: of all GEMMs, one of `sw.compiler.loop_order.ORDERS` or a number of resident column tiles; ``auto`` chooses per
             GEMM.
 
     Raises:
-        InputError: the network does not fit the machine, `kept` names an attention that it does not have, or the loop order is
+        InputError: the network does not fit the machine, `path` keeps an attention that it does not have, or the loop order is
             unknown.
     """
-    path = _path(network, kept)
+    path = _checked(path, network)
     stream, image = DescriptorStream(config), ProgramImage(config)
     compiler = NetworkCompiler(network, config, stream, image, "", loop_order)
-    compiler.compile(network.kept if mask_register else path)
+    compiler.compile(network.path if mask_register else path)
     _finish(stream, Opcode.END, network.classes)
-    mask = _mask(path)
-    return _program(compiler, (mask, mask), 0)
+    return _program(compiler, (path, path), 0)
 
 
 def compile_pair(
@@ -56,8 +55,8 @@ def compile_pair(
     config: AcceleratorConfig,
     threshold: int,
     *,
-    low_kept: Iterable[int] | None = None,
-    high_kept: Iterable[int] | None = None,
+    low_path: Path | None = None,
+    high_path: Path | None = None,
     loop_order: str = AUTO,
     resume: bool | None = None,
 ) -> Program:
@@ -74,8 +73,8 @@ def compile_pair(
         high: answers where the entropy of the first answer is above the threshold.
         config: the machine.
         threshold: entropy in 2^-12 nat up to which the first answer stands.
-        low_kept: encoders whose attention runs in `low`; None for all that it has.
-        high_kept: the same for `high`.
+        low_path: whose attentions run in `low`; None for all that it has.
+        high_path: the same for `high`.
         loop_order: as for `compile_network`.
         resume: whether the high effort resumes; None: if the networks share a beginning and the banks have room.
 
@@ -88,7 +87,7 @@ def compile_pair(
             raise InputError(f"A pair must have equal {what}, not {getattr(low, what)} and {getattr(high, what)}")
     if not 0 <= threshold <= _GREATEST_THRESHOLD:
         raise InputError(f"Gate threshold must be 0 to {_GREATEST_THRESHOLD} (2^-12 nat), not {threshold}")
-    paths = (_path(low, low_kept), _path(high, high_kept))
+    paths = (_checked(low_path, low), _checked(high_path, high))
     stream, image = DescriptorStream(config), ProgramImage(config)
     first, second = (
         NetworkCompiler(network, config, stream, image, prefix, loop_order) for network, prefix in ((low, "low."), (high, "high."))
@@ -103,33 +102,32 @@ def compile_pair(
         first.encoders(range(fork), paths[0], fixed=fork)
         second.continue_from(first)
         first.fork()
-        first.encoders(range(fork, low.depth), low.kept & (paths[0] | frozenset(range(fork + 1, low.depth))), fixed=fork + 1)
+        first.encoders(range(fork, low.depth), Path(paths[0].kinds[: fork + 1] + low.path.kinds[fork + 1 :]), fixed=fork + 1)
         first.head()
     else:
-        first.compile(low.kept)
+        first.compile(low.path)
     _finish(stream, Opcode.GATE, low.classes)
     stream.high = True
     if fork is not None:
-        second.encoders(range(fork, high.depth), high.kept)
+        second.encoders(range(fork, high.depth), high.path)
         second.head()
     else:
-        second.compile(high.kept)
+        second.compile(high.path)
     _finish(stream, Opcode.END, high.classes)
     if first.image_layout != second.image_layout:
         raise InputError("A pair must have stems of the same shape, or none: an image lies in memory once")
-    masks = (_mask(paths[0]), _mask(paths[1]))
-    return _program(first, masks, int(threshold), fork)
+    return _program(first, paths, int(threshold), fork)
 
 
 def shared_encoders(
-    low: IntegerNetwork, high: IntegerNetwork, low_path: frozenset[int] | None = None, high_path: frozenset[int] | None = None
+    low: IntegerNetwork, high: IntegerNetwork, low_path: Path | None = None, high_path: Path | None = None
 ) -> int | None:
     """How many first encoders compute the same in two networks; None where not even what enters the first one is the same.
 
     Args:
         low: one network.
         high: the other.
-        low_path: encoders whose attention runs in `low`; None for all that it has.
+        low_path: whose attentions run in `low`; None for all that it has.
         high_path: the same for `high`.
     """
     before = ("image_size", "channels", "patch_size", "heads", "residual_scale", "prefix_tokens", "head_tokens")
@@ -138,10 +136,10 @@ def shared_encoders(
         return None
     if not all(_equal(getattr(low, name), getattr(high, name)) for name in arrays):
         return None
-    paths = (low.kept if low_path is None else low_path, high.kept if high_path is None else high_path)
+    paths = (low_path or low.path, high_path or high.path)
     count = 0
     for index, (one, other) in enumerate(zip(low.encoders, high.encoders, strict=False)):
-        kept = [index in path for path in paths]
+        kept = [path.keeps(index) for path in paths]
         if kept[0] != kept[1] or (kept[0] and not _equal(one.attention, other.attention)) or not _equal(one.mlp, other.mlp):
             break
         count += 1
@@ -159,15 +157,13 @@ def _equal(one: object, other: object) -> bool:
     return one == other
 
 
-def _path(network: IntegerNetwork, kept: Iterable[int] | None) -> frozenset[int]:
-    path = network.kept if kept is None else frozenset(kept)
-    for index in sorted(path - network.kept):
-        raise InputError(f"Kept encoder must be one of {sorted(network.kept)}, whose attention is there, not {index}")
+def _checked(path: Path | None, network: IntegerNetwork) -> Path:
+    """A path whose attentions the network has; for None the one of all of them."""
+    path = path_or_full(path or network.path, network.depth)
+    for index in path.kept:
+        if not network.path.keeps(index):
+            raise InputError(f"Kept encoder must be one of {network.path}, whose attention is there, not {index}")
     return path
-
-
-def _mask(path: frozenset[int]) -> int:
-    return sum(1 << index for index in path)
 
 
 def _finish(stream: DescriptorStream, opcode: Opcode, classes: int) -> None:
@@ -175,7 +171,7 @@ def _finish(stream: DescriptorStream, opcode: Opcode, classes: int) -> None:
     stream.emit(opcode, {"operation": int(operation), "classes": classes})
 
 
-def _program(compiler: "NetworkCompiler", masks: tuple[int, int], threshold: int, shared: int | None = None) -> Program:
+def _program(compiler: "NetworkCompiler", paths: tuple[Path, Path], threshold: int, shared: int | None = None) -> Program:
     """The Program of a compiler's stream and image."""
     network, descriptors, layout = compiler.network, compiler.stream.descriptors, compiler.image_layout
     memory, regions = compiler.image.finish(descriptors)
@@ -186,7 +182,7 @@ def _program(compiler: "NetworkCompiler", masks: tuple[int, int], threshold: int
         descriptor_count=len(descriptors),
         image_bytes=layout.image_bytes if layout else height * width * network.channels,
         classes=network.classes,
-        path_masks=masks,
+        path_masks=(paths[0].mask, paths[1].mask),
         threshold=threshold,
         regions=regions,
         image_layout=layout,

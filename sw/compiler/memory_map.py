@@ -6,9 +6,8 @@ from typing import Protocol
 from hw.config import AcceleratorConfig, ceil_div
 from hw.errors import InputError
 from sw.compiler.stem_layout import ConvolutionShape, StemGeometry, StemPlan, least_plan, most_k_words
+from sw.graph.path import MAX_ENCODERS
 
-MAX_ENCODERS = 32
-"""Encoders that a path mask tells apart."""
 MAX_DIM = 4095
 """Channels of a normalise pass, and with it of a head's dot product: 4095 * 128 * 128 < 2^26."""
 MAX_TOKENS = 4096

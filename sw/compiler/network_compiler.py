@@ -30,6 +30,7 @@ from sw.compiler.program_image import ProgramImage, parameter_bytes, weight_byte
 from sw.compiler.stem_compiler import StemCompiler, padded_lines
 from sw.compiler.stem_layout import chunks
 from sw.graph.integer_network import IntegerAttention, IntegerLinear, IntegerMlp, IntegerNetwork, IntegerNorm
+from sw.graph.path import Path
 
 
 def token_order(network: IntegerNetwork, rows: int) -> np.ndarray:
@@ -97,8 +98,8 @@ class NetworkCompiler:
         # Where the residual stream is, and where the next sum goes; they differ only between `fork` and the first sum behind it.
         self.residual = self.next_residual = _Stream(self.map.residual, 0)
 
-    def compile(self, present: frozenset[int]) -> None:
-        """Emit everything, with the attentions of the encoders in ``present``."""
+    def compile(self, present: Path) -> None:
+        """Emit everything, with the attentions that ``present`` keeps."""
         self.begin()
         self.encoders(range(self.network.depth), present)
         self.head()
@@ -110,12 +111,12 @@ class NetworkCompiler:
         else:
             self._patches()
 
-    def encoders(self, indices: Iterable[int], present: frozenset[int], fixed: int = 0) -> None:
-        """Emit some encoders, with the attentions of those in ``present``; a path mask reaches encoders from ``fixed`` on."""
+    def encoders(self, indices: Iterable[int], present: Path, fixed: int = 0) -> None:
+        """Emit some encoders, with the attentions that ``present`` keeps; a path mask reaches encoders from ``fixed`` on."""
         for index in indices:
             encoder = self.network.encoders[index]
             self.attention_flag = 0 if index < fixed else FLAG_ATTENTION
-            if encoder.attention is not None and index in present:
+            if encoder.attention is not None and present.keeps(index):
                 self._attention(index, encoder.attention)
             self._mlp(index, encoder.mlp)
             self.wait_for_residual = False

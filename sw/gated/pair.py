@@ -7,10 +7,10 @@
 `search.cosearch` writes one into ``runs/<name>/pair``; `sw.infer` runs it.
 """
 
+import pathlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from hw import numerics
@@ -19,6 +19,7 @@ from hw.errors import InputError
 from hw.files import read_json, write_json
 from hw.program import Program
 from sw.graph.integer_network import IntegerNetwork
+from sw.graph.path import Path
 from sw.networks.network import NetworkSpec, parse_network
 
 FORMAT = "pivot-pair-1"
@@ -74,7 +75,7 @@ class Pair:
         preset: the machine's name, for the reader.
         config: the machine.
         threshold: greatest entropy of the low effort's answer, in 2^-12 nat, at which it stands.
-        kept: encoders whose attention is kept, of low and of high effort.
+        paths: of low and of high effort.
         guarantee: of the threshold.
         costs: of leaving low, and of going on to high effort.
         integer: integer networks of low and of high effort.
@@ -86,7 +87,7 @@ class Pair:
     preset: str
     config: AcceleratorConfig
     threshold: int
-    kept: tuple[tuple[int, ...], tuple[int, ...]]
+    paths: tuple[Path, Path]
     guarantee: Guarantee
     costs: tuple[ExitCost, ExitCost]
     integer: tuple[IntegerNetwork, IntegerNetwork]
@@ -107,8 +108,8 @@ class Pair:
         """Both networks and the gate, compiled for the machine."""
         from sw.compiler.compiler import compile_pair
 
-        low, high = self.kept
-        return compile_pair(*self.integer, self.config, self.threshold, low_kept=low, high_kept=high)
+        low, high = self.paths
+        return compile_pair(*self.integer, self.config, self.threshold, low_path=low, high_path=high)
 
     @cached_property
     def modules(self) -> tuple[Any, Any]:
@@ -118,14 +119,14 @@ class Pair:
         from sw.networks.normalization import match_first_convolution
 
         made = []
-        for state, kept in zip(self.states, self.kept, strict=True):
+        for state, path in zip(self.states, self.paths, strict=True):
             vit = untrained_network(self.spec)
             match_first_convolution(vit, state)
             vit.load_state_dict(dict(state))
-            made.append(PathVit(vit, kept).eval())
+            made.append(PathVit(vit, path).eval())
         return made[0], made[1]
 
-    def save(self, directory: Path) -> None:
+    def save(self, directory: pathlib.Path) -> None:
         """Write the directory; ``pair.json`` last."""
         from sw.networks.checkpoint import save_tensors
 
@@ -140,14 +141,14 @@ class Pair:
             "config": asdict(self.config),
             "threshold": self.threshold,
             "threshold_nats": self.threshold_nats,
-            "kept": self.kept,
+            "kept": [path.kept for path in self.paths],
             "guarantee": asdict(self.guarantee),
             "costs": {side: asdict(cost) for side, cost in zip(_SIDES, self.costs, strict=True)},
         }
         write_json(directory / "pair.json", head)
 
     @staticmethod
-    def load(directory: Path) -> "Pair":
+    def load(directory: pathlib.Path) -> "Pair":
         """Read what `save` wrote, in ``directory`` or in its folder ``pair``.
 
         Raises:
@@ -168,14 +169,16 @@ class Pair:
                 preset=head["preset"],
                 config=AcceleratorConfig(**head["config"]),
                 threshold=int(head["threshold"]),
-                kept=tuple(tuple(path) for path in head["kept"]),
                 guarantee=Guarantee(**head["guarantee"]),
                 costs=tuple(ExitCost(**head["costs"][side]) for side in _SIDES),
             )
-        except (KeyError, TypeError) as error:
+            integer = tuple(IntegerNetwork.load(place / f"{side}.safetensors") for side in _SIDES)
+            paths = tuple(Path.keeping(kept, network.depth) for kept, network in zip(head["kept"], integer, strict=True))
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{place / 'pair.json'} must hold a whole pair: {type(error).__name__}: {error}") from None
         return Pair(
             **fields,
-            integer=tuple(IntegerNetwork.load(place / f"{side}.safetensors") for side in _SIDES),  # type: ignore[arg-type]
+            paths=paths,  # type: ignore[arg-type]
+            integer=integer,  # type: ignore[arg-type]
             states=tuple(load_tensors(place / f"{side}.float.safetensors") for side in _SIDES),  # type: ignore[arg-type]
         )

@@ -6,14 +6,15 @@ is int16 with one scale for the whole network, biases are int32 at the scale of 
 """
 
 import json
+import pathlib
 from dataclasses import dataclass, fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hw.errors import InputError
 from sw.compiler.stem_layout import ConvolutionShape
+from sw.graph.path import Path
 
 FORMAT = "pivot-integer-network-1"
 
@@ -222,11 +223,11 @@ class IntegerNetwork:
         return self.head.outputs
 
     @property
-    def kept(self) -> frozenset[int]:
-        """Encoders whose attention the network holds."""
-        return frozenset(index for index, encoder in enumerate(self.encoders) if encoder.attention is not None)
+    def path(self) -> Path:
+        """The path whose attentions the network holds; others skip some of them."""
+        return Path.keeping((index for index, encoder in enumerate(self.encoders) if encoder.attention), self.depth)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: pathlib.Path) -> None:
         """Write one safetensors file, whose metadata holds everything but the arrays as JSON, atomically."""
         from safetensors.numpy import save
 
@@ -238,7 +239,7 @@ class IntegerNetwork:
         write_file(path, save(arrays, metadata))
 
     @staticmethod
-    def load(path: Path) -> "IntegerNetwork":
+    def load(path: pathlib.Path) -> "IntegerNetwork":
         """Read what `save` wrote.
 
         Raises:

@@ -15,6 +15,7 @@ import numpy as np
 from hw import numerics
 from hw.errors import InputError
 from sw.graph.float_network import FoldedEncoder, FoldedNetwork, normalized
+from sw.graph.path import Path
 
 SAMPLES = 1 << 17
 """Most numbers of a tensor that a search looks at."""
@@ -151,13 +152,13 @@ class Calibration:
         return scales[kind] if kind in scales else getattr(attention, kind), 0, 8
 
 
-def calibrate(network: FoldedNetwork, images: Any, kept: frozenset[int], method: str = MSE) -> Calibration:
+def calibrate(network: FoldedNetwork, images: Any, path: Path, method: str = MSE) -> Calibration:
     """Choose scales on calibration images.
 
     Args:
         network: the float network.
         images: float32 tensor [n, channels, height, width], as `sw.data.fashion_mnist.to_input` gives; all n run at once.
-        kept: encoders whose attention runs.
+        path: whose attentions run.
         method: of `METHODS`.
     """
     import torch
@@ -174,7 +175,7 @@ def calibrate(network: FoldedNetwork, images: Any, kept: frozenset[int], method:
         mlps = []
         for index, encoder in enumerate(network.encoders):
             scales = None
-            if index in kept:
+            if path.keeps(index):
                 scales, tokens = _calibrate_attention(encoder, tokens, network.heads, method)
                 peak = max(peak, float(tokens.abs().max()))
             attentions.append(scales)

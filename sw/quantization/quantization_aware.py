@@ -8,13 +8,13 @@ machine, so what is rounded is what the machine holds, and the parameters that a
 ordinary checkpoint, which `sw.quantization.quantize.quantize` calibrates anew.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from sw.graph.float_network import FloatLinear, FoldedConvolution, FoldedEncoder, FoldedNetwork, image_shape, walk
+from sw.graph.path import Path, path_or_full
 from sw.graph.path_vit import PathVit
 from sw.importing import ImportedGraph
 from sw.quantization.calibration import ActivationScales, calibrate
@@ -30,29 +30,28 @@ class QuantizationAware:
         network: its parameters are read anew in every call, and gradients reach them.
     """
 
-    def __init__(self, network: PathVit, inputs: torch.Tensor, kept: Iterable[int] | None = None) -> None:
+    def __init__(self, network: PathVit, inputs: torch.Tensor, path: Path | None = None) -> None:
         """Choose the activations' scales.
 
         Args:
             network: a plain ViT (see `sw.importing`).
             inputs: float32 [n, channels, height, width]; images that may be trained on.
-            kept: encoders whose attention any call may want; None for the network's path.
+            path: whose attentions any call may want; None for the network's own.
 
         Raises:
-            InputError: the network is not a plain ViT.
+            InputError: the network is not a plain ViT, or the path of another depth.
         """
         self.network = network
         self._graph = ImportedGraph(network.vit, image_shape(network.vit))
         with torch.no_grad():
             folded = self._graph.fold()
-            path = network.kept if kept is None else frozenset(kept)
-            self._calibration = calibrate(folded, inputs, path)
+            self._calibration = calibrate(folded, inputs, path_or_full(path or network.path, network.depth))
             self._residual = residual_scale(folded, self._calibration)
 
-    def __call__(self, images: torch.Tensor, kept: Iterable[int]) -> torch.Tensor:
+    def __call__(self, images: torch.Tensor, path: Path) -> torch.Tensor:
         """Return the logits [n, classes] of float32 images [n, channels, height, width] on one path."""
-        path, attentions = frozenset(kept), self._calibration.attentions
-        means = [attention.key_mean if attention and index in path else None for index, attention in enumerate(attentions)]
+        attentions = self._calibration.attentions
+        means = [attention.key_mean if attention and path.keeps(index) else None for index, attention in enumerate(attentions)]
         return walk(self._rounded(self._graph.fold()), images, means, self._tensor)
 
     def _tensor(self, name: str, values: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Post-training int8 quantization of a plain ViT to the integer network that the accelerator computes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from sw.graph.integer_network import (
     IntegerNetwork,
     IntegerNorm,
 )
+from sw.graph.path import Path, path_or_full
 from sw.quantization.calibration import ActivationScales, AttentionScales, Calibration, InputMeans, MlpScales, Options, calibrate
 
 IMAGE_SCALE = 1 / 128
@@ -39,23 +40,23 @@ class QuantizationError(InputError):
 
 
 def quantize(
-    network: Any, calibration_inputs: Any, kept: Iterable[int] | None = None, options: Options | None = None
+    network: Any, calibration_inputs: Any, path: Path | None = None, options: Options | None = None
 ) -> IntegerNetwork:
     """Quantize a network on calibration images.
 
     Args:
-        network: a plain ViT (see `sw.importing`), or a `sw.graph.path_vit.PathVit`, whose own path counts where `kept` is None.
+        network: a plain ViT (see `sw.importing`), or a `sw.graph.path_vit.PathVit`, whose own path counts where `path` is None.
         calibration_inputs: float32 tensor [n, channels, height, width] of `sw.data.fashion_mnist.to_input`; a few hundred images
             do.
-        kept: encoders whose attention the network has; others are left out of it, for a path that was fine-tuned. None
+        path: whose attentions the integer network has; others are left out of it, for a path that was fine-tuned. None
             holds all of them, so that any path can be chosen at run time, at the scales of the whole network.
         options: how; None for the defaults.
 
     Raises:
         QuantizationError: a number does not fit, such as weights that are not finite.
-        InputError: an encoder index is out of range.
+        InputError: the path is of another depth.
     """
-    folded, path = _folded_path(network, kept)
+    folded, path = _folded_path(network, path)
     options = options or Options()
     calibration = calibrate(folded, calibration_inputs, path, options.scales)
     return quantize_folded(folded, calibration, correct_bias=options.correct_bias)
@@ -66,7 +67,7 @@ def quantize_jointly(
 ) -> tuple[IntegerNetwork, ...]:
     """Quantize networks so that what their beginnings share with the last one's is the same in integers, too.
 
-    The first encoders that are equal in float, with the same attentions kept, get the scales that the last network's calibration
+    The first encoders that are equal in float, of the same kind, get the scales that the last network's calibration
     finds, and all residual streams one scale, the greatest. So the compiler can let the high effort of any pair of them resume.
 
     Args:
@@ -108,24 +109,24 @@ def _sharing(calibration: Calibration, other: Calibration, encoders: int | None)
     )
 
 
-def _folded_path(network: Any, kept: Iterable[int] | None) -> tuple[FoldedNetwork, frozenset[int]]:
+def _folded_path(network: Any, path: Path | None) -> tuple[FoldedNetwork, Path]:
     """A network folded, and the path that counts."""
-    from sw.graph.path_vit import PathVit, validated_kept
+    from sw.graph.path_vit import PathVit
 
     if isinstance(network, PathVit):
-        kept = network.kept if kept is None else kept
+        path = path or network.path
         network = network.vit
     folded = fold_network(network)
-    return folded, validated_kept(kept, len(folded.encoders))
+    return folded, path_or_full(path, len(folded.encoders))
 
 
-def _equal_encoders(low: FoldedNetwork, high: FoldedNetwork, low_path: frozenset[int], high_path: frozenset[int]) -> int | None:
+def _equal_encoders(low: FoldedNetwork, high: FoldedNetwork, low_path: Path, high_path: Path) -> int | None:
     """First encoders that are equal in float; None where what enters the first one is not."""
     names = ("embedding", "positions", "stem", "heads", "patch_size", "image_size", "prefix_tokens", "head_tokens")
     if not all(_equal(getattr(low, name), getattr(high, name)) for name in names):
         return None
     pairs = enumerate(zip(low.encoders, high.encoders, strict=False))
-    different = (i for i, (one, other) in pairs if (i in low_path) != (i in high_path) or not _equal(one, other))
+    different = (i for i, (one, other) in pairs if low_path.keeps(i) != high_path.keeps(i) or not _equal(one, other))
     return next(different, min(len(low.encoders), len(high.encoders)))
 
 

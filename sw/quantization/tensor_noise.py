@@ -20,6 +20,7 @@ from sw.compiler.network_compiler import token_order
 from sw.compiler.stem_layout import StemPlan, choose_plan
 from sw.graph.float_network import FoldedNetwork, walk
 from sw.graph.integer_network import IntegerNetwork
+from sw.graph.path import Path
 from sw.quantization.calibration import Options, calibrate
 from sw.quantization.quantize import quantize_folded
 
@@ -148,7 +149,7 @@ def report(
     import torch
 
     options = options or Options()
-    calibration = calibrate(network, calibration_inputs, frozenset(range(len(network.encoders))), options.scales)
+    calibration = calibrate(network, calibration_inputs, Path.full(len(network.encoders)), options.scales)
     integer = quantize_folded(network, calibration, correct_bias=options.correct_bias)
     rows = min(MOST_ROWS, integer.tokens - (integer.head_tokens == 2))
     config = AcceleratorConfig(rows=rows, cols=16, pe_depth=16, **required_config(integer, rows, 16, 16))

@@ -1,12 +1,13 @@
 """Fine-tuning of one path: cross-entropy, distillation from the full ViT, and entropy on right answers."""
 
 import copy
-from collections.abc import Callable, Iterable
-from pathlib import Path
+import pathlib
+from collections.abc import Callable
 
 import torch
 
 from sw.data.fashion_mnist import Split
+from sw.graph.path import Path
 from sw.graph.path_vit import PathVit
 from sw.networks.checkpoint import load_run_state, save_run_state
 from sw.training.objective import Recipe
@@ -17,7 +18,7 @@ _STATE_INTERVAL = 50
 
 def finetune(
     network: PathVit,
-    kept: Iterable[int] | None,
+    path: Path | None,
     train_split: Split,
     *,
     teacher: PathVit | None = None,
@@ -33,16 +34,16 @@ def finetune(
     frozen: int | None = None,
     quantization_aware: bool = False,
     progress: Callable[[int, int, float], None] | None = None,
-    state_dir: Path | None = None,
+    state_dir: pathlib.Path | None = None,
 ) -> PathVit:
-    """Return a copy of ``network``, fine-tuned on one path, in eval mode, its ``kept`` set to that path.
+    """Return a copy of ``network``, fine-tuned on one path, in eval mode, its ``path`` set to that one.
 
     The result is a function of the arguments and the number of torch threads, to the last bit, whether or not the
     call was killed and repeated with the same ``state_dir`` in between.
 
     Args:
         network: the network to start from; left as it is.
-        kept: the path, encoders from 0; None keeps every attention.
+        path: None keeps every attention.
         train_split: images to train on; a split other than ``train`` is refused.
         teacher: answers each augmented batch; usually the full ViT.
         teacher_logits: float32 [len(train_split), classes] (see `teacher_answers`), instead of a teacher: no forward
@@ -65,7 +66,7 @@ def finetune(
         InputError: a value is out of range, the split is not to be trained on, or the checkpoint is corrupt or of
             another call.
     """
-    tuned = PathVit(copy.deepcopy(network.vit), kept)
+    tuned = PathVit(copy.deepcopy(network.vit), path)
     recipe = Recipe(
         steps=steps,
         batch=batch,
@@ -81,7 +82,7 @@ def finetune(
         frozen=frozen,
         quantization_aware=quantization_aware,
     )
-    trainer = Trainer(tuned, train_split, recipe, kept=kept, teacher=teacher, teacher_logits=teacher_logits)
+    trainer = Trainer(tuned, train_split, recipe, path=path, teacher=teacher, teacher_logits=teacher_logits)
     found = load_run_state(state_dir) if state_dir is not None else None
     if found is not None:
         trainer.load_state(*found)

@@ -4,7 +4,7 @@ One `Trainer` holds a network, its optimizer, its place in the schedule and its 
 and loaded, and a run continued from a checkpoint is bit-identical to an uninterrupted one at the same thread count.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
@@ -15,7 +15,8 @@ from torch import nn
 
 from hw.errors import InputError
 from sw.data.fashion_mnist import Split, padded, to_input
-from sw.graph.path_vit import PathVit, validated_kept
+from sw.graph.path import Path, path_or_full
+from sw.graph.path_vit import PathVit
 from sw.training.objective import Recipe, augment, batch_loss, learning_rate
 
 QUANTIZATION_IMAGES = 512
@@ -28,7 +29,7 @@ class Trainer:
     Attributes:
         network: the network, trained in place.
         recipe: how to train.
-        kept: the path trained.
+        path: trained.
         step_index: steps done.
     """
 
@@ -38,7 +39,7 @@ class Trainer:
         split: Split,
         recipe: Recipe,
         *,
-        kept: Iterable[int] | None = None,
+        path: Path | None = None,
         teacher: nn.Module | None = None,
         teacher_logits: torch.Tensor | None = None,
     ) -> None:
@@ -48,7 +49,7 @@ class Trainer:
             network: trained in place.
             split: the training images; never the calibration or a test split.
             recipe: how to train.
-            kept: the path; None for all attentions.
+            path: None for the whole network.
             teacher: answers each augmented batch for the distillation.
             teacher_logits: float32 [images of split, classes], used instead of a teacher where given; they are the
                 answers to the images as they are, so they fit an augmentation only as far as it keeps the answer.
@@ -65,7 +66,7 @@ class Trainer:
         if teacher_logits is not None and len(teacher_logits) != len(split):
             raise InputError(f"Teacher logits must be one row per image, {len(split)}, not {len(teacher_logits)}")
         self.network, self.recipe = network, recipe
-        self.kept = validated_kept(kept, network.depth)
+        self.path = path_or_full(path, network.depth)
         self.step_index = 0
         self._images = to_input(padded(split.images, network.image_size))
         self._labels = torch.from_numpy(np.ascontiguousarray(split.labels))
@@ -74,11 +75,11 @@ class Trainer:
         self._random = torch.Generator().manual_seed(recipe.seed)
         self._order: tuple[int, torch.Tensor] | None = None
         _freeze(network, recipe.frozen)
-        self._forward: Callable[[torch.Tensor, Iterable[int]], torch.Tensor] = network
+        self._forward: Callable[[torch.Tensor, Path], torch.Tensor] = network
         if recipe.quantization_aware:
             from sw.quantization.quantization_aware import QuantizationAware
 
-            self._forward = QuantizationAware(network, self._images[:QUANTIZATION_IMAGES], self.kept)
+            self._forward = QuantizationAware(network, self._images[:QUANTIZATION_IMAGES], self.path)
         # Fused AdamW does a step in one pass: 720 instead of 570 images/s on two cores for the default network.
         self._optimizer = torch.optim.AdamW(_parameter_groups(network, recipe), lr=recipe.lr, fused=True)
 
@@ -126,7 +127,7 @@ class Trainer:
         tensors["random.torch"] = torch.get_rng_state()
         values = {
             "step": self.step_index,
-            "kept": sorted(self.kept),
+            "kept": list(self.path.kept),
             "recipe": asdict(self.recipe),
             "learning_rate": learning_rate(self.step_index, self.recipe),
         }
@@ -138,7 +139,7 @@ class Trainer:
         Raises:
             InputError: the state is of another recipe, path or network.
         """
-        if values.get("recipe") != asdict(self.recipe) or values.get("kept") != sorted(self.kept):
+        if values.get("recipe") != asdict(self.recipe) or values.get("kept") != list(self.path.kept):
             raise InputError("Checkpoint to continue from must have the same recipe and path as this run")
         parameters = dict(self.network.vit.named_parameters())
         try:
@@ -163,14 +164,15 @@ class Trainer:
             self._order = epoch, torch.randperm(len(self._labels), generator=order)
         return self._order[1][place * self.recipe.batch : (place + 1) * self.recipe.batch]
 
-    def _draw_path(self) -> frozenset[int]:
+    def _draw_path(self) -> Path:
         if self.recipe.attention_drop == 0.0:
-            return self.kept
+            return self.path
         draws = torch.rand(2 + self.network.depth, generator=self._random)
         if draws[0] < 0.5:
-            return self.kept
+            return self.path
         probability = self.recipe.attention_drop * draws[1]
-        return frozenset(index for index in self.kept if index == 0 or draws[2 + index] >= probability)
+        drawn = (index for index in self.path.kept if index == 0 or draws[2 + index] >= probability)
+        return Path.keeping(drawn, self.path.depth)
 
     def _precision(self) -> AbstractContextManager[Any]:
         return torch.autocast("cpu", torch.bfloat16) if self.recipe.bfloat16 else nullcontext()
@@ -213,11 +215,10 @@ def _parameter_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]
 
 
 @torch.no_grad()
-def evaluate_fp32(network: PathVit, split: Split, kept: Iterable[int] | None = None, batch: int = 500) -> torch.Tensor:
-    """Return the logits, float32 [n, classes], of every image of a split, in file order, on one path."""
+def evaluate_fp32(network: PathVit, split: Split, path: Path | None = None, batch: int = 500) -> torch.Tensor:
+    """Return the logits, float32 [n, classes], of every image of a split, in file order, on one path, or the network's own."""
     network.eval()
     images = to_input(padded(split.images, network.image_size))
-    path = network.kept if kept is None else validated_kept(kept, network.depth)
     return torch.cat([network(images[start : start + batch], path) for start in range(0, len(images), batch)])
 
 

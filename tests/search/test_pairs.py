@@ -1,10 +1,11 @@
 import numpy as np
 
 from search.pairs import Effort, cascades, choose, expected_product
+from sw.graph.path import Path
 
 
 def _effort(size: int, correct: np.ndarray, entropy: np.ndarray, cost: float) -> Effort:
-    return Effort(tuple(range(size)), correct, entropy, cost, cost)
+    return Effort(Path.keeping(range(size), 6), correct, entropy, cost, cost)
 
 
 def _random_efforts(seed: int) -> list[Effort]:

@@ -31,7 +31,7 @@ def test_random_machines_and_memories(seed):
     for name, order in case.networks:
         workload = prepare(name, case.config, images=1, seed=seed, loop_order=order)
         for timing in (case.timing, slow):
-            check(workload.program, timing, range(1 << workload.depth))
+            check(workload.program, timing, range(1 << workload.path.depth))
 
 
 @pytest.mark.parametrize("memory", ["", "latency=200,bytes_per_cycle=5,outstanding=1", "latency=1,bytes_per_cycle=7"])
@@ -55,6 +55,6 @@ def test_programs_that_have_no_every_mask():
     name = "vit:dim=8,depth=1,heads=1,tokens=4,classes=3"
     pixels = np.zeros((4, *parse_network(name).image_size, 1), np.uint8)
     network = quantize(build_network(name, "random", 0), to_input(pixels))
-    pair = compile_pair(network, network, find_preset("nano"), threshold=0, low_kept=[0], high_kept=[0])
+    pair = compile_pair(network, network, find_preset("nano"), threshold=0)
     with pytest.raises(InputError, match="of one network"):
         predict_every_mask(pair)

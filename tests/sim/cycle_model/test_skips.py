@@ -12,6 +12,7 @@ from hw.presets import find_preset
 from sim.cycle_model import predict
 from sw.compiler.compiler import compile_network
 from sw.data.fashion_mnist import to_input
+from sw.graph.path import Path
 from sw.networks.network import build_network, parse_network
 from sw.quantization.quantize import quantize
 
@@ -47,13 +48,13 @@ def attention_work(program, encoders):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_skip_saves_exactly_its_attention(network, whole, seed):
     rng = random.Random(seed)
-    kept = frozenset(index for index in range(DEPTH) if rng.random() < 0.6)
-    print(f"kept {sorted(kept)}")
-    mask = sum(1 << index for index in kept)
-    recompiled = compile_network(network, CONFIG, kept=kept, mask_register=False)
+    path = Path.keeping([index for index in range(DEPTH) if rng.random() < 0.6], DEPTH)
+    print(f"kept {path}")
+    mask = path.mask
+    recompiled = compile_network(network, CONFIG, path=path, mask_register=False)
     everything, masked, own = predict(whole), predict(whole, path_masks=(mask, mask)), predict(recompiled)
 
-    words, weights = attention_work(whole, frozenset(range(DEPTH)) - kept)
+    words, weights = attention_work(whole, path.skipped)
     assert everything.counters["array_cycles"] - masked.counters["array_cycles"] == words
     assert everything.counters["weight_bytes"] - masked.counters["weight_bytes"] == weights
     for name in ("array_cycles", "weight_bytes", "tiles", "descriptors", "stall_norm", "norm_cycles"):

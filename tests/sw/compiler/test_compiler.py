@@ -28,6 +28,7 @@ from sw.compiler.compiler import compile_network, compile_pair
 from sw.compiler.memory_map import required_config
 from sw.compiler.program_image import weight_bytes
 from sw.graph.integer_network import IntegerNetwork
+from sw.graph.path import Path
 from sw.networks.network import build_network, parse_network
 from sw.quantization.quantize import quantize
 
@@ -106,8 +107,8 @@ def test_the_class_token_follows_every_row(images, network):
 
 def test_a_compiled_path_equals_the_masked_one(network, images):
     config = minimal_config(network)
-    whole, path = compile_network(network, config), compile_network(network, config, kept=(1,), mask_register=False)
-    masked = compile_network(network, config, kept=(1,))
+    whole, path = compile_network(network, config), compile_network(network, config, path=Path.keeping([1], 2), mask_register=False)
+    masked = compile_network(network, config, path=Path.keeping([1], 2))
     assert (whole.path_masks, masked.path_masks, path.path_masks) == ((3, 3), (2, 2), (2, 2))
     assert masked.memory == whole.memory and len(path.memory) < len(whole.memory)
     assert not any(descriptor.flags & FLAG_ATTENTION and descriptor.encoder == 0 for descriptor in path.descriptors())
@@ -131,10 +132,10 @@ def test_attention_descriptors_are_the_skipped_ones(network):
 def test_a_pair_takes_both_ways(network, other, images):
     config = draw_config(other, random.Random(1))
     config = replace(config, **{k: max(v, getattr(config, k)) for k, v in _sizes(network, config).items()})
-    low = GoldenMachine(compile_network(network, config, kept=(1,))).run(images)
+    low = GoldenMachine(compile_network(network, config, path=Path.keeping([1], 2))).run(images)
     high = GoldenMachine(compile_network(other, config)).run(images)
     threshold = int(np.median(low.entropy))
-    program = compile_pair(network, other, config, threshold, low_kept=(1,))
+    program = compile_pair(network, other, config, threshold, low_path=Path.keeping([1], 2))
     assert program.threshold == threshold and program.path_masks == (2, 3)
     result = GoldenMachine(program).run(images)
     stays = low.entropy <= threshold
@@ -153,7 +154,7 @@ def _sizes(shapes, config: AcceleratorConfig) -> dict[str, int]:
 
 def test_a_pair_of_paths_of_one_network_stores_its_weights_once(network):
     config = minimal_config(network)
-    single, pair = compile_network(network, config), compile_pair(network, network, config, 100, low_kept=())
+    single, pair = compile_network(network, config), compile_pair(network, network, config, 100, low_path=Path.keeping([], 2))
     assert len(pair.memory) - len(single.memory) == 64 * (pair.descriptor_count - single.descriptor_count)
     assert pair.region("low.encoder0.fc1.weights") == pair.region("high.encoder0.fc1.weights")
 

@@ -19,13 +19,14 @@ from sw.compiler.memory_map import required_config
 from sw.data.fashion_mnist import fitted, load_fashion_mnist, to_input, to_pixels
 from sw.gated.inference import cascade, entropy_nats, infer, infer_torch
 from sw.gated.pair import ExitCost, Guarantee, Pair
+from sw.graph.path import Path
 from sw.graph.path_vit import PathVit
 from sw.networks.network import build_network, parse_network
 from sw.networks.normalization import fold_normalization, match_first_convolution
 from sw.quantization.quantize import quantize
 
 NETWORK = "vit:dim=12,depth=2,heads=2,tokens=5,classes=10,mlp_ratio=2,patch=14"
-KEPT = ((1,), (0, 1))
+PATHS = (Path.keeping([1], 2), Path.full(2))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def images():
 @pytest.fixture(scope="module")
 def pair(images):
     """Two random networks whose gate divides the images in halves."""
-    modules = [PathVit(build_network(NETWORK, "random", seed), kept) for seed, kept in enumerate(KEPT)]
+    modules = [PathVit(build_network(NETWORK, "random", seed), path) for seed, path in enumerate(PATHS)]
     integer = [quantize(module, to_input(images)) for module in modules]
     config = AcceleratorConfig(rows=4, cols=4, pe_depth=4, **required_config(integer[1], 4, 4, 4))
     alone = GoldenMachine(compile_network(integer[0], config)).run(to_pixels(images))
@@ -46,7 +47,7 @@ def pair(images):
         preset="made",
         config=config,
         threshold=int(np.median(alone.entropy)),
-        kept=KEPT,
+        paths=PATHS,
         guarantee=Guarantee("calibration", 40, 0.5, 0.75, 0.751, 0.4, 0.002),
         costs=(ExitCost(1000, 1.0, 2.0), ExitCost(3000, 3.0, 7.0)),
         integer=tuple(integer),
@@ -64,7 +65,7 @@ def directory(pair, tmp_path_factory):
 def test_a_pair_is_read_as_it_was_written(pair, directory):
     loaded = Pair.load(directory)
     assert loaded.program.memory == pair.program.memory and loaded.program.path_masks == (0b10, 0b11)
-    for name in ("model", "image_size", "preset", "config", "threshold", "kept", "guarantee", "costs"):
+    for name in ("model", "image_size", "preset", "config", "threshold", "paths", "guarantee", "costs"):
         assert getattr(loaded, name) == getattr(pair, name)
     assert "40 images of the calibration split" in str(loaded.guarantee) and "0.7500 >= 0.7510 - 0.002" in str(loaded.guarantee)
 

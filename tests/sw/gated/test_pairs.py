@@ -18,6 +18,7 @@ from sim.cycle_model import predict
 from sw.compiler.compiler import compile_network, compile_pair, shared_encoders
 from sw.compiler.memory_map import required_config
 from sw.graph.integer_network import IntegerNetwork
+from sw.graph.path import Path
 from sw.graph.path_vit import PathVit
 from sw.networks.network import build_network, parse_network
 from sw.quantization.calibration import GREATEST, MSE, Options
@@ -43,10 +44,15 @@ def changed_from(vit, first: int):
     return other
 
 
+def path_of(vit, kept) -> Path:
+    return Path.keeping(kept, len(vit.blocks))
+
+
 def quantized(name: str, frozen: int, low_kept, high_kept) -> tuple[IntegerNetwork, IntegerNetwork]:
     vit = build_network(name, "random", 4)
     low, high = quantize_jointly(
-        (PathVit(changed_from(vit, frozen), low_kept), PathVit(vit, high_kept)), random_inputs(name)[1]
+        (PathVit(changed_from(vit, frozen), path_of(vit, low_kept)), PathVit(vit, path_of(vit, high_kept))),
+        random_inputs(name)[1],
     )
     return low, high
 
@@ -98,10 +104,10 @@ def test_paths_of_one_network_share_what_their_masks_have_in_common(mask):
     vit = build_network(NETWORK, "random", 4)
     images, inputs = random_inputs(NETWORK)
     network = quantize(vit, inputs)
-    low_kept = [index for index in range(4) if mask >> index & 1]
+    low_path = Path.from_mask(mask, 4)
     config = roomy(network, 1)
-    resumed = compile_pair(network, network, config, 0, low_kept=low_kept)
-    plain = compile_pair(network, network, config, 0, low_kept=low_kept, resume=False)
+    resumed = compile_pair(network, network, config, 0, low_path=low_path)
+    plain = compile_pair(network, network, config, 0, low_path=low_path, resume=False)
     assert resumed.shared_encoders == next((index for index in range(4) if not mask >> index & 1), 4)
     threshold = int(np.median(GoldenMachine(plain).run(images, threshold=1 << 31).entropy))
     results_are_equal(resumed, plain, images, threshold)
@@ -169,7 +175,7 @@ def test_networks_quantized_apart_have_scales_of_their_own():
 def test_any_two_of_networks_quantized_jointly_resume(scales: str):
     """Three efforts with one stem: the scales that they share are the last one's, whichever pair is compiled."""
     vit, (images, inputs) = build_network(STEM, "random", 4), random_inputs(STEM)
-    efforts = [PathVit(changed_from(vit, 0), (0,)), PathVit(changed_from(vit, 1), (0, 2)), PathVit(vit)]
+    efforts = [PathVit(changed_from(vit, 0), path_of(vit, [0])), PathVit(changed_from(vit, 1), path_of(vit, [0, 2])), PathVit(vit)]
     integers = quantize_jointly(efforts, inputs, Options(scales))
     assert [shared_encoders(integers[first], integers[second]) for first, second in ((0, 1), (0, 2), (1, 2))] == [0, 0, 1]
     for low, high in combinations(integers, 2):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from hw.errors import InputError
+from sw.graph.path import Path
 from sw.graph.path_vit import PathVit
 from sw.networks import plain_vit
 from sw.networks.network import build_network, parse_image_size, parse_network
@@ -170,22 +171,23 @@ def test_skipped_encoder_runs_its_mlp_alone(path_vit):
         tokens = vit._pos_embed(vit.patch_embed(images))
         tokens = tokens + vit.blocks[0].mlp(vit.blocks[0].norm2(tokens))
         expected = vit.forward_head(vit.norm(vit.blocks[1](tokens)))
-        assert torch.equal(path_vit(images, kept={1}), expected)
+        assert torch.equal(path_vit(images, Path.keeping([1], path_vit.depth)), expected)
         assert not torch.allclose(path_vit(images), expected, atol=1e-2)
 
 
 def test_own_path_and_path_of_the_call(path_vit):
     images = random_images(parse_network(MADE), 2)
-    lone = PathVit(path_vit.vit, kept=[1])
+    lone = PathVit(path_vit.vit, Path.keeping([1], path_vit.depth))
     with torch.no_grad():
-        assert torch.equal(lone(images), path_vit(images, kept=[1]))
-        assert torch.equal(lone(images, kept=[0, 1]), path_vit(images))
+        assert torch.equal(lone(images), path_vit(images, Path.keeping([1], path_vit.depth)))
+        assert torch.equal(lone(images, Path.full(2)), path_vit(images))
 
 
-@pytest.mark.parametrize("kept", [[2], [-1], [0.5], [True], ["0"]])
-def test_encoders_that_do_not_exist(path_vit, kept):
-    with pytest.raises(InputError, match="0 to 1"):
-        PathVit(path_vit.vit, kept)
+def test_a_path_of_another_depth(path_vit):
+    with pytest.raises(InputError, match="Path must be of 2 encoders, not 3"):
+        PathVit(path_vit.vit, Path.full(3))
+    with pytest.raises(InputError, match="Path must be of 2 encoders, not 1"):
+        path_vit(random_images(parse_network(MADE), 1), Path.full(1))
 
 
 def test_streams(path_vit):
@@ -203,7 +205,7 @@ def test_streams(path_vit):
     means, _ = path_vit.streams(images, rows="mean")
     assert torch.equal(classes, entering[:, :, 0])
     assert torch.allclose(means, entering[:, :, 1:].mean(2), atol=1e-6)
-    skipped_in, skipped_out = path_vit.streams(images, kept=[1])
+    skipped_in, skipped_out = path_vit.streams(images, Path.keeping([1], path_vit.depth))
     assert torch.equal(skipped_in[:, 0], skipped_out[:, 0]) and not torch.equal(skipped_in[:, 1], skipped_out[:, 1])
     assert (classes[:, 0].std(0) < 1e-6).all(), "the class token's first row does not depend on the image"
     with pytest.raises(InputError, match="Stream rows"):

@@ -1,6 +1,6 @@
 """Quantization: number ranges, folding and calibration, and the logits that the golden machine gets from it."""
 
-from pathlib import Path
+import pathlib
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from sw.compiler.compiler import compile_network
 from sw.compiler.memory_map import required_config
 from sw.graph.float_network import FloatLinear, fold_network, normalized
 from sw.graph.integer_network import IntegerLinear, IntegerNetwork
+from sw.graph.path import Path
 from sw.graph.path_vit import PathVit
 from sw.networks.network import CHECKPOINTS, build_network, parse_network
 from sw.networks.plain_vit import create_from_arguments
@@ -56,11 +57,11 @@ def network(vit, spec) -> IntegerNetwork:
     return quantize(vit, draw_images(spec, 64, 0)[1])
 
 
-def sqnr(vit, network: IntegerNetwork, spec, kept=None) -> float:
+def sqnr(vit, network: IntegerNetwork, spec, path=None) -> float:
     images, inputs = draw_images(spec, 64, 1)
-    result = GoldenMachine(compile_network(network, machine_for(network), kept=kept)).run(images)
+    result = GoldenMachine(compile_network(network, machine_for(network), path=path)).run(images)
     with torch.no_grad():
-        return logits_sqnr_db(PathVit(vit)(inputs, kept).numpy(), result.logits)
+        return logits_sqnr_db(PathVit(vit)(inputs, path).numpy(), result.logits)
 
 
 def linears(network: IntegerNetwork) -> list[IntegerLinear]:
@@ -76,7 +77,7 @@ def linears(network: IntegerNetwork) -> list[IntegerLinear]:
 def test_integer_network_keeps_the_shape(network, spec):
     for name in ("image_size", "channels", "patch_size", "dim", "depth", "heads", "hidden", "tokens", "classes"):
         assert getattr(network, name) == getattr(spec, name)
-    assert network.kept == {0, 1, 2}
+    assert network.path == Path.full(3)
     assert network.initial_residual.dtype == np.int16
 
 
@@ -98,18 +99,19 @@ def test_logits_are_near_the_float_network(vit, network, spec):
 
 @pytest.mark.parametrize("kept", [(), (0, 2), (1,)])
 def test_paths_use_the_scales_of_the_whole_network(vit, network, spec, kept):
-    assert sqnr(vit, network, spec, kept) > 20
+    assert sqnr(vit, network, spec, Path.keeping(kept, 3)) > 20
 
 
 def test_a_path_of_its_own_has_only_its_attentions(vit, spec):
     inputs = draw_images(spec, 64, 0)[1]
-    network = quantize(vit, inputs, kept=(0, 2))
-    assert network.kept == {0, 2} == quantize(PathVit(vit, (0, 2)), inputs).kept
-    assert sqnr(vit, network, spec, (0, 2)) > 24
-    with pytest.raises(InputError, match=r"one of \[0, 2\].*not 1"):
-        compile_network(network, machine_for(network), kept=(1,))
-    with pytest.raises(InputError, match="0 to 2, not 3"):
-        quantize(vit, inputs, kept=(3,))
+    path = Path.keeping([0, 2], 3)
+    network = quantize(vit, inputs, path)
+    assert network.path == path == quantize(PathVit(vit, path), inputs).path
+    assert sqnr(vit, network, spec, path) > 24
+    with pytest.raises(InputError, match=r"one of 0,2, .*not 1"):
+        compile_network(network, machine_for(network), path=Path.keeping([1], 3))
+    with pytest.raises(InputError, match="of 3 encoders, not 4"):
+        quantize(vit, inputs, path=Path.full(4))
 
 
 @pytest.mark.parametrize("options", [{"init_values": 1e-5}, {"no_embed_class": True}, {"qkv_bias": False}])
@@ -188,13 +190,13 @@ def test_weights_that_are_not_finite_are_refused(spec):
             quantize(vit, draw_images(spec, 4, 0)[1])
 
 
-def test_file_round_trip(network, tmp_path: Path):
+def test_file_round_trip(network, tmp_path: pathlib.Path):
     path = tmp_path / "network.safetensors"
     network.save(path)
     config = machine_for(network)
     loaded = IntegerNetwork.load(path)
     assert compile_network(loaded, config).memory == compile_network(network, config).memory
-    assert loaded.image_size == network.image_size and loaded.kept == network.kept
+    assert loaded.image_size == network.image_size and loaded.path == network.path
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match="whole safetensors file"):
         IntegerNetwork.load(path)

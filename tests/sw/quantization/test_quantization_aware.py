@@ -10,6 +10,7 @@ from sw.compiler.compiler import compile_network
 from sw.compiler.memory_map import required_config
 from sw.data.fashion_mnist import padded, to_input
 from sw.graph.float_network import walk
+from sw.graph.path import Path
 from sw.graph.path_vit import PathVit
 from sw.networks.network import build_network, parse_network, untrained_network
 from sw.quantization import quantization_aware
@@ -51,12 +52,13 @@ def test_rounding_hits_the_codes_and_gradients_pass_inside_their_range():
 @pytest.mark.parametrize("name, kept", [("fmnist_vit_tiny", [0, 3, 5]), ("fmnist_lvvit", [0, 2])])
 def test_noise_is_the_machines(data, name, kept):
     """A rounding that falls the other way is a whole step, so after some layers only the noise's size can be compared."""
-    network = PathVit(build_network(name, None if name == "fmnist_vit_tiny" else "random"), kept)
+    vit = build_network(name, None if name == "fmnist_vit_tiny" else "random")
+    network = PathVit(vit, Path.keeping(kept, len(vit.blocks)))
     images = padded(data.calibration.images[:48], network.image_size)
     inputs = to_input(images)
     with torch.no_grad():
         machine = QuantizationAware(network, inputs)
-        found = machine(inputs, network.kept).numpy() / LOGIT_SCALE
+        found = machine(inputs, network.path).numpy() / LOGIT_SCALE
         exact = network(inputs).numpy()
     program = compile_network(integer_of(machine), find_preset("nano"), mask_register=False)
     integer = GoldenMachine(program).run(machine_codes(images)).logits
@@ -78,7 +80,7 @@ def test_first_layers_round_as_the_machine(data):
     GoldenMachine(program, chunk=64, threads=1, observer=machine).run(machine_codes(images))
     key_means = [part.key_mean for part in calibration.attentions]
     with torch.no_grad():
-        aware(inputs, network.kept)
+        aware(inputs, network.path)
         walk(aware._graph.fold(), inputs, key_means, lambda name, values: exact.setdefault(name, values))
     for name in ("embedding", "encoder0.norm1", "encoder0.query", "encoder0.key", "encoder0.value", "encoder0.attention"):
         scale, zero, _ = calibration.code(name, integer.residual_scale)
@@ -91,13 +93,13 @@ def test_every_parameter_gets_a_gradient_and_the_graph_sees_its_steps(data):
     network = PathVit(untrained_network(parse_network(TINY)))
     images = to_input(data.train.images[:64])
     aware = QuantizationAware(network, images)
-    before = aware(images, network.kept)
+    before = aware(images, network.path)
     before.square().sum().backward()
     missing = [name for name, value in network.vit.named_parameters() if value.grad is None]
     assert missing == []
     with torch.no_grad():
         network.vit.head.bias += 1.0
-    assert torch.allclose(aware(images, network.kept), before + 1.0, atol=2e-3)
+    assert torch.allclose(aware(images, network.path), before + 1.0, atol=2e-3)
 
 
 def test_training_repairs_what_coarse_roundings_cost(data, monkeypatch):
@@ -108,7 +110,7 @@ def test_training_repairs_what_coarse_roundings_cost(data, monkeypatch):
 
     def right(tuned):
         with torch.no_grad():
-            return (QuantizationAware(tuned, images[:256])(images, tuned.kept).argmax(1) == labels).float().mean()
+            return (QuantizationAware(tuned, images[:256])(images, tuned.path).argmax(1) == labels).float().mean()
 
     options = {"steps": 100, "batch": 64, "lr": 1e-3}
     plain, aware = (finetune(network, None, data.train, quantization_aware=each, **options) for each in (False, True))
@@ -126,10 +128,10 @@ def test_resumed_training_is_bit_identical(data, tmp_path):
         if done == 50:
             raise Stop
 
-    whole = finetune(network, [0, 2], data.train, **options)
+    whole = finetune(network, Path.keeping([0, 2], network.depth), data.train, **options)
     with pytest.raises(Stop):
-        finetune(network, [0, 2], data.train, state_dir=tmp_path, progress=stop, **options)
-    again = finetune(network, [0, 2], data.train, state_dir=tmp_path, **options)
+        finetune(network, Path.keeping([0, 2], network.depth), data.train, state_dir=tmp_path, progress=stop, **options)
+    again = finetune(network, Path.keeping([0, 2], network.depth), data.train, state_dir=tmp_path, **options)
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))
 
 

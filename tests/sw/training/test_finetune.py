@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from hw.errors import InputError
+from sw.graph.path import Path
 from sw.graph.path_vit import PathVit
 from sw.networks.network import build_network, parse_network, untrained_network
 from sw.training.finetune import finetune, teacher_answers
@@ -28,9 +29,9 @@ def same(first, second):
 
 def test_finetuning_repairs_a_path(data, trained):
     before = {name: value.clone() for name, value in trained.state_dict().items()}
-    tuned = finetune(trained, [0], data.train, teacher=trained, steps=80, batch=64, lr=2e-3)
-    assert tuned.kept == {0} and not tuned.training
-    broken = accuracy(evaluate_fp32(trained, data.calibration, [0]), data.calibration)
+    tuned = finetune(trained, Path.keeping([0], trained.depth), data.train, teacher=trained, steps=80, batch=64, lr=2e-3)
+    assert tuned.path.kept == (0,) and not tuned.training
+    broken = accuracy(evaluate_fp32(trained, data.calibration, Path.keeping([0], trained.depth)), data.calibration)
     repaired = accuracy(evaluate_fp32(tuned, data.calibration), data.calibration)
     assert repaired > broken + 0.02
     assert all(torch.equal(before[name], value) for name, value in trained.state_dict().items())
@@ -46,14 +47,15 @@ def test_entropy_term_makes_right_answers_confident(data, trained):
 
 def test_equal_arguments_give_equal_bits(data, trained):
     options = {"steps": 6, "batch": 16, "teacher_logits": teacher_answers(trained, data.train)}
-    first = finetune(trained, [0, 2], data.train, seed=3, **options)
-    assert same(first, finetune(trained, [0, 2], data.train, seed=3, **options))
-    assert not same(first, finetune(trained, [0, 2], data.train, seed=4, **options))
+    path = Path.keeping([0, 2], trained.depth)
+    first = finetune(trained, path, data.train, seed=3, **options)
+    assert same(first, finetune(trained, path, data.train, seed=3, **options))
+    assert not same(first, finetune(trained, path, data.train, seed=4, **options))
 
 
 def test_killed_call_continues_bit_identically(data, trained, tmp_path):
-    options = {"steps": 105, "batch": 8, "teacher": trained}
-    whole = finetune(trained, [0, 1], data.train, **options)
+    options, path = {"steps": 105, "batch": 8, "teacher": trained}, Path.keeping([0, 1], trained.depth)
+    whole = finetune(trained, path, data.train, **options)
 
     def kill(done, steps, loss):
         assert steps == 105
@@ -61,24 +63,24 @@ def test_killed_call_continues_bit_identically(data, trained, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        finetune(trained, [0, 1], data.train, **options, state_dir=tmp_path, progress=kill)
+        finetune(trained, path, data.train, **options, state_dir=tmp_path, progress=kill)
     done_steps = []
     continued = finetune(
-        trained, [0, 1], data.train, **options, state_dir=tmp_path, progress=lambda done, *_: done_steps.append(done)
+        trained, path, data.train, **options, state_dir=tmp_path, progress=lambda done, *_: done_steps.append(done)
     )
     assert done_steps == list(range(51, 106))
     assert same(whole, continued)
-    assert same(whole, finetune(trained, [0, 1], data.train, **options, state_dir=tmp_path))
+    assert same(whole, finetune(trained, path, data.train, **options, state_dir=tmp_path))
     with pytest.raises(InputError, match="same recipe and path"):
-        finetune(trained, [0], data.train, **options, state_dir=tmp_path)
+        finetune(trained, Path.keeping([0], trained.depth), data.train, **options, state_dir=tmp_path)
 
 
 def test_calibration_and_test_images_are_refused(data, trained):
     for split in (data.calibration, data.test, data.test_all):
         with pytest.raises(InputError, match="split 'train'"):
-            finetune(trained, [0], split)
+            finetune(trained, Path.keeping([0], trained.depth), split)
 
 
 def test_unknown_encoder(data):
-    with pytest.raises(InputError, match="0 to 2"):
-        finetune(PathVit(build_network(TINY, "random")), [3], data.train)
+    with pytest.raises(InputError, match="of 3 encoders, not 4"):
+        finetune(PathVit(build_network(TINY, "random")), Path.full(4), data.train)

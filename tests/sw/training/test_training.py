@@ -8,6 +8,7 @@ import torch
 from hw.errors import InputError
 from sw import train
 from sw.data.fashion_mnist import Split
+from sw.graph.path import Path
 from sw.graph.path_vit import PathVit
 from sw.networks.checkpoint import load_run_state, save_run_state
 from sw.networks.network import build_network, parse_network, untrained_network
@@ -126,7 +127,7 @@ def test_distillation_pulls_towards_the_teacher(data):
 
 def test_skipped_attention_is_not_trained(data):
     network, before = tiny(), tiny()
-    Trainer(network, data.train, Recipe(steps=3, batch=16, lr=1e-3), kept=[0, 2]).run()
+    Trainer(network, data.train, Recipe(steps=3, batch=16, lr=1e-3), path=Path.keeping([0, 2], network.depth)).run()
     for index, (block, old) in enumerate(zip(network.vit.blocks, before.vit.blocks, strict=True)):
         assert same(block.attn, old.attn) == (index == 1)
         assert not same(block.mlp, old.mlp)
@@ -166,7 +167,7 @@ def test_state_of_another_run_is_refused(data):
     with pytest.raises(InputError, match="same recipe and path"):
         Trainer(tiny(), data.train, Recipe(steps=6)).load_state(*state)
     with pytest.raises(InputError, match="same recipe and path"):
-        Trainer(tiny(), data.train, Recipe(steps=5), kept=[0]).load_state(*state)
+        Trainer(tiny(), data.train, Recipe(steps=5), path=Path.keeping([0], 3)).load_state(*state)
     other = PathVit(untrained_network(parse_network(TINY.replace("dim=12", "dim=24"))))
     with pytest.raises(InputError, match="of this network"):
         Trainer(other, data.train, Recipe(steps=5)).load_state(*state)
@@ -174,11 +175,11 @@ def test_state_of_another_run_is_refused(data):
 
 def test_evaluation_is_in_order_and_by_path(data):
     network = tiny()
-    split = data.test.take(50)
+    split, path = data.test.take(50), Path.keeping([1], network.depth)
     logits = evaluate_fp32(network, split, batch=7)
     assert logits.shape == (50, 10) and logits.dtype == torch.float32
     assert torch.allclose(logits, evaluate_fp32(network, split), atol=1e-5)
-    assert torch.equal(evaluate_fp32(network, split, kept=[1]), evaluate_fp32(PathVit(network.vit, [1]), split))
+    assert torch.equal(evaluate_fp32(network, split, path), evaluate_fp32(PathVit(network.vit, path), split))
     perfect = torch.nn.functional.one_hot(torch.from_numpy(split.labels), 10).float()
     assert accuracy(perfect, split) == 1.0 and accuracy(-perfect, split) == 0.0
 
@@ -230,7 +231,7 @@ def test_command_trains_and_continues(tmp_path, capsys, monkeypatch):
         (["--model", "nonsense"], "timm name"),
         (["--model", "vit:dim=12,depth=3,heads=2,tokens=5,classes=10"], "28x28x1"),
         (["--kept", "0,3"], "0 to 2"),
-        (["--kept", "a"], "such as 0,1,5"),
+        (["--kept", "a"], "--kept takes encoder indices"),
         (["--data", "/nowhere"], "must exist"),
         (["--teacher", TINY], "no shipped weights"),
         (["--distill-weight", "0.5"], "--teacher"),
