@@ -139,14 +139,11 @@ def _weights_digest(network: Any) -> str:
 
 def _provenance(options: argparse.Namespace, digest: str) -> dict[str, Any]:
     """What a reader needs to repeat the run."""
-    import subprocess
+    from search.experiment import code_digest, commit, versions
 
-    from search.experiment import code_digest, versions
-
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
     return {
         "command": "python -m search.cosearch " + " ".join(sys.argv[1:]),
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": commit(),
         "seed": options.seed,
         "threads": options.threads,
         "versions": versions(),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -74,6 +75,12 @@ def code_digest() -> str:
 def versions() -> dict[str, str]:
     """Versions of the packages that results depend on."""
     return {name: version(name) for name in _PACKAGES}
+
+
+def commit() -> str:
+    """The checkout's commit, or ``unknown`` where there is no checkout."""
+    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=_ROOT, check=False)
+    return git.stdout.strip() or "unknown"
 
 
 def run_key(arguments: Arguments, data_digest: str, weights_digest: str) -> str:

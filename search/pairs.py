@@ -4,11 +4,16 @@ The rule: the lowest E[delay] * E[energy] among pairs and thresholds with F_low 
 baseline of at most max_loss, both on calibration images and on the golden device's integer entropy.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import ceil
+from typing import TypeVar
 
 import numpy as np
 
 from sw.graph.path import Path
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,25 @@ def expected_product(low: Effort, high: Effort, f_low: float) -> float:
     """E[delay * energy] per image: the product taken image by image, mJ * ms."""
     both = (low.delay_ms + high.delay_ms) * (low.energy_mj + high.energy_mj)
     return f_low * low.edp_mj_ms + (1.0 - f_low) * both
+
+
+def least_threshold(entropy: np.ndarray, f_low: float) -> np.generic:
+    """Least entropy up to which at least a fraction of the images leaves.
+
+    Args:
+        entropy: [n] of the low effort's answers, in any unit and order.
+        f_low: the fraction, above 0 and at most 1.
+    """
+    return np.sort(entropy)[min(len(entropy), ceil(f_low * len(entropy))) - 1]
+
+
+def pareto_front(items: Iterable[Item], cost: Callable[[Item], float], value: Callable[[Item], float]) -> list[Item]:
+    """Items that no other one beats in cost and value, by rising cost; of equals the first."""
+    front: list[Item] = []
+    for item in sorted(items, key=lambda item: (cost(item), -value(item))):
+        if not front or value(item) > value(front[-1]):
+            front.append(item)
+    return front
 
 
 def thresholds(low: Effort, high: Effort) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -168,9 +192,4 @@ def _front(every: list[Cascade], efforts: list[Effort]) -> list[tuple[float, flo
     """Points that no other point beats in accuracy and E[delay] * E[energy], by rising accuracy."""
     points = [(c.accuracy, c.delay_ms, c.energy_mj, f"{c.low.effort}/{c.high.effort} at {c.threshold}") for c in every]
     points += [(e.accuracy, e.delay_ms, e.energy_mj, f"{e.effort} alone") for e in efforts]
-    points.sort(key=lambda point: (point[1] * point[2], -point[0]))
-    front: list[tuple[float, float, float, str]] = []
-    for point in points:
-        if not front or point[0] > front[-1][0]:
-            front.append(point)
-    return front
+    return pareto_front(points, cost=lambda point: point[1] * point[2], value=lambda point: point[0])

@@ -97,6 +97,8 @@ def _print_tables(fields: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from hw.tables import text_table
+
     console = Console()
     table = Table(title=f"{fields['model']} on {fields['preset']} ({fields['engine']})", show_header=False)
     table.add_column(no_wrap=True)
@@ -105,9 +107,8 @@ def _print_tables(fields: dict[str, Any]) -> None:
         table.add_row(*row)
     console.print(table)
     if fields["breakdown"]:
-        split = Table("operation", title="Cycles and energy of one image")
-        for column in ("cycles", "share", "energy (mJ)", "low", "high"):
-            split.add_column(column, justify="right")
+        head = ("operation", "cycles", "share", "energy (mJ)", "low", "high")
+        split = text_table(*head, title="Cycles and energy of one image")
         energy = fields["energy_operations_mj"]
         for name in fields["breakdown"] | energy:  # exps are softmax's energy, but no cycles of their own
             cycles = fields["breakdown"].get(name, 0)

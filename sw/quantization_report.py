@@ -79,11 +79,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _print_table(fields: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table("tensor", title=f"Signal to quantization noise of {fields['model']} on {fields['images']} images")
-    for column in ("from the image on (dB)", "of its own (dB)"):
-        table.add_column(column, justify="right")
+    from hw.tables import text_table
+
+    table = text_table(
+        "tensor", "from the image on (dB)", "of its own (dB)",
+        title=f"Signal to quantization noise of {fields['model']} on {fields['images']} images",
+    )  # fmt: skip
     for tensor in fields["tensors"]:
         style = "bold" if tensor["name"] == fields["worst"] else None
         table.add_row(tensor["name"], f"{tensor['sqnr_db']:.1f}", f"{tensor['own_db']:.1f}", style=style)

@@ -7,26 +7,25 @@ the others, and one machine that no fit saw, are then compared: total without th
 sides), total with it, and each unit. The result goes to energy_activity.json.
 """
 
-import json
 import tempfile
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
-from benchmarks.result import RESULTS
+from benchmarks.result import Benchmark
 from hw.config import AcceleratorConfig
 from hw.device import mismatches
 from hw.golden import GoldenMachine
 from hw.presets import find_preset
+from hw.tables import text_table
 from sim.energy.activity import CLOCK_PJ, EVENTS, MEMORY_BYTE_PJ, TOGGLE_PJ, activity_energy_mj, fit_scales, scaled_units
 from sim.energy.estimate import energy_line, energy_mj
 from sim.energy.saif import read_saif
 from sim.rtl.device import RtlDevice, accelerator_verilog
 from sim.stimulus.workload import prepare
 
-RESULT = RESULTS / "energy_activity.json"
+BENCHMARK = Benchmark("energy.activity", "energy_activity")
 TOLERANCE = 0.15
 """Greatest error of a validated network's total."""
 BASE = "nano"
@@ -95,9 +94,10 @@ def compare(run: dict, scales: dict[str, float]) -> dict:
 
 
 def _print_runs(console: Console, title: str, runs: list[dict]) -> None:
-    table = Table("machine", "network", title=title)
-    for name in ("cycles", "activity (uJ)", "events (uJ)", "error", "with clock", *EVENTS):
-        table.add_column(name, justify="right")
+    table = text_table(
+        "machine", "network", "cycles", "activity (uJ)", "events (uJ)", "error", "with clock", *EVENTS,
+        title=title, words=2,
+    )  # fmt: skip
     for run in runs:
         parts = {key: sum(value for unit, value in run[key].items() if unit != "clock") for key in ("activity_mj", "scaled_mj")}
         table.add_row(
@@ -111,7 +111,7 @@ def _print_runs(console: Console, title: str, runs: list[dict]) -> None:
 def print_result(result: dict) -> float:
     """Print a result; the greatest error of its validated networks."""
     console = Console(width=190)
-    factors = Table("class", "factor", "error of the line", title="Factors from events to activity")
+    factors = text_table("class", "factor", "error of the line", title="Factors from events to activity")
     for name, scale in result["scales"].items():
         factors.add_row(name, f"{scale:.2f}", f"x/ {energy_line(name).factor}")
     console.print(factors)
@@ -124,8 +124,9 @@ def print_result(result: dict) -> float:
     return worst
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run everything, write the result and print the tables; 1 when a validated network is out of tolerance."""
+    BENCHMARK.parser(__doc__).parse_args(arguments)
     configs = {name: find_preset(BASE).with_fields(fields) for name, fields in MACHINES.items()}
     runs = [
         {"machine": machine} | record(configs[machine], network)
@@ -136,7 +137,6 @@ def main() -> int:
     compared = [compare(run, scales) for run in runs]
     fitted, validated = compared[: len(FIT)], compared[len(FIT) :]
     result = {
-        "command": "python -m benchmarks.energy.activity",
         "base": BASE,
         "machines": MACHINES,
         "tolerance": TOLERANCE,
@@ -146,9 +146,7 @@ def main() -> int:
         "fitted": fitted,
         "validated": validated,
     }
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=1) + "\n")
-    temporary.replace(RESULT)
+    BENCHMARK.save(result)
     return int(print_result(result) > TOLERANCE)
 
 

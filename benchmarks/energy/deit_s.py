@@ -3,24 +3,23 @@
     python -m benchmarks.energy.deit_s
 
 Counters come from the cycle model, which equals the RTL in every counter; weights are random, for counters do not depend on
-them. The factors of energy_activity.json, where they exist, say what the same run takes if toggles of the fabric are believed
+them. The factors of energy_activity.json say what the same run takes if toggles of the fabric are believed
 rather than operations of an ASIC. The result goes to energy_deit_s.json.
 """
 
-import json
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.result import RESULTS
+from benchmarks.energy.activity import BENCHMARK as ACTIVITY
+from benchmarks.result import Benchmark
 from hw.presets import find_preset
+from hw.tables import text_table
 from sim.cycle_model import predict
 from sim.energy.estimate import energy_line
 from sim.measurement import energy_fields
 from sim.stimulus.workload import prepare
 
-RESULT = RESULTS / "energy_deit_s.json"
-ACTIVITY = RESULTS / "energy_activity.json"
+BENCHMARK = Benchmark("energy.deit_s", "energy_deit_s")
 MODEL = "deit_small_patch16_224"
 PRESET = "zcu102"
 
@@ -37,11 +36,10 @@ def measure() -> dict:
     program = prepare(MODEL, config, images=1, weights="random").program
     counters = predict(program).counters
     fields = energy_fields(counters, program)
-    scales = json.loads(ACTIVITY.read_text())["scales"]
+    scales = ACTIVITY.load()["scales"]
     milliseconds = counters["cycles"] / (config.clock_mhz * 1e3)
     by_activity = {name: value * scales.get(name, 1.0) for name, value in fields["energy_breakdown_mj"].items()}
     return {
-        "command": "python -m benchmarks.energy.deit_s",
         "model": MODEL,
         "preset": PRESET,
         "engine": "cycle model",
@@ -60,15 +58,16 @@ def print_result(result: dict) -> None:
     """Print a result."""
     console = Console(width=120)
     milliseconds = result["delay_ms"]
-    classes = Table("class", title=f"{result['model']} on {result['preset']}, one image, {milliseconds:.3f} ms")
-    for name in ("mJ", "W", "error", "W by activity"):
-        classes.add_column(name, justify="right")
+    classes = text_table(
+        "class", "mJ", "W", "error", "W by activity",
+        title=f"{result['model']} on {result['preset']}, one image, {milliseconds:.3f} ms",
+    )  # fmt: skip
     for name, value in result["energy_breakdown_mj"].items():
         activity = result["energy_by_activity_mj"][name]
         factor = f"x/ {energy_line(name).factor}"
         classes.add_row(name, f"{value:.3f}", f"{value / milliseconds:.3f}", factor, f"{activity / milliseconds:.3f}")
     console.print(classes)
-    operations = Table("operation", "mJ", "low", "high")
+    operations = text_table("operation", "mJ", "low", "high")
     for name, part in result["energy_operations_mj"].items():
         operations.add_row(name, *(f"{part[bound]:.3f}" for bound in ("total", "low", "high")))
     console.print(operations)
@@ -81,12 +80,11 @@ def print_result(result: dict) -> None:
         console.print(f"published: {entry['power_w']} W, {entry['network']} ({entry['work']})")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure, write the result and print it."""
+    BENCHMARK.parser(__doc__).parse_args(arguments)
     result = measure()
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=1) + "\n")
-    temporary.replace(RESULT)
+    BENCHMARK.save(result)
     print_result(result)
 
 

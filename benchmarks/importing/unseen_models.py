@@ -8,7 +8,6 @@ none), and the logits' signal-to-noise ratio. The refused ones are recorded with
 cores.
 """
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -17,12 +16,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
-from benchmarks.result import RESULTS
-from hw.files import write_json
+from benchmarks.result import Benchmark
+from hw.files import read_json
+from hw.tables import text_table
 
-RESULT = RESULTS / "unseen_models.json"
+BENCHMARK = Benchmark("importing.unseen_models")
 PRESET = "zcu102"
 LEAST_SQNR_DB = 20.0
 MODELS = {
@@ -50,7 +49,7 @@ def measure(model: str, image_size: str | None) -> dict[str, Any]:
         entry = {"command": " ".join(["python -m sim.measure", *options]), "exit_code": run.returncode}
         if not file.exists():
             return entry | {"error": run.stderr.strip().splitlines()[-1]}
-        fields = json.loads(file.read_text())
+        fields = read_json(file)
     entry |= {name: fields[name] for name in FIELDS}
     return entry | {"counters_equal": fields["runs_equal"], "cycles_of_the_model": fields["model_run"]["cycles"]}
 
@@ -62,15 +61,16 @@ def passed(entry: dict[str, Any]) -> bool:
     return entry["mismatches"] == 0 and entry["counters_equal"] and entry["logits_sqnr_db"] >= LEAST_SQNR_DB
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run all; returns 1 where one did not show what it should."""
+    BENCHMARK.parser(__doc__).parse_args(arguments)
     runs = {name: measure(name, size) for name, size in track(MODELS.items(), description="models")}
     refused = {name: measure(name, None) for name in REFUSED}
-    command = "python -m benchmarks.importing.unseen_models"
-    write_json(RESULT, {"command": command, "preset": PRESET, "models": runs, "refused": refused})
-    table = Table(title=f"timm models with random weights on {PRESET}, RTL against golden machine and cycle model")
-    for column in ("model", "cycles", "mismatches", "counters equal", "SQNR (dB)"):
-        table.add_column(column, justify="left" if column == "model" else "right")
+    BENCHMARK.save({"preset": PRESET, "models": runs, "refused": refused})
+    table = text_table(
+        "model", "cycles", "mismatches", "counters equal", "SQNR (dB)",
+        title=f"timm models with random weights on {PRESET}, RTL against golden machine and cycle model",
+    )  # fmt: skip
     for name, entry in runs.items():
         if "error" in entry:
             table.add_row(name, entry["error"])

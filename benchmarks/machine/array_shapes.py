@@ -6,8 +6,6 @@ Every shape has buffers for DeiT-B; its cycles come from the cycle model on a Pr
 shape. The fastest that fit by DSP are synthesized until N of them fit by everything. The result goes to array_shapes.json.
 """
 
-import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
@@ -15,9 +13,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
-from benchmarks.result import RESULTS
+from benchmarks.result import Benchmark
 from hw.boards import find_board
 from hw.build.resources import composed
 from hw.build.synthesis import machine_parts, synthesize_parts
@@ -25,12 +22,13 @@ from hw.config import AcceleratorConfig, ceil_div
 from hw.errors import InputError
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
+from hw.tables import text_table
 from sim.cycle_model import predict
 from sim.program_counts import count_program
 from sw.compiler.memory_map import required_config
 from sw.networks.network import parse_network
 
-RESULT = RESULTS / "array_shapes.json"
+BENCHMARK = Benchmark("machine.array_shapes")
 MEASURED, LARGEST = "deit_small_patch16_224", "deit_base_patch16_224"
 BOARD = "zcu102"
 CLOCK_MHZ = 300
@@ -123,7 +121,7 @@ def choose(rows: list[dict[str, Any]], count: int, workers: int | None) -> Itera
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the table, fastest first."""
     capacity = find_board(BOARD).capacity
-    table = Table(
+    table = text_table(
         "rows x cols x pe_depth", "MAC/cycle", "cycles", "utilization", "ms", "MAC/DSP/cycle", "DSP", "LUT", "FF", "BRAM36", "",
         title=f"{MEASURED}, batch 1, {CLOCK_MHZ} MHz assumed",
     )  # fmt: skip
@@ -143,18 +141,17 @@ def show(rows: list[dict[str, Any]]) -> None:
     Console(width=150).print(table)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure, choose, write the result and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--compose", type=int, default=3, metavar="N", help="shapes to synthesize (default: %(default)s)")
     parser.add_argument("--workers", type=int, metavar="N", help="syntheses at a time (default: the machine's cores)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     capacity, network = find_board(BOARD).capacity, quantized()
     rows = [measure(network, shape, LIMITS["dsp"] * capacity["dsp"]) for shape in track(SHAPES, description="shapes")]
     rows.sort(key=lambda row: row.get("cycles", float("inf")))
     show(rows)
     result = {
-        "command": "python -m benchmarks.machine.array_shapes",
         "network": MEASURED,
         "buffers_for": LARGEST,
         "board": BOARD,
@@ -166,7 +163,7 @@ def main() -> None:
         "shapes": rows,
     }
     for _ in choose(rows, options.compose, options.workers):
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+        BENCHMARK.save(result)
     show(rows)
 
 

@@ -8,7 +8,6 @@ record with the counters of a fresh machine. Every 500 cases share a simulation 
 corrupted_programs.json after each of these, and a run that was interrupted goes on with what is missing there.
 """
 
-import argparse
 import json
 import random
 import sys
@@ -17,14 +16,14 @@ from collections import Counter
 
 from rich.progress import track
 
-from benchmarks.result import RESULTS
+from benchmarks.result import Benchmark
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
 from sim.rtl.device import RtlDevice
 from sim.stimulus.corruption import START_CYCLES, draw_case, run_cases
 from sim.stimulus.random_machines import random_timing
 
-RESULT = RESULTS / "corrupted_programs.json"
+BENCHMARK = Benchmark("machine.corrupted_programs")
 CHUNK = 500
 MACHINE = "nano"
 
@@ -65,7 +64,6 @@ def summary(chunks: list[dict]) -> dict:
             outcomes.update(names)
     messages = [message for chunk in chunks for entry in chunk["faults"] for message in entry["faults"]]
     return {
-        "command": "python -m benchmarks.machine.corrupted_programs",
         "machine": MACHINE,
         "cases": sum(chunk["cases"] for chunk in chunks),
         "outcomes": dict(outcomes.most_common()),
@@ -79,23 +77,21 @@ def summary(chunks: list[dict]) -> dict:
     }
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns 1 if a case did what it must not."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--cases", type=int, default=10_000, metavar="N", help="cases (default: %(default)s)")
     parser.add_argument("--again", action="store_true", help="forget the results that are there")
-    options = parser.parse_args()
-    known = [] if options.again or not RESULT.exists() else json.loads(RESULT.read_text())["chunks"]
+    options = parser.parse_args(arguments)
+    known = [] if options.again else BENCHMARK.last().get("chunks", [])
     chunks = {chunk["first"]: chunk for chunk in known if chunk["first"] < options.cases}
     sizes = {first: min(CHUNK, options.cases - first) for first in range(0, options.cases, CHUNK)}
     missing = [first for first, size in sizes.items() if first not in chunks or chunks[first]["cases"] != size]
     for first in track(missing, description=f"{CHUNK} cases"):
         chunks[first] = measure(first, sizes[first])
         ordered = [chunks[key] for key in sorted(chunks)]
-        temporary = RESULT.with_suffix(".tmp")
-        temporary.write_text(json.dumps(summary(ordered) | {"chunks": ordered}, indent=1) + "\n")
-        temporary.replace(RESULT)
-    result = {name: value for name, value in json.loads(RESULT.read_text()).items() if name != "chunks"}
+        BENCHMARK.save(summary(ordered) | {"chunks": ordered})
+    result = {name: value for name, value in BENCHMARK.load().items() if name != "chunks"}
     print(json.dumps(result, indent=1))
     return int(result["cases_with_faults"] > 0)
 

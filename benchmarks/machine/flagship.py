@@ -7,13 +7,12 @@ Program with the path mask register, and one recompiled from the same integer ne
 the skipped attentions' descriptors say. Weights are random. The result goes to flagship.json; builds are kept in the cache.
 """
 
-import json
 import random
 
 import numpy as np
 from rich.progress import Progress
 
-from benchmarks.result import RESULTS
+from benchmarks.result import Benchmark
 from hw.device import RunResult, mismatches
 from hw.golden import GoldenMachine
 from hw.isa import FLAG_ATTENTION, Opcode
@@ -24,7 +23,7 @@ from sim.cycle_model import predict
 from sim.program_counts import count_program
 from sim.rtl.device import Job, RtlDevice, build_simulation
 
-RESULT = RESULTS / "flagship.json"
+BENCHMARK = Benchmark("machine.flagship")
 PRESET = "zcu102"
 DEIT_S = "deit_small_patch16_224"
 LV_VIT_S = "vit:dim=384,depth=16,heads=6,tokens=197,classes=1000,mlp_ratio=3,patch=16,channels=3"
@@ -94,8 +93,9 @@ def _skip(network, program: Program, images: np.ndarray, seed: int, device: RtlD
     }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run everything and write the result."""
+    BENCHMARK.parser(__doc__).parse_args(arguments)
     from sw.compiler.compiler import compile_network
 
     config = find_preset(PRESET)
@@ -117,7 +117,6 @@ def main() -> None:
         other = _entry(program, images, device.run(program, images), program.path_masks)
         progress.update(task, advance=1)
     result = {
-        "command": "python -m benchmarks.machine.flagship",
         "preset": PRESET,
         "memory": vars(MemoryTiming()),
         "build_wall_s": round(build_s, 1),
@@ -125,9 +124,7 @@ def main() -> None:
         "lv_vit_s_shapes": other,
         "skips": skips,
     }
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=1) + "\n")
-    temporary.replace(RESULT)
+    BENCHMARK.save(result)
     for name, entry in (("DeiT-S", whole), ("LV-ViT-S shapes", other)):
         print(
             f"{name}: {entry['mismatches']} mismatches, {entry['cycles']:,} cycles, utilization {entry['utilization']:.1%}, "

@@ -6,23 +6,21 @@ Cycles come from the cycle model, which equals the RTL cycle for cycle; the DeiT
 random: cycles do not depend on them. The result goes to networks.json.
 """
 
-import argparse
-import json
 
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
-from benchmarks.result import RESULTS
+from benchmarks.result import Benchmark
 from hw.build.resources import composed
 from hw.build.synthesis import machine_parts, synthesize_parts
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
+from hw.tables import text_table
 from sim.cycle_model import predict
 from sim.program_counts import count_program
 from sim.stimulus.workload import prepare
 
-RESULT = RESULTS / "networks.json"
+BENCHMARK = Benchmark("machine.networks")
 CLOCKS_MHZ = (200, 300)
 NETWORKS = {
     "DeiT-T": "deit_tiny_patch16_224",
@@ -64,17 +62,16 @@ def measure(name: str, preset: str, dsp: int) -> dict:
     }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure, write the result and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--preset", default="zcu102", help="machine (default: %(default)s)")
-    preset = parser.parse_args().preset
+    preset = parser.parse_args(arguments).preset
     config = find_preset(preset)
     parts = machine_parts(config)
     dsp = composed(parts, synthesize_parts(parts)).dsp
     rows = {label: measure(name, preset, dsp) for label, name in track(NETWORKS.items(), description="networks")}
     result = {
-        "command": "python -m benchmarks.machine.networks",
         "preset": preset,
         "macs_per_cycle": config.macs_per_cycle,
         "dsp": dsp,
@@ -83,9 +80,9 @@ def main() -> None:
         "networks": rows,
         "published_on_zcu102": [dict(zip(("work", "network", "latency"), row, strict=True)) for row in PUBLISHED],
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    BENCHMARK.save(result)
     console = Console(width=150)
-    table = Table(
+    table = text_table(
         "network", "GMAC", "cycles", "utilization", "MAC/DSP/cycle", "attention share",
         "ms at 200 MHz", "ms at 300 MHz", "MB moved",
         title=f"{preset}: {config.macs_per_cycle:,} MAC a cycle, {dsp:,} DSPs, batch 1 (simulated cycles, assumed clocks)",
@@ -97,9 +94,9 @@ def main() -> None:
             f"{row['delay_ms_at_300_mhz']:.2f}", f"{(row['bytes_read'] + row['bytes_written']) / 1e6:.1f}",
         )  # fmt: skip
     console.print(table)
-    published = Table("published on ZCU102", "network", "latency")
-    for row in PUBLISHED:
-        published.add_row(*row)
+    published = text_table("published on ZCU102", "network", "latency", words=3)
+    for work in PUBLISHED:
+        published.add_row(*work)
     console.print(published)
 
 

@@ -9,17 +9,14 @@ image, with all attentions and with the mask, with the cycle model. The result g
 run that was interrupted goes on with the seeds that are missing there, or that draw another machine now.
 """
 
-import argparse
-import json
 import random
 import sys
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 from rich.progress import track
 
-from benchmarks.result import RESULTS
+from benchmarks.processes import pool
+from benchmarks.result import Benchmark
 from hw.config import AcceleratorConfig
 from hw.device import mismatches
 from hw.golden import GoldenMachine
@@ -29,7 +26,7 @@ from sim.rtl.device import Job, RtlDevice
 from sim.stimulus.random_machines import ALL_SEEDS, random_case
 from sim.stimulus.workload import prepare
 
-RESULT = RESULTS / "random_machines.json"
+BENCHMARK = Benchmark("machine.random_machines")
 IMAGES = 3
 
 
@@ -77,7 +74,6 @@ def _store(machines: list[dict]) -> None:
     """Write the result so far."""
     networks = [network for entry in machines for network in entry["networks"]]
     summary = {
-        "command": "python -m benchmarks.machine.random_machines",
         "machines_run": len(machines),
         "networks_run": len(networks),
         "machines_with_limited_exp_units": sum(entry["config"]["exp_units"] > 0 for entry in machines),
@@ -87,27 +83,25 @@ def _store(machines: list[dict]) -> None:
         "networks_with_unequal_counters": sum(not network["cycle_model_equal"] for network in networks),
         "least_logits_sqnr_db": min(network["logits_sqnr_db"] for network in networks if network["logits_sqnr_db"] is not None),
     }
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(json.dumps(summary | {"machines": machines}, indent=1) + "\n")
-    temporary.replace(RESULT)
+    BENCHMARK.save(summary | {"machines": machines})
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns 1 if anything differed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--seeds", type=int, default=len(ALL_SEEDS), metavar="N", help="machines (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="machines at a time (default: %(default)s)")
     parser.add_argument("--again", action="store_true", help="forget the results that are there")
-    options = parser.parse_args()
-    known = [] if options.again or not RESULT.exists() else json.loads(RESULT.read_text())["machines"]
+    options = parser.parse_args(arguments)
+    known = [] if options.again else BENCHMARK.last().get("machines", [])
     current = (entry for entry in known if AcceleratorConfig(**entry["config"]) == random_case(entry["seed"]).config)
     machines = {entry["seed"]: entry for entry in current}
     missing = [seed for seed in range(options.seeds) if seed not in machines]
-    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        for entry in track(pool.map(measure, missing), total=len(missing), description="machines"):
+    with pool(options.workers) as processes:
+        for entry in track(processes.map(measure, missing), total=len(missing), description="machines"):
             machines[entry["seed"]] = entry
             _store([machines[seed] for seed in sorted(machines)])
-    result = json.loads(RESULT.read_text())
+    result = BENCHMARK.load()
     print({name: value for name, value in result.items() if name != "machines"})
     return int(result["images_with_mismatches"] + result["networks_with_unequal_counters"] > 0)
 

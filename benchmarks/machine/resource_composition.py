@@ -5,22 +5,20 @@
 Seconds are those of the runs that filled the user's cache, one after the other. The result goes to resource_composition.json.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Collection
 from dataclasses import asdict
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.result import RESULTS
+from benchmarks.result import Benchmark
 from hw.build.resources import Resources, composed
 from hw.build.synthesis import machine_parts, synthesize_parts, whole_machine
 from hw.config import AcceleratorConfig
 from hw.presets import find_preset
+from hw.tables import text_table
 
-RESULT = RESULTS / "resource_composition.json"
+BENCHMARK = Benchmark("machine.resource_composition")
 MACHINE = (
     "rows=8,cols=8,pe_depth=8,activation_words=1024,residual_words=256,normalized_words=256,weight_words=512,kv_words=256,"
     "parameter_tiles=64,row_tiles=8,classes=16,weight_ports=2"
@@ -40,14 +38,14 @@ def compose(config: AcceleratorConfig, workers: int | None, known: Collection[st
     return composed(parts, results), took, {part.digest for part in parts}
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure, write the result and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = BENCHMARK.parser(__doc__)
     parser.add_argument(
         "--set", dest="overrides", default=MACHINE, metavar="FIELD=N,...", help="zcu102 but for these (default: %(default)s)"
     )
     parser.add_argument("--workers", type=int, help="processes at a time (default: the machine's cores)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     config = find_preset("zcu102").with_fields(options.overrides)
     total, took, digests = compose(config, options.workers)
     second = {change: compose(config.with_fields(change), options.workers, digests)[1] for change in CHANGES}
@@ -59,22 +57,21 @@ def main() -> None:
         for name, value in asdict(total).items()
     }
     result = {
-        "command": "python -m benchmarks.machine.resource_composition",
         "config": asdict(config),
         "resources": rows,
         "composed": took,
         "flat_synthesis_s": flat_seconds,
         "second_machine": second,
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    BENCHMARK.save(result)
     console = Console(width=130)
-    table = Table(
+    table = text_table(
         "", "composed", "flat", "error", title=f"{config.rows} x {config.cols} x {config.pe_depth}, {flat_seconds:.0f} s flat"
     )
     for name, row in rows.items():
         table.add_row(name, f"{row['composed']:,}", f"{row['flat']:,}", f"{row['error']:+.1%}")
     console.print(table)
-    times = Table("machine", "emission, s", "synthesis, s", "synthesized")
+    times = text_table("machine", "emission, s", "synthesis, s", "synthesized")
     for name, row in {"first": took, **second}.items():
         times.add_row(name, f"{row['emission_s']:.1f}", f"{row['synthesis_s']:.1f}", " ".join(row["synthesized"]) or "nothing")
     console.print(times)

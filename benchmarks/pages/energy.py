@@ -3,16 +3,15 @@
 python -m benchmarks.pages.energy
 """
 
-import argparse
 from typing import Any
 
-from benchmarks.result import DOCS, RESULTS
-from hw.files import read_json, write_file
+from benchmarks.result import DOCS, Benchmark
+from hw.files import write_file
+from hw.tables import markdown_table
 from sim.energy.table import ENERGY_TABLE, STATIC, energy_line
 
 PAGE = DOCS / "energy.md"
-ACTIVITY = RESULTS / "energy_activity.json"
-DEIT_S = RESULTS / "energy_deit_s.json"
+ACTIVITY, DEIT_S = Benchmark("energy.activity", "energy_activity"), Benchmark("energy.deit_s", "energy_deit_s")
 
 _INTRODUCTION = """\
 # Energy
@@ -81,10 +80,6 @@ word alike, so events are the twin's, too. Glitches within a cycle are in the me
 """
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)) + "\n"
-
-
 def _percent(value: float) -> str:
     return f"{100 * value:+.1f} %"
 
@@ -94,7 +89,7 @@ def _constants() -> str:
     for line in ENERGY_TABLE:
         value = f"{line.value:g} {'W' if line.name in STATIC else 'pJ'}"
         rows.append([line.name, value, f"x/ {line.factor:g}", line.unit, line.technology, line.source, f"`{line.arithmetic}`"])
-    table = _table(["class", "value", "error", "event", "stands for", "source", "arithmetic"], rows)
+    table = markdown_table(["class", "value", "error", "event", "stands for", "source", "arithmetic"], rows)
     meanings = "".join(f"- `{line.name}`: {line.derivation}.\n" for line in ENERGY_TABLE)
     return f"{_INTRODUCTION}\n{table}\nWhat the numbers are:\n\n{meanings}"
 
@@ -116,9 +111,9 @@ def _deit_s(result: dict[str, Any]) -> str:
         f"`{result['command']}`: one image, {result['cycles']:,} cycles, {time:.3f} ms at {result['clock_mhz']} MHz,\n"
         f"**{result['energy_mj']:.1f} mJ** ({result['energy_low_mj']:.1f} to {result['energy_high_mj']:.1f}), on average "
         f"**{power['total']:.1f} W** ({power['low']:.1f} to {power['high']:.1f}).\n\n"
-        + _table(["class", "mJ", "W", "W with the factors below"], rows)
-        + "\n" + _table(["operation", "mJ", "low", "high"], operations)
-        + "\nPublished figures of the same board:\n\n" + _table(["work", "network", "power"], published) + _PUBLISHED
+        + markdown_table(["class", "mJ", "W", "W with the factors below"], rows)
+        + "\n" + markdown_table(["operation", "mJ", "low", "high"], operations)
+        + "\nPublished figures of the same board:\n\n" + markdown_table(["work", "network", "power"], published) + _PUBLISHED
     )  # fmt: skip
 
 
@@ -130,7 +125,7 @@ def _comparison(runs: list[dict[str, Any]]) -> str:
         errors = [f"**{_percent(run['error'])}**", _percent(run["error_with_clock"])]
         errors += [f"{100 * run['unit_errors'][unit]:+.0f}" for unit in units]
         rows.append([run["machine"], network, f"{run['cycles']:,}", *errors])
-    return _table(["machine", "network", "cycles", "error", "with clock", *(f"{unit} (%)" for unit in units)], rows)
+    return markdown_table(["machine", "network", "cycles", "error", "with clock", *(f"{unit} (%)" for unit in units)], rows)
 
 
 def _activity(result: dict[str, Any]) -> str:
@@ -143,10 +138,10 @@ def _activity(result: dict[str, Any]) -> str:
         worst=100 * result["worst_error"], tolerance=100 * result["tolerance"],
     )  # fmt: skip
     machines = "; ".join(f"{name}: {f'`{fields}`' if fields else 'as it is'}" for name, fields in result["machines"].items())
-    toggles = _table(["toggle or access", "pJ"], [[name, f"{value:.3f}"] for name, value in result["toggle_pj"].items()])
+    toggles = markdown_table(["toggle or access", "pJ"], [[name, f"{value:.3f}"] for name, value in result["toggle_pj"].items()])
     return (
         _ACTIVITY.format(command=result["command"], toggles=toggles.rstrip())
-        + "\n" + _table(["class", "factor", "error of the line"], rows)
+        + "\n" + markdown_table(["class", "factor", "error of the line"], rows)
         + f"{errors}\nFitted:\n\n{_comparison(fitted)}\nValidated:\n\n{_comparison(validated)}"
         + _MACHINES.format(base=result["base"], machines=machines)
     )  # fmt: skip
@@ -156,17 +151,16 @@ def generate_energy_docs(activity: dict[str, Any], deit_s: dict[str, Any]) -> st
     """The page.
 
     Args:
-        activity: benchmarks/results/energy_activity.json.
-        deit_s: benchmarks/results/energy_deit_s.json.
+        activity: result of `benchmarks.energy.activity`.
+        deit_s: result of `benchmarks.energy.deit_s`.
     """
     return _constants() + _deit_s(deit_s) + _activity(activity)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """``python -m benchmarks.pages.energy``: write the page."""
-    description = "Write docs/energy.md from the table of constants and the results of the benchmarks."
-    argparse.ArgumentParser(prog="python -m benchmarks.pages.energy", description=description).parse_args(arguments)
-    write_file(PAGE, generate_energy_docs(read_json(ACTIVITY), read_json(DEIT_S)))
+    Benchmark("pages.energy").parser(__doc__).parse_args(arguments)
+    write_file(PAGE, generate_energy_docs(ACTIVITY.load(), DEIT_S.load()))
 
 
 if __name__ == "__main__":

@@ -6,41 +6,30 @@ It measures nothing but counts: `delay_split.json`, `path_scores.json`, `lv_vit/
 `benchmarks/results/pivot_result.json` hold the figures, each with the command that made it.
 """
 
-import json
 import sys
 from math import comb
-from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 import numpy as np
 
+from benchmarks.picture import save_picture
 from benchmarks.pivot.lv_vit_weights import BASELINE, FIGURES, WHOLE, effort_name
-from benchmarks.result import DOCS, RESULTS, ROOT
+from benchmarks.result import DOCS, ROOT, Benchmark
+from hw.files import read_json, write_file
+from hw.tables import markdown_table
 from search.intervals import Z95
 from sw.networks.network import NetworkSpec, parse_network
 
-PAGE, CKA_PICTURE = DOCS / "reproduction.md", DOCS / "images" / "cka.svg"
+PAGE = DOCS / "reproduction.md"
+DELAY_SPLIT, PATH_SCORES, PIVOT_RESULT = (Benchmark(f"pivot.{name}") for name in ("delay_split", "path_scores", "pivot_result"))
 SEARCH_STEPS, SEARCH_BATCH = 120, 128
 """Fine-tuning of each effort in `search.cosearch`, its defaults."""
-
-
-def load(path: Path, command: str) -> Any:
-    """A result; the error of a missing one names the command."""
-    if not path.is_file():
-        raise SystemExit(f"error: {path.name} must be there; make it with python -m benchmarks.{command}")
-    return json.loads(path.read_text())
 
 
 def paragraph(text: str) -> str:
     """Text in lines of equal length, whatever the figures in it take."""
     return fill(" ".join(text.split()), 132, break_long_words=False, break_on_hyphens=False)
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
 
 
 def delay_split(result: dict[str, Any]) -> str:
@@ -54,7 +43,7 @@ def delay_split(result: dict[str, Any]) -> str:
         ["delay (ms)", *(f"{entry['delay_ms']:.2f}" for entry in entries)],
         ["cycles", *(f"{entry['cycles']:,}" for entry in entries)],
     ]
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def correlations(result: dict[str, Any]) -> str:
@@ -68,7 +57,7 @@ def correlations(result: dict[str, Any]) -> str:
     for name, part in result["variants"].items():
         cells = [f"{part[key]['spearman']:.2f} ({part[key]['low95']:.2f} to {part[key]['high95']:.2f})" for key in names]
         rows.append([f"`{name}`: {part['meaning']}", *cells, ", ".join(map(str, part["best_path"]))])
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def verdict(result: dict[str, Any]) -> str:
@@ -98,7 +87,7 @@ def design_space(depths: dict[str, int], thresholds: int) -> str:
         rows.append([name, f"{paths:,}", f"{pairs:,}", f"{pairs * thresholds:.1e}", *searched])
     head = ["network", "paths", "pairs of paths", "with thresholds", "paths fine-tuned in phase 1", "pairs in phase 2",
             "with thresholds"]  # fmt: skip
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def macs(spec: NetworkSpec, effort: int) -> int:
@@ -118,7 +107,7 @@ def training_cost(scratch: dict[str, tuple[NetworkSpec, int, int, int]], efforts
         cells = [f"{100 * steps * macs(spec, effort) / whole:.2f} %" for effort in efforts]
         every = sum(steps * macs(spec, effort) for effort in range(1, spec.depth + 1))
         rows.append([f"`{name}`", f"{whole_steps:,} of {batch}", f"{steps:,}", *cells, f"{100 * every / whole:.1f} %"])
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def design_points(result: dict[str, Any]) -> str:
@@ -142,7 +131,7 @@ def design_points(result: dict[str, Any]) -> str:
             f"{mean('edp_mj_ms'):,.0f} of {base['delay_ms'] * base['energy_mj']:,.0f}", f"**{part['mean']['edp_gain']:.2f}**",
             f"{100 * part['attention_share']:.1f} %",
         ])  # fmt: skip
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def seeds_table(result: dict[str, Any]) -> str:
@@ -161,7 +150,7 @@ def seeds_table(result: dict[str, Any]) -> str:
             f"{100 * difference['difference']:+.2f} ({100 * (difference['difference'] - half):+.2f} to "
             f"{100 * (difference['difference'] + half):+.2f})", f"{seed['edp_gain']:.2f}",
         ])  # fmt: skip
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def draw_cka(matrix: list[list[float]]) -> None:
@@ -171,26 +160,22 @@ def draw_cka(matrix: list[list[float]]) -> None:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    pyplot.rcParams["svg.hashsalt"] = "cka"
     figure, axes = pyplot.subplots(figsize=(5, 4), layout="constrained")
     image = axes.imshow(np.array(matrix), vmin=0, vmax=1, cmap="viridis")
     axes.set(xlabel="after the attention add of encoder j", ylabel="entering encoder i")
     axes.set_xticks(range(len(matrix)))
     axes.set_yticks(range(len(matrix)))
     figure.colorbar(image, label="CKA (class token)")
-    CKA_PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    temporary = CKA_PICTURE.with_suffix(".tmp")
-    figure.savefig(temporary, format="svg", metadata={"Date": None})
-    temporary.replace(CKA_PICTURE)
+    save_picture(figure, "cka", "cka")
 
 
 def page() -> str:
     """The whole document."""
-    split, scores = load(RESULTS / "delay_split.json", "pivot.delay_split"), load(RESULTS / "path_scores.json", "pivot.path_scores")
-    trained, result = load(FIGURES, "pivot.lv_vit_training"), load(RESULTS / "pivot_result.json", "pivot.pivot_result")
+    split, scores = DELAY_SPLIT.load(), PATH_SCORES.load()
+    trained, result = read_json(FIGURES), PIVOT_RESULT.load()
     networks = trained["seed0"]["networks"]
     tiny, lv = parse_network("fmnist_vit_tiny"), parse_network("fmnist_lvvit")
-    tiny_steps = json.loads((ROOT / "sw" / "assets" / "fmnist_vit_tiny" / "config.json").read_text())["recipe"]["steps"]
+    tiny_steps = read_json(ROOT / "sw" / "assets" / "fmnist_vit_tiny" / "config.json")["recipe"]["steps"]
     whole, tuned = networks[WHOLE]["recipe"], networks[effort_name(BASELINE)]["recipe"]
     scratch = {
         "fmnist_vit_tiny": (tiny, tiny_steps, SEARCH_STEPS, SEARCH_BATCH),
@@ -282,12 +267,10 @@ images.
 {seeds_table(result)}"""
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Write the page."""
-    text = page()
-    temporary = PAGE.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.replace(PAGE)
+    Benchmark("pages.reproduction").parser(__doc__).parse_args(arguments)
+    write_file(PAGE, page())
     print(PAGE)
     return 0
 

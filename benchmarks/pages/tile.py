@@ -8,7 +8,8 @@ Every cycle in it comes from `hw.timing`.
 
 import matplotlib
 
-from benchmarks.result import DOCS
+from benchmarks.picture import save_picture
+from benchmarks.result import Benchmark
 
 matplotlib.use("svg")
 from matplotlib import pyplot
@@ -20,7 +21,6 @@ from hw.timing import FEED_LATENCY, LANE_LATENCY, Timing
 
 COLOURS = ("#3b6ea5", "#c4703a", "#5a8f5a")
 TRACKS = ("feed tokens", "operands at pair 0", "operands at pair {last}", "drain chain's end", "lane tokens", "written")
-matplotlib.rcParams["svg.hashsalt"] = "tile"  # the same file from the same numbers
 
 
 def spans(config: AcceleratorConfig, start: int, words: int, post: Post) -> list[tuple[int, int]]:
@@ -40,8 +40,9 @@ def spans(config: AcceleratorConfig, start: int, words: int, post: Post) -> list
     ]
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Draw the picture."""
+    Benchmark("pages.tile").parser(__doc__).parse_args(arguments)
     config = find_preset("zcu102")
     timing = Timing(config)
     tiles = []
@@ -65,7 +66,7 @@ def main() -> None:
     axes.legend(loc="upper right")
     axes.grid(axis="x", alpha=0.3)
     figure.tight_layout()
-    figure.savefig(DOCS / "images" / "tile.svg", metadata={"Date": None})
+    save_picture(figure, "tile", "tile")
 
 
 if __name__ == "__main__":

@@ -8,20 +8,18 @@ roofline shows each operation's MACs per cycle over its MACs per byte from memor
 bandwidth; the head may lie above it, because its weights come while the MLP before it runs.
 """
 
-import argparse
-import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import matplotlib
 
-from benchmarks.result import DOCS, RESULTS
+from benchmarks.picture import save_picture
+from benchmarks.result import Benchmark
+from hw.tables import text_table
 
 matplotlib.use("svg")
 from matplotlib import pyplot
 from rich.console import Console
-from rich.table import Table
 
 from hw.device import mismatches
 from hw.golden import GoldenMachine
@@ -32,8 +30,7 @@ from sim.program_counts import count_operations, count_program
 from sim.rtl.device import RtlDevice
 from sim.stimulus.workload import Workload, prepare
 
-RESULT = RESULTS / "delay_split.json"
-IMAGES = DOCS / "images"
+BENCHMARK = Benchmark("pivot.delay_split")
 MACHINES = ("pivot", "zcu102")
 NETWORKS = {
     "DeiT-S": "deit_small_patch16_224",
@@ -96,7 +93,7 @@ def run_rtl(workload: Workload, preset: str) -> dict[str, Any]:
     }
 
 
-def draw_split(entries: list[dict[str, Any]], path: Path) -> None:
+def draw_split(entries: list[dict[str, Any]]) -> None:
     """A bar for each network and machine, cut into `PARTS`."""
     figure, axes = pyplot.subplots(figsize=(9, 3.2), layout="constrained")
     labels = [f"{entry['network']}\n{entry['preset']}, {entry['delay_ms']:.2f} ms" for entry in entries]
@@ -111,10 +108,10 @@ def draw_split(entries: list[dict[str, Any]], path: Path) -> None:
     axes.invert_yaxis()
     axes.set(xlim=(0, 100), xlabel="share of the delay (%), simulated cycles")
     axes.legend(ncols=len(PARTS), loc="lower center", bbox_to_anchor=(0.4, 1.0), frameon=False, fontsize=8)
-    _save(figure, path)
+    save_picture(figure, "delay_split", "delay split")
 
 
-def draw_roofline(entries: list[dict[str, Any]], path: Path) -> None:
+def draw_roofline(entries: list[dict[str, Any]]) -> None:
     """An operation is a point; operations that move nothing but descriptors are far to the right."""
     figure, panes = pyplot.subplots(1, len(MACHINES), figsize=(9, 3.6), layout="constrained", sharey=True)
     bandwidth = MemoryTiming().bytes_per_cycle
@@ -131,40 +128,26 @@ def draw_roofline(entries: list[dict[str, Any]], path: Path) -> None:
         pane.legend(loc="lower right", frameon=False, fontsize=8)
         pane.set(xscale="log", yscale="log", xlabel="MACs per byte from memory", title=f"{preset}: {entry['network']}")
     panes[0].set_ylabel("MACs per cycle")
-    _save(figure, path)
+    save_picture(figure, "roofline", "delay split")
 
 
-def _save(figure: pyplot.Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    figure.savefig(temporary, format="svg", metadata={"Date": None})
-    temporary.replace(path)
-    pyplot.close(figure)
-
-
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns 1 if RTL and model differ."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--rtl", action="store_true", help="run DeiT-S on pivot in RTL (minutes); else its last result is kept")
-    options = parser.parse_args()
-    pyplot.rcParams["svg.hashsalt"] = "delay split"  # the same picture from the same figures
-    entries, rtl = [], json.loads(RESULT.read_text()).get("rtl") if RESULT.exists() else None
+    options = parser.parse_args(arguments)
+    entries, rtl = [], BENCHMARK.last().get("rtl")
     for network, model in NETWORKS.items():
         for preset in MACHINES:
             workload = prepare(model, find_preset(preset), images=1, weights="random")
             entries.append({"network": network, "model": model, "preset": preset} | measure(workload, preset))
             if options.rtl and (network, preset) == ("DeiT-S", "pivot"):
                 rtl = run_rtl(workload, preset)
-    command = "python -m benchmarks.pivot.delay_split --rtl"
-    result = {"command": command, "memory": vars(MemoryTiming()), "entries": entries, "rtl": rtl}
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    temporary.replace(RESULT)
-    draw_split(entries, IMAGES / "delay_split.svg")
-    draw_roofline(entries, IMAGES / "roofline.svg")
-    table = Table("quantity", title="Simulated cycles of one image, shares in %")
-    for entry in entries:
-        table.add_column(f"{entry['network'].replace(' encoders', ', no stem')}\n{entry['preset']}", justify="right")
+    BENCHMARK.save({"memory": vars(MemoryTiming()), "entries": entries, "rtl": rtl}, "--rtl")
+    draw_split(entries)
+    draw_roofline(entries)
+    columns = (f"{entry['network'].replace(' encoders', ', no stem')}\n{entry['preset']}" for entry in entries)
+    table = text_table("quantity", *columns, title="Simulated cycles of one image, shares in %")
     rows = [("cycles", "cycles", "{:,}"), ("delay (ms)", "delay_ms", "{:.2f}")]
     for title, field, text in rows:
         table.add_row(title, *(text.format(entry[field]) for entry in entries))

@@ -17,20 +17,19 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
-from benchmarks.result import RESULTS
+from benchmarks.result import Benchmark
 from hw.device import EXIT_END, EXIT_LOW, mismatches
-from hw.files import write_json
 from hw.golden import GoldenMachine
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
 from hw.program import Program
+from hw.tables import text_table
 from sim.cycle_model import predict
 from sim.program_counts import count_program
 from sim.rtl.device import Job, RtlDevice
 
-RESULT = RESULTS / "gated_pairs.json"
+BENCHMARK = Benchmark("pivot.gated_pairs")
 PRESET = "zcu102"
 NETWORKS = {"LV-ViT-S": "lvvit_s", "DeiT-S": "deit_small_patch16_224"}
 LOW_KEPT = (0, 1, 2, 3)
@@ -144,9 +143,10 @@ def passed(entry: dict[str, Any]) -> bool:
 
 def print_table(entries: dict[str, Any], clock_mhz: int) -> None:
     """The pairs side by side."""
-    table = Table(title=f"Gated pairs on {PRESET} in RTL (simulated cycles, {clock_mhz} MHz assumed)")
-    for column in ("", "leaves low", "goes on", "ms", "mismatches", "counters equal"):
-        table.add_column(column, justify="left" if column == "" else "right", no_wrap=True)
+    table = text_table(
+        "", "leaves low", "goes on", "ms", "mismatches", "counters equal",
+        title=f"Gated pairs on {PRESET} in RTL (simulated cycles, {clock_mhz} MHz assumed)",
+    )  # fmt: skip
 
     def milliseconds(cycles: int) -> str:
         return f"{cycles / clock_mhz / 1e3:.2f}"
@@ -164,8 +164,9 @@ def print_table(entries: dict[str, Any], clock_mhz: int) -> None:
     Console(width=110).print(table)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run everything and write the result; returns 1 where something is not exact."""
+    BENCHMARK.parser(__doc__).parse_args(arguments)
     config = find_preset(PRESET)
     device = RtlDevice(config)
     entries = {}
@@ -179,8 +180,7 @@ def main() -> int:
             progress.update(task, description=name)
             entries[name] = measure(model, device, step)
             progress.update(task, advance=1)
-    command = "python -m benchmarks.pivot.gated_pairs"
-    write_json(RESULT, {"command": command, "preset": PRESET, "memory": vars(MemoryTiming()), "networks": entries})
+    BENCHMARK.save({"preset": PRESET, "memory": vars(MemoryTiming()), "networks": entries})
     print_table(entries, config.clock_mhz)
     return int(not all(map(passed, entries.values())))
 

@@ -5,18 +5,17 @@ one gated pair whose gate lets nothing leave: the second one resumes behind the 
 each token, for every machine gives the same bits and this shape is quick in numpy.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 
 from benchmarks.pivot.lv_vit_weights import effort_name, load_network, shipped_paths
+from benchmarks.processes import data_pool, worker_data
 
 CALIBRATING = 512
 """Calibration images that quantization scales are chosen on, as in `sim.measure`."""
@@ -114,23 +113,8 @@ def answerer(directory: str | None, step: Callable[[str], None]) -> Iterator[Ans
     from sw.data.fashion_mnist import load_fashion_mnist
 
     data = load_fashion_mnist(directory)
-    cores = os.cpu_count() or 1
-    with ProcessPoolExecutor(cores, mp_context=get_context("spawn"), initializer=_begin, initargs=(directory,)) as pool:
+    with data_pool(directory) as pool:
         yield Answerer(pool, data, step)
-
-
-_data: Any = None
-"""The data set of a worker process."""
-
-
-def _begin(directory: str | None) -> None:
-    global _data
-    import torch
-
-    from sw.data.fashion_mnist import load_fashion_mnist
-
-    torch.set_num_threads(1)
-    _data = load_fashion_mnist(directory)
 
 
 def _quantized(seed: int, paths: dict[int, tuple[int, ...]]) -> dict[int, Network]:
@@ -138,7 +122,7 @@ def _quantized(seed: int, paths: dict[int, tuple[int, ...]]) -> dict[int, Networ
     from sw.quantization.quantize import quantize_jointly
 
     networks = [load_network(seed, effort_name(effort), kept) for effort, kept in paths.items()]
-    images = to_input(padded(_data.calibration.take(CALIBRATING).images, networks[0].image_size))
+    images = to_input(padded(worker_data().calibration.take(CALIBRATING).images, networks[0].image_size))
     integers = quantize_jointly(networks, images)
     return {effort: Network(seed, effort, paths[effort], integer) for effort, integer in zip(paths, integers, strict=True)}
 
@@ -153,7 +137,7 @@ def _answer(integers: tuple[Any, ...], split: str, start: int, stop: int) -> lis
     from sw.data.fashion_mnist import padded, to_pixels
 
     last = integers[-1]
-    shape, part = (last.tokens, 16, 16), getattr(_data, split)
+    shape, part = (last.tokens, 16, 16), getattr(worker_data(), split)
     sizes = required_config(last, *shape)
     sizes |= {name: 2 * sizes[name] for name in ("residual_words", "row_tiles")}  # a pair that resumes holds two residual streams
     config = AcceleratorConfig(**dict(zip(("rows", "cols", "pe_depth"), shape, strict=True)), **sizes)
@@ -178,5 +162,5 @@ def _answer(integers: tuple[Any, ...], split: str, start: int, stop: int) -> lis
 def _accuracy_fp32(seed: int, effort: int, kept: tuple[int, ...], split: str) -> float:
     from sw.training.trainer import accuracy, evaluate_fp32
 
-    part = getattr(_data, split)
+    part = getattr(worker_data(), split)
     return accuracy(evaluate_fp32(load_network(seed, effort_name(effort), kept), part), part)

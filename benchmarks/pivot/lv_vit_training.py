@@ -13,21 +13,22 @@ anew, in an hour on two cores, without the whole ViTs, which take half of that; 
 looks at a test image.
 """
 
-import argparse
-import json
-import os
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict
 from functools import cache
-from multiprocessing import get_context
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.pivot.lv_vit_weights import FIGURES, SHIPPED, WHOLE, effort_name, load_network, save_network, untrained
+from benchmarks.processes import data_pool, worker_data
+from benchmarks.result import Benchmark
+from hw.files import read_json, write_json
 
+BENCHMARK = Benchmark("pivot.lv_vit_training")
 SEEDS = (0, 1, 2)
 EFFORTS = (16, 2, 8, 4, 12)
 """In the order in which they are trained."""
@@ -36,22 +37,20 @@ LEARNING_RATE, FINETUNE_RATE = 1e-3, 5e-4
 CKA_BATCH = 250
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Train all networks that are not shipped."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
     parser.add_argument("--work", type=Path, default=Path("runs/lv_vit"), help="checkpoints of a run under way")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
-    from hw.files import write_json
-
-    found = json.loads(FIGURES.read_text()) if FIGURES.is_file() else {}
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_begin, initargs=(options,)) as pool:
-        for seed, entry in zip(SEEDS, pool.map(_whole, SEEDS), strict=True):
+    found = read_json(FIGURES) if FIGURES.is_file() else {}
+    with data_pool(options.data) as pool:
+        for seed, entry in zip(SEEDS, pool.map(_whole, SEEDS, repeat(options.work)), strict=True):
             if entry is not None:  # a new whole ViT has efforts of its own
                 found[f"seed{seed}"] = entry
         tasks = {
-            pool.submit(_effort, seed, effort, found[f"seed{seed}"]["redundancy"]): (seed, effort)
+            pool.submit(_effort, seed, effort, found[f"seed{seed}"]["redundancy"], options.work): (seed, effort)
             for effort in EFFORTS
             for seed in SEEDS
             if effort_name(effort) not in found[f"seed{seed}"]["networks"]
@@ -62,39 +61,20 @@ def main() -> None:
             write_json(FIGURES, dict(sorted(found.items())))
 
 
-_options: Any = None
-"""The command's options, in a worker process."""
-
-
-def _begin(options: argparse.Namespace) -> None:
-    global _options
-    import torch
-
-    torch.set_num_threads(1)  # two processes train 1,600 images/s on two cores, one on both 700
-    _options = options
-
-
 @cache
-def _data() -> Any:
-    from sw.data.fashion_mnist import load_fashion_mnist
-
-    return load_fashion_mnist(_options.data)
-
-
-@cache
-def _teacher(seed: int) -> Any:
+def _teacher(seed: int, work: Path) -> Any:
     """The whole ViT's logits to the training images, kept for a run that goes on."""
     from sw.networks.checkpoint import load_tensors, save_tensors
     from sw.training.finetune import teacher_answers
 
-    path = _options.work / f"seed{seed}" / "teacher.safetensors"
+    path = work / f"seed{seed}" / "teacher.safetensors"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_tensors(path, {"logits": teacher_answers(load_network(seed, WHOLE, None), _data().train)})
+        save_tensors(path, {"logits": teacher_answers(load_network(seed, WHOLE, None), worker_data().train)})
     return load_tensors(path)["logits"]
 
 
-def _whole(seed: int) -> dict[str, Any] | None:
+def _whole(seed: int, work: Path) -> dict[str, Any] | None:
     """Train the whole ViT; None where it is shipped."""
     if (SHIPPED / f"seed{seed}" / f"{WHOLE}.safetensors").is_file():
         return None
@@ -104,7 +84,7 @@ def _whole(seed: int) -> dict[str, Any] | None:
     from sw.training.objective import Recipe
     from sw.training.trainer import Trainer
 
-    data, state, started = _data(), _options.work / f"seed{seed}" / WHOLE, time.monotonic()
+    data, state, started = worker_data(), work / f"seed{seed}" / WHOLE, time.monotonic()
     epoch = len(data.train) // BATCH
     recipe = Recipe(
         steps=EPOCHS * epoch, batch=BATCH, lr=LEARNING_RATE, warmup_steps=epoch, attention_drop=0.6, seed=seed, bfloat16=True
@@ -133,17 +113,17 @@ def _whole(seed: int) -> dict[str, Any] | None:
     return {"data_digest": data.digest, "redundancy": _redundancy(settled).tolist(), "networks": {WHOLE: record}}
 
 
-def _effort(seed: int, effort: int, redundancy: list[float]) -> dict[str, Any]:
+def _effort(seed: int, effort: int, redundancy: list[float], work: Path) -> dict[str, Any]:
     """Fine-tune the best path of an effort."""
     from search.paths.path_score import best_paths
     from sw.training.finetune import finetune
 
-    data, name, started = _data(), effort_name(effort), time.monotonic()
+    data, name, started = worker_data(), effort_name(effort), time.monotonic()
     path = next(best.path for best in best_paths(np.array(redundancy)) if best.path.effort == effort)
     recipe = _finetuning(seed) | {"frozen": 0}
     tuned = finetune(
-        load_network(seed, WHOLE, None), path, data.train, teacher_logits=_teacher(seed), progress=_progress(f"seed {seed} {name}"),
-        state_dir=_options.work / f"seed{seed}" / name, **recipe,
+        load_network(seed, WHOLE, None), path, data.train, teacher_logits=_teacher(seed, work),
+        progress=_progress(f"seed {seed} {name}"), state_dir=work / f"seed{seed}" / name, **recipe,
     )  # fmt: skip
     save_network(tuned, seed, name)
     return _record(load_network(seed, name, path.kept), started, recipe)
@@ -151,14 +131,14 @@ def _effort(seed: int, effort: int, redundancy: list[float]) -> dict[str, Any]:
 
 def _finetuning(seed: int) -> dict[str, Any]:
     """Arguments of `sw.training.finetune.finetune` that all networks share."""
-    steps = FINETUNE_EPOCHS * (len(_data().train) // BATCH)
+    steps = FINETUNE_EPOCHS * (len(worker_data().train) // BATCH)
     return {"steps": steps, "batch": BATCH, "lr": FINETUNE_RATE, "seed": seed, "bfloat16": True}
 
 
 def _record(network: Any, started: float, recipe: dict[str, Any]) -> dict[str, Any]:
     from sw.training.trainer import accuracy, evaluate_fp32
 
-    calibration = _data().calibration
+    calibration = worker_data().calibration
     return {
         "kept": list(network.path.kept),
         "accuracy_calibration": accuracy(evaluate_fp32(network, calibration), calibration),
@@ -172,7 +152,7 @@ def _redundancy(network: Any) -> np.ndarray:
     from search.paths.cka import cka_matrix
     from sw.data.fashion_mnist import padded, to_input
 
-    images = to_input(padded(_data().calibration.images, network.image_size))
+    images = to_input(padded(worker_data().calibration.images, network.image_size))
     batches = (network.streams(images[start : start + CKA_BATCH]) for start in range(0, len(images), CKA_BATCH))
     return np.diag(cka_matrix(((a.numpy(), b.numpy()) for a, b in batches), network.depth))
 

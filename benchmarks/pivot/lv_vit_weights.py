@@ -3,13 +3,13 @@
 An effort's stem stays its whole ViT's, and the attentions that its path skips have learned nothing: they need not ship again.
 """
 
-import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from benchmarks.result import ROOT
+from hw.files import read_json
 
 SHIPPED = ROOT / "benchmarks" / "lv_vit"
 FIGURES = SHIPPED / "training.json"
@@ -28,7 +28,7 @@ def effort_name(effort: int) -> str:
 
 def shipped_paths() -> dict[int, dict[int, tuple[int, ...]]]:
     """Encoders whose attention is kept, by seed and rising effort."""
-    figures = json.loads(FIGURES.read_text())
+    figures = read_json(FIGURES)
     return {
         int(seed.removeprefix("seed")): {
             len(network["kept"]): tuple(network["kept"])

@@ -8,23 +8,21 @@ each path's score from calibration images. Spearman's correlation with a bootstr
 half an hour on two; a killed run goes on where it stopped, by way of `runs/path_scores.json`.
 """
 
-import argparse
-import json
-import os
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.result import DOCS, RESULTS
-from hw.files import write_json
+from benchmarks.picture import save_picture
+from benchmarks.processes import data_pool, worker_data
+from benchmarks.result import Benchmark
+from hw.files import read_json, write_json
+from hw.tables import text_table
 from search.paths.cka import cka_matrix
 from search.paths.path_score import best_paths, path_scores, random_paths
 from sw.data.fashion_mnist import load_fashion_mnist, to_input
@@ -34,7 +32,7 @@ from sw.networks.network import build_network
 from sw.training.finetune import finetune, teacher_answers
 from sw.training.trainer import accuracy, evaluate_fp32
 
-RESULT = RESULTS / "path_scores.json"
+BENCHMARK = Benchmark("pivot.path_scores")
 WORK = Path("runs/path_scores.json")
 MODEL, EFFORT, PATHS, LONGER_PATHS = "fmnist_vit_tiny", 6, 44, 11
 STEPS, LONGER_STEPS, BATCH, LEARNING_RATE, SEED = 100, 500, 128, 5e-4, 0
@@ -84,10 +82,10 @@ def spearman(scores: np.ndarray, accuracies: np.ndarray) -> dict[str, float]:
 
 def measure(directory: str | None, paths: list[NetworkPath], longer: list[NetworkPath]) -> dict[str, Any]:
     """Accuracy of each path on all test images: ``before``, ``after``, and for some ``longer`` fine-tuning."""
-    found = json.loads(WORK.read_text()) if WORK.is_file() else {}
+    found = read_json(WORK) if WORK.is_file() else {}
     wanted = [(path, "longer") for path in longer] + [(path, name) for name in ("after", "before") for path in paths]
     started = time.monotonic()
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_begin, initargs=(directory,)) as pool:
+    with data_pool(directory) as pool:
         missing = [(path, name) for path, name in wanted if name not in found.get(str(path.mask), {})]
         tasks = {pool.submit(_accuracy, path, name): (path, name) for path, name in missing}
         for number, task in enumerate(as_completed(tasks), 1):
@@ -98,16 +96,6 @@ def measure(directory: str | None, paths: list[NetworkPath], longer: list[Networ
     return found
 
 
-_data: Any = None
-"""The data set of a worker process."""
-
-
-def _begin(directory: str | None) -> None:
-    global _data
-    torch.set_num_threads(1)  # two processes train 1,600 images/s on two cores, one on both 700
-    _data = load_fashion_mnist(directory)
-
-
 @cache
 def _network() -> PathVit:
     return PathVit(build_network(MODEL)).eval()
@@ -115,28 +103,27 @@ def _network() -> PathVit:
 
 @cache
 def _teacher() -> torch.Tensor:
-    return teacher_answers(_network(), _data.train)
+    return teacher_answers(_network(), worker_data().train)
 
 
 def _accuracy(path: NetworkPath, name: str) -> float:
     """On all test images, after the steps that the name stands for."""
-    network = _network()
+    network, data = _network(), worker_data()
     steps = {"before": 0, "after": STEPS, "longer": LONGER_STEPS}[name]
     if steps:
         network = finetune(
-            network, path, _data.train, teacher_logits=_teacher(), steps=steps, batch=BATCH, lr=LEARNING_RATE, seed=SEED
+            network, path, data.train, teacher_logits=_teacher(), steps=steps, batch=BATCH, lr=LEARNING_RATE, seed=SEED
         )  # fmt: skip
-    return accuracy(evaluate_fp32(network, _data.test_all, path), _data.test_all)
+    return accuracy(evaluate_fp32(network, data.test_all, path), data.test_all)
 
 
-def draw(entries: list[dict[str, Any]], path: Path) -> None:
+def draw(entries: list[dict[str, Any]]) -> None:
     """Accuracy against Path-Score, a panel for each variant."""
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    pyplot.rcParams["svg.hashsalt"] = "path scores"
     figure, panes = pyplot.subplots(1, len(VARIANTS), figsize=(11, 3), layout="constrained", sharey=True)
     for pane, variant in zip(panes, VARIANTS, strict=True):
         for name, marker in (("before", "x"), ("after", "o"), ("longer", "^")):
@@ -145,16 +132,14 @@ def draw(entries: list[dict[str, Any]], path: Path) -> None:
         pane.set(title=variant, xlabel="Path-Score")
     panes[0].set_ylabel("top-1 on 10,000 test images (%)")
     panes[0].legend(frameon=False, fontsize=8, title="fine-tuning", title_fontsize=8)
-    temporary = path.with_suffix(".tmp")
-    figure.savefig(temporary, format="svg", metadata={"Date": None})
-    temporary.replace(path)
+    save_picture(figure, "path_scores", "path scores")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     data, network = load_fashion_mnist(options.data), PathVit(build_network(MODEL)).eval()
     paths = random_paths(network.depth, EFFORT, PATHS, SEED)
@@ -182,7 +167,6 @@ def main() -> None:
             accuracies = np.array([entries[index][name] for index in chosen])
             variants[variant][name] = {"paths": len(chosen)} | spearman(values[chosen], accuracies)
     result = {
-        "command": "python -m benchmarks.pivot.path_scores",
         "model": MODEL,
         "effort": EFFORT,
         "data_digest": data.digest,
@@ -192,10 +176,10 @@ def main() -> None:
         "variants": variants,
         "paths": entries,
     }
-    write_json(RESULT, result)
-    draw(entries, DOCS / "images" / "path_scores.svg")
+    BENCHMARK.save(result)
+    draw(entries)
     title = f"Spearman of Path-Score and accuracy, {len(paths)} paths of effort {EFFORT}"
-    table = Table("variant", "before", "after", "longer", title=title)
+    table = text_table("variant", "before", "after", "longer", title=title)
     for variant, part in variants.items():
         cells = (part[name] for name in ("before", "after", "longer"))
         table.add_row(variant, *(f"{cell['spearman']:.2f} ({cell['low95']:.2f} to {cell['high95']:.2f})" for cell in cells))

@@ -13,29 +13,27 @@ lowest EDP on `zcu102`; of the single paths that lose no more than the first pai
 the one that loses least. Each seed's threshold is its own.
 """
 
-import argparse
 import dataclasses
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from benchmarks.pivot.lv_vit_answers import Answerer, Network, answerer
 from benchmarks.pivot.lv_vit_costs import COSTED, Costs, costed_pair
 from benchmarks.pivot.lv_vit_weights import BASELINE, MODEL
-from benchmarks.result import RESULTS
-from hw.files import write_json
+from benchmarks.result import Benchmark
+from hw.tables import text_table
+from search.experiment import commit, versions
 from search.intervals import paired_difference
+from search.pairs import least_threshold, pareto_front
 
-RESULT = RESULTS / "pivot_result.json"
+BENCHMARK = Benchmark("pivot.pivot_result")
 MACHINES = ("pivot", "zcu102")
 CALIBRATION, TEST = "calibration", "test_all"
 LEAST_GAIN, FLAGSHIP_LOSS = 2.9, 0.002
@@ -46,8 +44,7 @@ Efforts = dict[int, Network]
 
 def threshold(low: Network, f_low: float) -> int:
     """Least entropy, in 2^-12 nat, up to which at least this fraction of the calibration images leaves."""
-    entropy = np.sort(low.answers[CALIBRATION].entropy)
-    return int(entropy[min(len(entropy) - 1, int(np.ceil(f_low * len(entropy))) - 1)])
+    return int(least_threshold(low.answers[CALIBRATION].entropy, f_low))
 
 
 def gated(low: Network, high: Network, limit: int, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -115,11 +112,7 @@ def choose_single(seeds: Iterable[Efforts], pair: Choice) -> tuple[int, bool]:
 
 def front(choices: list[Choice]) -> list[Choice]:
     """Pairs that no other one beats in loss and EDP gain, by falling gain."""
-    kept: list[Choice] = []
-    for choice in sorted(choices, key=lambda choice: (-choice.edp_gain, choice.loss)):
-        if not kept or choice.loss < kept[-1].loss:
-            kept.append(choice)
-    return kept
+    return pareto_front(choices, cost=lambda choice: -choice.edp_gain, value=lambda choice: -choice.loss)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,9 +272,10 @@ def computed(given: Answerer) -> dict[str, Any]:
 
 def print_table(result: dict[str, Any]) -> None:
     """The settings side by side."""
-    table = Table(title=f"{MODEL}, int8, means of {len(result['seed'])} seeds; costs of {COSTED} at 224x224")
-    for column in ("", "F_low", "loss (points)", "delay (ms)", "energy (mJ)", "EDP gain", "attention share"):
-        table.add_column(column, justify="right" if column else "left")
+    table = text_table(
+        "", "F_low", "loss (points)", "delay (ms)", "energy (mJ)", "EDP gain", "attention share",
+        title=f"{MODEL}, int8, means of {len(result['seed'])} seeds; costs of {COSTED} at 224x224",
+    )  # fmt: skip
     for name, part in result["settings"].items():
         records = part["seeds"]
 
@@ -300,34 +294,29 @@ def print_table(result: dict[str, Any]) -> None:
     Console(width=150).print(table)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Recompute the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     started = time.monotonic()
-
-    from search.experiment import versions
-
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("networks", total=None)
         with answerer(options.data, lambda name: progress.update(task, advance=1, description=name)) as given:
             result = computed(given)
             digest = given.digest
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
     head = {"model": MODEL, "costed_as": f"{COSTED} at 224x224, convolution stem included"}
     tail = {
         "rules": " ".join((__doc__ or "").split("Rules, ")[1].split()),
         "sources": "Accuracy, exits, entropy: golden machine, which equals the RTL bit for bit. Cycles: cycle model, which equals "
         "the RTL in every counter. Energy: modelled from the counters. Clocks: assumed; nothing was run on a board.",
         "provenance": {
-            "command": "python -m benchmarks.pivot.pivot_result", "commit": commit.stdout.strip(), "versions": versions(),
-            "data_digest": digest, "wall_s": round(time.monotonic() - started, 1),
+            "commit": commit(), "versions": versions(), "data_digest": digest, "wall_s": round(time.monotonic() - started, 1),
         },
     }  # fmt: skip
-    write_json(RESULT, head | result | tail)
+    BENCHMARK.save(head | result | tail)
     print_table(result)
-    print(f"{RESULT.relative_to(Path.cwd()) if RESULT.is_relative_to(Path.cwd()) else RESULT}, {time.monotonic() - started:.0f} s")
+    print(f"{BENCHMARK.path}, {time.monotonic() - started:.0f} s")
     return 0
 
 

@@ -10,7 +10,6 @@ the first pair the greatest one up to 0.95 that loses at most 0.2 points on thos
 …) and medians are shown; accuracy and F_low are of all test images. Twelve minutes on two cores; nothing else should run.
 """
 
-import argparse
 import os
 import sys
 import time
@@ -23,15 +22,15 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from benchmarks.pivot.lv_vit_weights import BASELINE, MODEL, effort_name, load_network
+from benchmarks.pivot.pivot_result import BENCHMARK as CHOSEN
 from benchmarks.pivot.pivot_result import F_LOW
-from benchmarks.pivot.pivot_result import RESULT as CHOSEN
-from benchmarks.result import RESULTS
+from benchmarks.result import Benchmark
 from hw.errors import InputError
-from hw.files import read_json, write_json
+from hw.tables import text_table
 from search.intervals import paired_difference
+from search.pairs import least_threshold
 from sw.data.fashion_mnist import FashionMnist, Split, load_fashion_mnist, padded, to_input
 from sw.gated.inference import cascade
 from sw.graph.path import Path as NetworkPath
@@ -40,7 +39,7 @@ from sw.networks.network import build_network
 from sw.training.finetune import finetune
 from sw.training.trainer import evaluate_fp32
 
-RESULT = RESULTS / "throughput.json"
+BENCHMARK = Benchmark("pivot.throughput")
 BATCHES = (1, 64)
 REPETITIONS = 7
 SHIPPED, SHIPPED_LOW = "fmnist_vit_tiny", (0, 2, 4, 6)
@@ -94,7 +93,7 @@ class Calibrated:
 
     def threshold(self, f_low: float) -> float:
         """Least entropy up to which at least this fraction leaves."""
-        return float(self.entropy[self._leaving(f_low) - 1])
+        return float(least_threshold(self.entropy, f_low))
 
     def loss(self, f_low: float) -> float:
         """Of the pair against the high effort."""
@@ -123,9 +122,7 @@ def lv_vit_pair(data: FashionMnist) -> TorchPair:
     Raises:
         InputError: nothing was chosen.
     """
-    if not CHOSEN.is_file():
-        raise InputError(f"{CHOSEN.name} must be there; make it with python -m benchmarks.pivot.pivot_result")
-    chosen = next(entry for entry in read_json(CHOSEN)["settings"]["pair on pivot"]["seeds"] if entry["seed"] == SEED)
+    chosen = next(entry for entry in CHOSEN.load()["settings"]["pair on pivot"]["seeds"] if entry["seed"] == SEED)
     paths = (chosen["low"]["kept"], chosen["high"]["kept"])
     full, low, high = (load_network(SEED, effort_name(len(kept)), kept) for kept in ((*range(BASELINE),), *paths))
     limit = Calibrated.of(low, high, data.calibration).threshold(chosen["f_low"])
@@ -192,12 +189,12 @@ def measure(pair: TorchPair, split: Split, count: int, step: Callable[[str], Non
     }
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Measure, write the result and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
     parser.add_argument("--images", type=int, default=2000, metavar="N", help="test images that are timed (default: %(default)s)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
         data = load_fashion_mnist(options.data)
         pairs = shipped_vit_pair(data), lv_vit_pair(data)
@@ -211,7 +208,6 @@ def main() -> int:
         entries = [measure(pair, split, count, lambda name: progress.update(task, advance=1, description=name)) for pair in pairs]
     cpu = next((line.split(":")[1].strip() for line in _cpu_lines() if line.startswith("model name")), None)
     result = {
-        "command": "python -m benchmarks.pivot.throughput",
         "cpu": cpu,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -224,10 +220,11 @@ def main() -> int:
         "data_digest": data.digest,
         "pairs": entries,
     }
-    write_json(RESULT, result)
-    table = Table(title=f"torch, float32, {torch.get_num_threads()} threads; accuracy of {len(split):,} test images")
-    for column in ("", "F_low", "accuracy (%)", *(f"images/s, batch {batch}" for batch in BATCHES)):
-        table.add_column(column, justify="right" if column else "left")
+    BENCHMARK.save(result)
+    table = text_table(
+        "", "F_low", "accuracy (%)", *(f"images/s, batch {batch}" for batch in BATCHES),
+        title=f"torch, float32, {torch.get_num_threads()} threads; accuracy of {len(split):,} test images",
+    )  # fmt: skip
     for entry in entries:
         for name, title in (("full", f"{entry['model']}, full"), ("pair", "  pair")):
             speeds = (f"{entry['throughput'][f'batch_{batch}'][name]['images_per_s']:,.0f}" for batch in BATCHES)

@@ -8,21 +8,19 @@ Scales are chosen on 512 calibration images; nothing looks at a test label but t
 Five minutes on two cores; `--images` takes the first N test images and writes nothing.
 """
 
-import argparse
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from benchmarks.pivot.lv_vit_weights import BASELINE, MODEL, effort_name, load_network, shipped_paths
-from benchmarks.result import RESULTS
+from benchmarks.result import Benchmark
 from hw.errors import InputError
-from hw.files import write_json
 from hw.golden import GoldenMachine
 from hw.presets import find_preset
+from hw.tables import text_table
 from search.intervals import paired_difference
 from sw.compiler.compiler import compile_network
 from sw.data.fashion_mnist import FashionMnist, Split, load_fashion_mnist, padded, to_input, to_pixels
@@ -34,7 +32,7 @@ from sw.quantization.tensor_noise import report, worst
 from sw.quantization_report import CALIBRATION_IMAGES
 from sw.training.trainer import evaluate_fp32
 
-RESULT = RESULTS / "int8_accuracy.json"
+BENCHMARK = Benchmark("quantization.int8_accuracy")
 PRESET = "nano"
 """Every machine gives the same bits."""
 SHIPPED = "fmnist_vit_tiny"
@@ -77,12 +75,12 @@ def passed(entry: dict[str, Any]) -> bool:
     return fits and entry["logits_sqnr_db"] >= LEAST_SQNR_DB
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Measure, write the result and print the table; returns 1 where int8 costs more than it may."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
     parser.add_argument("--images", type=int, metavar="N", help="only the first N test images; writes no result")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
         data = load_fashion_mnist(options.data)
         test = data.test_all if options.images is None else data.test_all.take(options.images)
@@ -93,11 +91,12 @@ def main() -> int:
     entries = {name: measure(load(), data, test) for name, load in track(networks().items(), "networks", console=console)}
     if options.images is None:
         limits = {"loss": GREATEST_LOSS, "disagreement": GREATEST_DISAGREEMENT, "least_logits_sqnr_db": LEAST_SQNR_DB}
-        head = {"command": "python -m benchmarks.quantization.int8_accuracy", "test_images": len(test), "limits": limits}
-        write_json(RESULT, head | {"data_digest": data.digest, "networks": entries})
-    table = Table(title=f"int8 on the golden machine against float32, {len(test):,} test images")
-    for column in ("network", "fp32 (%)", "int8 (%)", "answers differ", "SQNR (dB)", "worst layer (its own dB)"):
-        table.add_column(column, justify="left" if column == "network" else "right")
+        head = {"test_images": len(test), "limits": limits}
+        BENCHMARK.save(head | {"data_digest": data.digest, "networks": entries})
+    table = text_table(
+        "network", "fp32 (%)", "int8 (%)", "answers differ", "SQNR (dB)", "worst layer (its own dB)",
+        title=f"int8 on the golden machine against float32, {len(test):,} test images",
+    )  # fmt: skip
     for name, entry in entries.items():
         accuracies = (f"{100 * entry['accuracy'][part]:.2f}" for part in ("fp32", "int8"))
         layer = entry["worst_layer"]

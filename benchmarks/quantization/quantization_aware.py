@@ -7,32 +7,30 @@ The shipped ViT is fine-tuned on full Fashion-MNIST, distilled from itself, once
 test images as `int8_accuracy.py` does. One seed. The result goes to quantization_aware.json. A quarter of an hour on two cores.
 """
 
-import argparse
 import sys
 
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from benchmarks.quantization.int8_accuracy import SHIPPED, measure
-from benchmarks.result import RESULTS
+from benchmarks.result import Benchmark
 from hw.errors import InputError
-from hw.files import write_json
+from hw.tables import text_table
 from sw.data.fashion_mnist import load_fashion_mnist
 from sw.graph.path_vit import PathVit
 from sw.networks.network import build_network
 from sw.training.finetune import finetune, teacher_answers
 
-RESULT = RESULTS / "quantization_aware.json"
+BENCHMARK = Benchmark("quantization.quantization_aware")
 STEPS, BATCH, LEARNING_RATE, SEED = 200, 128, 1e-4, 0
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Fine-tune, measure, write the result and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
     parser.add_argument("--steps", type=int, default=STEPS, metavar="N", help="of fine-tuning (default: %(default)s)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
         data = load_fashion_mnist(options.data)
         shipped = PathVit(build_network(SHIPPED)).eval()
@@ -50,11 +48,12 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     entries = {name: measure(network, data, data.test_all) for name, network in networks.items()}
-    head = {"command": "python -m benchmarks.quantization.quantization_aware", "model": SHIPPED, "test_images": len(data.test_all)}
-    write_json(RESULT, head | {"recipe": recipe, "data_digest": data.digest, "networks": entries})
-    table = Table(title=f"{SHIPPED}: int8 on the golden machine against float32, {len(data.test_all):,} test images")
-    for column in ("network", "fp32 (%)", "int8 (%)", "int8 - fp32 (points, 95 %)", "answers differ", "SQNR (dB)"):
-        table.add_column(column, justify="left" if column == "network" else "right")
+    head = {"model": SHIPPED, "test_images": len(data.test_all)}
+    BENCHMARK.save(head | {"recipe": recipe, "data_digest": data.digest, "networks": entries})
+    table = text_table(
+        "network", "fp32 (%)", "int8 (%)", "int8 - fp32 (points, 95 %)", "answers differ", "SQNR (dB)",
+        title=f"{SHIPPED}: int8 on the golden machine against float32, {len(data.test_all):,} test images",
+    )  # fmt: skip
     for name, entry in entries.items():
         accuracies = (f"{100 * entry['accuracy'][part]:.2f}" for part in ("fp32", "int8"))
         low, high = (100 * entry["int8_minus_fp32"][bound] for bound in ("low95", "high95"))

@@ -6,7 +6,6 @@ The RTL's speed and the equality of all counters on these networks are in flagsh
 random machines.
 """
 
-import argparse
 import json
 import random
 import sys
@@ -14,7 +13,7 @@ import time
 
 import numpy as np
 
-from benchmarks.result import RESULTS
+from benchmarks.result import Benchmark
 from hw.isa import COUNTERS
 from hw.presets import find_preset
 from hw.program import Program
@@ -22,7 +21,7 @@ from sim.cycle_model import predict, predict_every_mask
 from sim.energy.estimate import energy_matrix
 from sim.stimulus.workload import prepare
 
-RESULT = RESULTS / "cycle_model.json"
+BENCHMARK = Benchmark("simulation.cycle_model")
 PRESET = "zcu102"
 NETWORKS = {
     "DeiT-S": "deit_small_patch16_224",
@@ -74,16 +73,14 @@ def measure(model: str, sampled: int) -> dict:
     }
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns 1 if a sampled mask differs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--sampled", type=int, default=200, metavar="N", help="masks compared with walks (default: %(default)s)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     networks = {name: measure(model, options.sampled) for name, model in NETWORKS.items()}
-    result = {"command": "python -m benchmarks.simulation.cycle_model", "preset": PRESET, "networks": networks}
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=1) + "\n")
-    temporary.replace(RESULT)
+    result = {"preset": PRESET, "networks": networks}
+    BENCHMARK.save(result)
     print(json.dumps(result, indent=1))
     return int(any(entry["sampled_masks_that_differ"] for entry in networks.values()))
 

@@ -7,8 +7,6 @@ Perfetto must report no error, and hold every span on its unit's track with its 
 With a file, which `sim.measure --trace` wrote, what Perfetto holds is compared with that. Needs the extra `perfetto`.
 """
 
-import argparse
-import json
 import sys
 import tempfile
 from collections import Counter
@@ -16,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.result import RESULTS
+from benchmarks.result import Benchmark
 from hw.errors import InputError
 from hw.presets import find_preset
+from hw.tables import text_table
 from sim.cycle_model import predict
 from sim.perfetto.check import PerfettoReport, check_trace
 from sim.perfetto.trace_processor import find_trace_processor
@@ -28,7 +26,7 @@ from sim.stimulus.workload import prepare
 from sim.timeline.chrome_trace import write_trace
 from sim.timeline.spans import model_timeline, track_title
 
-RESULT = RESULTS / "perfetto_check.json"
+BENCHMARK = Benchmark("simulation.perfetto_check")
 MODEL, PRESET = "deit_small_patch16_224", "zcu102"
 
 
@@ -61,7 +59,6 @@ def measure() -> dict[str, Any]:
     arguments = [(entry.thread[1], dict(entry.arguments)) for entry in report.slices]
     held = Counter((title, given["args.cycle"], given["args.cycles"]) for title, given in arguments)
     return {
-        "command": "python -m benchmarks.simulation.perfetto_check",
         "perfetto": report.version,
         "model": MODEL,
         "preset": PRESET,
@@ -76,26 +73,25 @@ def measure() -> dict[str, Any]:
     }
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the check; returns 1 if Perfetto complains or holds something else than was written."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = BENCHMARK.parser(__doc__)
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="a trace (.json, .json.gz); by default one of DeiT-S")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
         if options.file:
             report = check_trace(options.file)
             result: dict[str, Any] = {"perfetto": report.version, "complaints": report.complaints, "units": units(report)}
         else:
             result = measure()
-            temporary = RESULT.with_suffix(".tmp")
-            temporary.write_text(json.dumps(result, indent=1) + "\n")
-            temporary.replace(RESULT)
+            BENCHMARK.save(result)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    table = Table("unit", title=f"{options.file or f'{MODEL} on {PRESET}'} in Perfetto {result['perfetto']}")
-    for column in ("threads", "slices", "cycles"):
-        table.add_column(column, justify="right")
+    table = text_table(
+        "unit", "threads", "slices", "cycles",
+        title=f"{options.file or f'{MODEL} on {PRESET}'} in Perfetto {result['perfetto']}",
+    )  # fmt: skip
     for title, unit in result["units"].items():
         table.add_row(title, *(f"{value:,}" for value in unit.values()))
     Console().print(table)

@@ -17,8 +17,6 @@ hide behind its neighbours. Wall clock counts whatever else the machine does, so
 Each step of SCALE-Sim is kept in scale_sim.json when it is done; an interrupted run goes on with those that are missing there.
 """
 
-import argparse
-import json
 import os
 import sys
 import tempfile
@@ -28,9 +26,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.result import RESULTS
+from benchmarks.result import Benchmark
 
-RESULT = RESULTS / "scale_sim.json"
+BENCHMARK = Benchmark("simulation.scale_sim")
 MODEL, PRESET = "deit_small_patch16_224", "zcu102"
 ARRAYS = (32, 64)
 PREDICTIONS = 3
@@ -263,16 +261,18 @@ def measure_own(rtl: bool, status: Callable[[str], None]) -> dict[str, Any]:
 def print_tables(result: dict[str, Any]) -> None:
     """Print a result that is complete."""
     from rich.console import Console
-    from rich.table import Table
+
+    from hw.tables import text_table
 
     def cells(entry: dict[str, Any]) -> list[str]:
         cycles, rate = f"{entry['cycles']:,}", f"{entry['macs_per_s'] / 1e6:,.2f}"
         seconds = [f"{entry[name]:.2f}" if name in entry else "" for name in ("wall_s", "cpu_s")]
         return [f"{entry['macs'] / 1e6:,.1f}", cycles, f"{entry['utilization']:.1%}", *seconds, rate, f"{entry['cycles_per_s']:,}"]
 
-    table = Table(title="DeiT-S, 224x224, batch 1: SCALE-Sim on one encoder, ours on the whole network")
-    for header in ("simulator", "work", "MMAC", "cycles", "utilization", "wall s", "CPU s", "MMAC/s", "cycles/s"):
-        table.add_column(header, justify="left" if header in ("simulator", "work") else "right")
+    table = text_table(
+        "simulator", "work", "MMAC", "cycles", "utilization", "wall s", "CPU s", "MMAC/s", "cycles/s",
+        title="DeiT-S, 224x224, batch 1: SCALE-Sim on one encoder, ours on the whole network", words=2,
+    )  # fmt: skip
     for array, part in result["scale_sim"].items():
         for entry in part["gemms"]:
             shape = f"{entry['m']}x{entry['k']}x{entry['n']}"
@@ -301,11 +301,12 @@ def print_tables(result: dict[str, Any]) -> None:
 
 def _split_table(result: dict[str, Any]) -> Any:
     """Cycles of all encoders' GEMMs, counted out."""
-    from rich.table import Table
+    from hw.tables import text_table
 
-    table = Table(title=f"Cycles of all {ENCODERS} encoders, counted out")
-    for header in ("simulator", "GEMMs", "cycles", "MACs / peak", "beyond the matrix", "fill and drain", "waits"):
-        table.add_column(header, justify="left" if header in ("simulator", "GEMMs") else "right")
+    table = text_table(
+        "simulator", "GEMMs", "cycles", "MACs / peak", "beyond the matrix", "fill and drain", "waits",
+        title=f"Cycles of all {ENCODERS} encoders, counted out", words=2,
+    )  # fmt: skip
     for array, part in result["scale_sim"].items():
         steps = {entry["name"]: entry for entry in part["gemms"]}
         for name, gemms in OPERATIONS.items():
@@ -322,10 +323,8 @@ def _split_table(result: dict[str, Any]) -> Any:
 
 def known_steps() -> dict[tuple[int, Gemm], dict[str, Any]]:
     """The steps of SCALE-Sim in scale_sim.json that are of this encoder and these arrays."""
-    if not RESULT.exists():
-        return {}
-    result = json.loads(RESULT.read_text())
-    if result["packages"] != list(REQUIREMENTS):
+    result = BENCHMARK.last()
+    if result.get("packages") != list(REQUIREMENTS):
         return {}
     steps = {}
     for array in ARRAYS:
@@ -343,8 +342,7 @@ def collect(steps: dict[tuple[int, Gemm], dict[str, Any]]) -> dict[str, Any]:
         parts[f"{array}x{array}"] = {"gemms": entries}
         if len(entries) == len(ENCODER):
             parts[f"{array}x{array}"] = {"encoder": total(entries, array), "gemms": entries}
-    command = "python -m benchmarks.simulation.scale_sim"
-    return {"command": command, "cores": os.cpu_count(), "packages": list(REQUIREMENTS), "dataflow": "os", "scale_sim": parts}
+    return {"cores": os.cpu_count(), "packages": list(REQUIREMENTS), "dataflow": "os", "scale_sim": parts}
 
 
 def measure(rtl: bool, again: bool) -> dict[str, Any]:
@@ -352,7 +350,6 @@ def measure(rtl: bool, again: bool) -> dict[str, Any]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from hw.files import write_json
 
     steps = {} if again else known_steps()
     missing = [(array, gemm) for array in ARRAYS for gemm in ENCODER if (array, gemm) not in steps]
@@ -363,21 +360,21 @@ def measure(rtl: bool, again: bool) -> dict[str, Any]:
         for array, gemm in missing:
             progress.update(task, description=f"SCALE-Sim {array}x{array}: {gemm.name}")
             steps[array, gemm] = simulate(python, array, gemm)
-            write_json(RESULT, collect(steps))
+            BENCHMARK.save(collect(steps))
             progress.advance(task)
         own = measure_own(rtl, lambda text: progress.update(task, description=text))
         progress.advance(task)
     result = collect(steps) | {"own": own}
-    write_json(RESULT, result)
+    BENCHMARK.save(result)
     return result
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--rtl", action="store_true", help=f"also simulate the RTL of {PRESET}: a large build, then minutes")
     parser.add_argument("--again", action="store_true", help="forget the steps that are in scale_sim.json")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     from hw.errors import InputError
     from sim.cpp_build import BuildError
     from sim.rtl.bench_runner import BenchFailure

@@ -10,9 +10,9 @@ import json
 import os
 import tempfile
 
-from benchmarks.result import RESULTS
+from benchmarks.result import Benchmark
 
-RESULT = RESULTS / "simulation_speed.json"
+BENCHMARK = Benchmark("simulation.simulation_speed")
 WORKLOADS = {
     "nano": "vit:dim=96,depth=12,heads=3,tokens=17,classes=10",
     "zcu102": "vit:dim=384,depth=2,heads=6,tokens=197,classes=100",
@@ -46,15 +46,14 @@ def measure(preset: str, model: str) -> dict[str, int | float | str]:
     }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure and write the result."""
+    BENCHMARK.parser(__doc__).parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="pivot-cache-") as cache:
         os.environ["PIVOT_CACHE"] = cache
         machines = [measure(preset, model) for preset, model in WORKLOADS.items()]
-    result = {"command": "python -m benchmarks.simulation.simulation_speed", "cores": os.cpu_count(), "machines": machines}
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=1) + "\n")
-    temporary.replace(RESULT)
+    result = {"cores": os.cpu_count(), "machines": machines}
+    BENCHMARK.save(result)
     print(json.dumps(result, indent=1))
 
 

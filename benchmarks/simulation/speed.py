@@ -9,7 +9,7 @@ import json
 import os
 import time
 
-from benchmarks.result import RESULTS
+from benchmarks.result import Benchmark
 from hw.device import mismatches
 from hw.golden import GoldenMachine
 from hw.presets import find_preset
@@ -17,12 +17,13 @@ from sim.cycle_model import predict
 from sim.rtl.device import RtlDevice, build_simulation
 from sim.stimulus.workload import prepare
 
-RESULT = RESULTS / "speed.json"
+BENCHMARK = Benchmark("simulation.speed")
 GOLDEN_IMAGES, RTL_IMAGES, PREDICTIONS = 1000, 16, 5
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure and write the result."""
+    BENCHMARK.parser(__doc__).parse_args(arguments)
     config = find_preset("nano")
     workload = prepare("fmnist_vit_tiny", config, images=GOLDEN_IMAGES, data="embedded")
     golden = GoldenMachine(workload.program)
@@ -35,7 +36,6 @@ def main() -> None:
         prediction = predict(workload.program)
     predict_s = (time.perf_counter() - started) / PREDICTIONS
     result = {
-        "command": "python -m benchmarks.simulation.speed",
         "cores": os.cpu_count(),
         "model": workload.model,
         "preset": "nano",
@@ -48,7 +48,7 @@ def main() -> None:
         "cycle_model_images_per_s": round(1 / predict_s, 1),
         "cycle_model_cycles_per_s": round(prediction.cycles / predict_s),
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    BENCHMARK.save(result)
     print(json.dumps(result, indent=1))
 
 

@@ -198,13 +198,13 @@ def run_vivado(vivado: Path, directory: Path) -> None:
 
 def _show(report: dict[str, Any], directory: Path, seconds: float) -> None:
     from rich.console import Console
-    from rich.table import Table
+
+    from hw.tables import text_table
 
     components = report.get("components", {})
-    table = Table(title=f"{report['preset']} on {report['board']} ({report['device']})")
     names = list(report["cells"].values())
-    for column in ("part", *(["instances"] if components else []), *names, *(["levels"] if components else [])):
-        table.add_column(column, justify="left" if column == "part" else "right")
+    head = ("part", *(["instances"] if components else []), *names, *(["levels"] if components else []))
+    table = text_table(*head, title=f"{report['preset']} on {report['board']} ({report['device']})")
     for name, part in components.items():
         numbers = [f"{value * part['instances']:,}" for value in part["resources"].values()]
         table.add_row(name, str(part["instances"]), *numbers, str(part["logic_levels"]))

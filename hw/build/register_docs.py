@@ -11,6 +11,7 @@ from functools import cache
 from itertools import pairwise
 
 from hw import isa
+from hw.tables import markdown_table
 
 _INTRODUCTION = """\
 # Registers, descriptors and records
@@ -65,16 +66,11 @@ def register_bits(meaning: str) -> list[tuple[str, int, int]]:
     return fields
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
-
-
 def _enumeration(enumeration: type[IntEnum]) -> str:
     meanings = member_meanings(enumeration)
     rows: list[tuple[object, ...]] = [(member.value, f"`{member.name}`", meanings[member.name]) for member in enumeration]
     title = (enumeration.__doc__ or "").strip().partition("\n")[0]
-    return f"### {enumeration.__name__}\n\n{title}\n\n" + _table(("value", "name", "meaning"), rows)
+    return f"### {enumeration.__name__}\n\n{title}\n\n" + markdown_table(("value", "name", "meaning"), rows)
 
 
 def _descriptor(opcode: isa.Opcode) -> str:
@@ -85,7 +81,7 @@ def _descriptor(opcode: isa.Opcode) -> str:
         offset += size
     rows.append((offset, isa.DESCRIPTOR_BYTES - offset, "`reserved`", "must be 0"))
     meaning = member_meanings(isa.Opcode)[opcode.name]
-    return f"### {opcode.name} ({opcode.value})\n\n{meaning}\n\n" + _table(("offset", "bytes", "field", "meaning"), rows)
+    return f"### {opcode.name} ({opcode.value})\n\n{meaning}\n\n" + markdown_table(("offset", "bytes", "field", "meaning"), rows)
 
 
 def generate_register_docs() -> str:
@@ -106,17 +102,17 @@ def generate_register_docs() -> str:
     sections = [
         _INTRODUCTION,
         "## Registers\n",
-        _table(("offset", "name", "access", "meaning"), registers),
+        markdown_table(("offset", "name", "access", "meaning"), registers),
         "## Counters\n\nRead-only, 32 bits; cleared by start.\n",
-        _table(("offset", "name", "counts"), counters),
+        markdown_table(("offset", "name", "counts"), counters),
         "## Errors\n\nWhat status reports beside the index of the descriptor.\n",
         _enumeration(isa.Error),
         f"## Descriptors\n\n{isa.DESCRIPTOR_BYTES} bytes each; the first four fields are common to all.\n",
         *(_descriptor(opcode) for opcode in isa.Opcode),
         "### Flags\n",
-        _table(("bit", "name", "meaning"), flags),
+        markdown_table(("bit", "name", "meaning"), flags),
         *(_enumeration(enumeration) for enumeration in (isa.Post, isa.Operation, isa.Target)),
         "## Result record\n\nOne per image, `result_stride` bytes apart.\n",
-        _table(("offset", "bytes", "field", "meaning"), record),
+        markdown_table(("offset", "bytes", "field", "meaning"), record),
     ]
     return "\n".join(sections)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from hw.formal.catalogue import SUBJECTS, proofs_of
 from hw.formal.proof import Outcome, Proof
+from hw.tables import markdown_table
 
 _INTRODUCTION = """\
 # Proofs
@@ -55,13 +56,14 @@ def generate_proofs_page(results: Mapping[str, tuple[Outcome, Mapping[str, Outco
 def _family(family: str, group: list[Proof], results: Mapping[str, tuple[Outcome, Mapping[str, Outcome]]]) -> str:
     texts = dict.fromkeys(text for proof in group for text in results[proof.name][0].properties)
     lines = [f"### {family}\n", f"`{group[0].component}`\n", *(f"- {text}" for text in texts), ""]
-    lines += ["| proof | setting | method | invariants | seconds | defects |", "| --- | --- | --- | --- | --- | --- |"]
+    rows = []
     for proof in group:
         outcome, caught = results[proof.name]
         noticed = sum(bool(found.broken) for found in caught.values())
         defects = f"{noticed} of {len(caught)}" if caught else ""
         cells = (f"`{proof.name}`", proof.setting, _method(proof, outcome), outcome.invariants, f"{outcome.seconds:.1f}", defects)
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+        rows.append(cells)
+    lines.append(markdown_table(("proof", "setting", "method", "invariants", "seconds", "defects"), rows).rstrip())
     found = [(what, result) for proof in group for what, result in results[proof.name][1].items()]
     if found:
         lines += ["", "Defects noticed: " + "; ".join(f"{what} (cycle {result.depth})" for what, result in found) + "."]

@@ -5,11 +5,12 @@ from typing import Any
 
 def summary_table(result: dict[str, Any]) -> Any:
     """The result in a few lines, as a `rich.table.Table`."""
-    from rich.table import Table
+    from hw.tables import text_table
 
-    table = Table(title=f"{result['model']} on {result['preset']}: winner is {result['winner']}")
-    for column in ("", "top-1 (%)", "delay (ms)", "energy (mJ)", "EDP (mJ ms)", "EDP gain"):
-        table.add_column(column, justify="left" if not column else "right")
+    table = text_table(
+        "", "top-1 (%)", "delay (ms)", "energy (mJ)", "EDP (mJ ms)", "EDP gain",
+        title=f"{result['model']} on {result['preset']}: winner is {result['winner']}",
+    )  # fmt: skip
 
     def row(name: str, accuracy: float, delay: float, energy: float, gain: float) -> None:
         table.add_row(name, f"{100 * accuracy:.2f}", f"{delay:.4f}", f"{energy:.4f}", f"{delay * energy:.5f}", f"{gain:.2f}")

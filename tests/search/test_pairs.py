@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from search.pairs import Effort, cascades, choose, expected_product
+from search.pairs import Effort, cascades, choose, expected_product, least_threshold, pareto_front
 from sw.graph.path import Path
 
 
@@ -50,3 +51,15 @@ def test_a_single_path_within_the_loss_is_offered():
     entropy = generator.integers(0, 60, 100)
     efforts = [_effort(1, np.ones(100, bool), entropy, 1.0), _effort(2, np.ones(100, bool), entropy, 2.0)]
     assert choose(efforts, 1.0, 0.5, 0.0).best_single is efforts[0]
+
+
+@pytest.mark.parametrize(("f_low", "answer"), [(0.01, 1), (0.25, 1), (0.26, 2), (0.5, 2), (0.75, 7), (1.0, 9)])
+def test_the_least_threshold_lets_a_fraction_leave(f_low, answer):
+    entropy = np.array([7, 1, 9, 2])
+    assert least_threshold(entropy, f_low) == answer
+    assert (entropy <= answer).mean() >= f_low
+
+
+def test_a_pareto_front_has_what_nothing_beats():
+    points = [(3, 5), (1, 1), (2, 5), (2, 4), (4, 6), (5, 6)]
+    assert pareto_front(points, cost=lambda point: point[0], value=lambda point: point[1]) == [(1, 1), (2, 5), (4, 6)]

@@ -1,4 +1,3 @@
-import json
 
 import pytest
 
@@ -126,7 +125,7 @@ def test_every_class_that_switches_in_the_machine_has_a_unit():
 
 @pytest.fixture(scope="module")
 def results():
-    return json.loads(ACTIVITY.read_text()), json.loads(DEIT_S.read_text())
+    return ACTIVITY.load(), DEIT_S.load()
 
 
 def test_the_page_is_current(results):

@@ -1,0 +1,30 @@
+"""Tables: in Markdown for pages, as text for the terminal."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def markdown_table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table, with a newline at its end; a ``|`` within a cell is escaped."""
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (head, *rows)]
+    lines = [cells[0], ["---"] * len(cells[0]), *cells[1:]]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def text_table(*head: str, title: str | None = None, words: int = 1) -> "Table":
+    """A table for the terminal, without rows yet.
+
+    Args:
+        head: titles of the columns.
+        title: of the table.
+        words: columns at the left that hold words; the others hold figures, which stand at the right.
+    """
+    from rich.table import Table
+
+    table = Table(title=title)
+    for place, column in enumerate(head):
+        table.add_column(column, justify="left" if place < words else "right")
+    return table
