@@ -1,4 +1,4 @@
-"""Every public name of the packages says what it is; arguments beyond one need more than a word."""
+"""Every public name of the packages says what it is; arguments beyond one need more than a word, in the one section for them."""
 
 import ast
 from collections.abc import Iterator
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PACKAGES = ("hw", "sw", "sim", "search")
+from tests.sources import PACKAGES, ROOT, python_files
+
+OTHER_TITLES = {"Arguments:", "Parameters:", "Params:", "Inputs:"}
+"""Titles that a section of arguments, ``Args:``, might have had."""
 MODULES = sorted(
     path
     for package in PACKAGES
@@ -64,3 +66,21 @@ def test_missing_docstrings_are_found():
         "m.h has 2 parameters and a docstring of one word",
     ]
     assert complaints("", "m") == ["m has no docstring"]
+
+
+def other_titles(source: str) -> list[str]:
+    """Titles of argument sections that are not ``Args:``, of all docstrings of a file."""
+    nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, Definition))
+    lines = (line.strip() for node in nodes for line in (ast.get_docstring(node) or "").splitlines())
+    return [line for line in lines if line in OTHER_TITLES]
+
+
+@pytest.mark.parametrize("path", python_files(*PACKAGES, "benchmarks", "tests"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_arguments_have_one_title(path: Path):
+    assert not other_titles(path.read_text())
+
+
+def test_another_title_is_found():
+    source = 'class A:\n    """A."""\n\n    def f(self, a, b):\n        """F.\n\n        {}\n            a: b.\n        """\n'
+    assert not other_titles(source.format("Args:"))
+    assert other_titles(source.format("Arguments:")) == ["Arguments:"]

@@ -10,7 +10,7 @@ from tests.hw.row.row_testing import simulate
 def trace(component, inputs, outputs):
     """Outputs of ``component`` in every cycle.
 
-    Arguments:
+    Args:
         component: a wiring.Component with scalar or struct members.
         inputs: per cycle a dict of member name to value (an int, or a dict of field to int for a struct); members not named are 0.
         outputs: names of the members to record.

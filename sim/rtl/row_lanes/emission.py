@@ -28,7 +28,7 @@ class StackEmitter:
     before those of the registers that it reads. Arrays and indices have a power of two of places, so that Verilator
     checks no bounds; that and an index no wider than needed are what the C++ compiler vectorizes.
 
-    Arguments:
+    Args:
         row: the rows' netlist; nets for its inputs are added.
         stack: how rows hang together.
     """

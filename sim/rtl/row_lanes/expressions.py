@@ -17,7 +17,7 @@ _REDUCTION = {
 class Expressions:
     """Writes values of row ``r``.
 
-    Arguments:
+    Args:
         row: the netlist; nets of kind ``uniform`` are called what they are called in the stack.
 
     Attributes:

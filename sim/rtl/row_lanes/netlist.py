@@ -135,7 +135,7 @@ def parts(width: int) -> Iterator[slice]:
 class Row:
     """The row's netlist as nets.
 
-    Arguments:
+    Args:
         module: `read_netlist` after `ROW_PASSES`.
 
     Attributes:

@@ -28,7 +28,7 @@ class Stack:
 def read_stack(module: dict[str, Any], row_ports: dict[str, dict[str, Any]], row: str) -> Stack:
     """The stack of a netlist that instantiates rows and holds nothing else.
 
-    Arguments:
+    Args:
         module: `netlist.read_netlist` of the stack.
         row_ports: direction and bits by name.
         row: name of the row's module.

@@ -19,7 +19,7 @@ def gemm_tiles(g):
 class NormModel:
     """A NORM handed over in a cycle; its row tiles are computed when they are asked for.
 
-    Arguments:
+    Args:
         complete: cycle from which the statistics of each row tile of the RESIDUAL GEMM before may begin, without FLAG_WAIT.
         quiet: first cycle from a given one on in which no GEMM completes a row tile, by all that is issued so far.
     """

@@ -13,7 +13,7 @@ from hw.config import AcceleratorConfig
 class ReadMemory:
     """Answers the read channels ``axi`` of a master from ``contents``; drive it with `process`.
 
-    Arguments:
+    Args:
         busy: chance that a cycle refuses AR or gives no beat.
         latency: fewest cycles from an address to its first beat.
         bad: addresses of beats that answer SLVERR.
