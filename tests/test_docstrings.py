@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sources import PACKAGES, ROOT, python_files
+from tests.sources import PACKAGES, ROOT, dotted, python_files
 
 OTHER_TITLES = {"Arguments:", "Parameters:", "Params:", "Inputs:"}
 """Titles that a section of arguments, ``Args:``, might have had."""
@@ -75,7 +75,7 @@ def other_titles(source: str) -> list[str]:
     return [line for line in lines if line in OTHER_TITLES]
 
 
-@pytest.mark.parametrize("path", python_files(*PACKAGES, "benchmarks", "tests"), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", python_files("sw", "sim", "search", "benchmarks", "tests"), ids=dotted)
 def test_arguments_have_one_title(path: Path):
     assert not other_titles(path.read_text())
 
