@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from hw.errors import InputError
-from hw.isa import RECORD_FIELDS, RECORD_HEAD_BYTES, Error
+from hw.isa import Error
 from hw.program import Program
 
 EXIT_LOW, EXIT_END = 0, 1
@@ -104,26 +104,6 @@ def check_images(program: Program, images: np.ndarray) -> np.ndarray:
     if flat.shape[1] != size:
         raise InputError(f"Images must have {size} bytes each, not {flat.shape[1]}")
     return flat if layout is None else layout.pack(flat)
-
-
-def decode_records(program: Program, memory: bytes, count: int) -> dict[str, np.ndarray]:
-    """Result records as arrays, named as in `RunResult`, plus ``top1`` and ``classes`` as the machine wrote them.
-
-    Args:
-        program: The Program that wrote them.
-        memory: At least ``count`` records of `Program.record_stride` bytes.
-        count: Images that have a record.
-    """
-    words = (
-        np.frombuffer(memory, "<u4", count * program.record_stride // 4).reshape(count, program.record_stride // 4).astype(np.int64)
-    )
-    head = {name: words[:, index] for index, (name, _) in enumerate(RECORD_FIELDS)}
-    first = RECORD_HEAD_BYTES // 4
-    logits = words[:, first : first + program.classes].astype(np.uint32).astype(np.int32).astype(np.int64)
-    return {
-        "logits": logits, "exits": head["exit"], "entropy": head["entropy"], "gate_entropy": head["gate_entropy"],
-        "cycles": head["cycles"], "top1": head["top1"], "classes": head["classes"],
-    }  # fmt: skip
 
 
 def mismatches(first: RunResult, second: RunResult) -> int:

@@ -262,12 +262,30 @@ class Error(IntEnum):
     """Start with an image count of 0, a Program size of 0, or a size that is no multiple of 64 for the descriptors."""
 
 
+REGISTER_BITS: dict[str, tuple[tuple[str, int, int, str], ...]] = {
+    "control": (("start", 0, 1, "start"), ("soft_reset", 1, 1, "soft reset"), ("clear_interrupt", 2, 1, "clear interrupt")),
+    "status": (
+        ("busy", 0, 1, "busy"),
+        ("done", 1, 1, "done"),
+        ("error", 2, 1, "error"),
+        ("error_code", 8, 8, "`Error`"),
+        ("descriptor_index", 16, 16, "descriptor index of the error"),
+    ),
+}
+"""Fields of the registers that have several, ascending: (name, lowest bit, width in bits, meaning)."""
+
+
+def _bits_meaning(register: str) -> str:
+    fields = REGISTER_BITS[register]
+    return "; ".join(f"bit {low} {text}" if size == 1 else f"bits {low + size - 1}:{low} {text}" for _, low, size, text in fields)
+
+
 # name, access, meaning; 32-bit registers at consecutive word offsets
 REGISTERS: tuple[tuple[str, str, str], ...] = (
     ("identity", "ro", "0x50495654, ASCII PIVT"),
     ("version", "ro", "interface version, 1"),
-    ("control", "wo", "bit 0 start; bit 1 soft reset; bit 2 clear interrupt"),
-    ("status", "ro", "bit 0 busy; bit 1 done; bit 2 error; bits 15:8 `Error`; bits 31:16 descriptor index of the error"),
+    ("control", "wo", _bits_meaning("control")),
+    ("status", "ro", _bits_meaning("status")),
     ("interrupt_enable", "rw", "bit 0: raise the interrupt on done or error; after an error busy ends once the memory answered"),
     ("program_base_low", "rw", "Program address, bytes, 64-byte aligned"),
     ("program_base_high", "rw", "upper half"),

@@ -4,7 +4,7 @@ from dataclasses import fields
 from enum import IntEnum
 
 from hw import isa
-from hw.build.register_docs import flag_meanings, member_meanings, register_bits
+from hw.build.register_docs import flag_meanings, member_meanings
 from hw.config import PARAMETER_BYTES, TABLE_ENTRIES, AcceleratorConfig
 
 _C_TYPES = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t", 8: "uint64_t"}
@@ -43,8 +43,8 @@ def _registers() -> list[str]:
     for name, access, meaning in isa.REGISTERS:
         lines.append(_define(f"reg_{name}", f"0x{isa.register_offset(name):03x}", f"{access}: {meaning}"))
     lines += ["", _define("identity_value", f"0x{IDENTITY:08x}"), _define("version_value", VERSION)]
-    for name, _, meaning in isa.REGISTERS:
-        for field, low, width in register_bits(meaning):
+    for name, bits in isa.REGISTER_BITS.items():
+        for field, low, width, _ in bits:
             lines.append(_define(f"{name}_{field}_shift", low))
             lines.append(_define(f"{name}_{field}_mask", f"0x{((1 << width) - 1) << low:08x}u"))
     lines += ["", "/* Counters: byte offsets, read-only, cleared by start */"]

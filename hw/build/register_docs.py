@@ -5,7 +5,6 @@
 
 import ast
 import inspect
-import re
 from enum import IntEnum
 from functools import cache
 from itertools import pairwise
@@ -47,23 +46,6 @@ def member_meanings(enumeration: type[IntEnum]) -> dict[str, str]:
     classes = [node for node in _syntax().body if isinstance(node, ast.ClassDef) and node.name == enumeration.__name__]
     described = _described(classes[0].body)
     return {member.name: described.get(member.name, "") for member in enumeration}
-
-
-def register_bits(meaning: str) -> list[tuple[str, int, int]]:
-    """Named bit fields in a register's meaning, such as ``bit 0 busy; bits 15:8 `Error```.
-
-    Returns:
-        (name, lowest bit, width in bits) of each; an enumeration's field is called ``<name>_code``.
-    """
-    fields = []
-    for clause in meaning.split(";"):
-        match = re.fullmatch(r"bits? (\d+)(?::(\d+))? (\S.*)", clause.strip())
-        if match is None:
-            continue
-        high, low = int(match[1]), int(match[2] or match[1])
-        name = re.sub(r"`(\w+)`", r"\1 code", match[3]).partition(" of ")[0]
-        fields.append((re.sub(r"\W+", "_", name).lower(), low, high - low + 1))
-    return fields
 
 
 def _enumeration(enumeration: type[IntEnum]) -> str:

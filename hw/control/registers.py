@@ -1,6 +1,6 @@
 """AXI4-Lite slave with the registers and counters of `hw.isa`."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -58,7 +58,7 @@ class Registers(wiring.Component):
             "identity": IDENTITY,
             "version": VERSION,
             "control": 0,
-            "status": Cat(self.busy, self.done, self.error.code != 0, Signal(5), self.error.code, self.error.index),
+            "status": self._status(),
             "images_done": self.images_done,
         }
         for name in self.settings.shape().members:
@@ -68,6 +68,17 @@ class Registers(wiring.Component):
         self._write_channel(m, written)
         self._read_channel(m, [written.get(name, read_only.get(name)) for name, _, _ in isa.REGISTERS])
         return m
+
+    def _status(self) -> Value:
+        values = {
+            "busy": self.busy, "done": self.done, "error": self.error.code != 0, "error_code": self.error.code,
+            "descriptor_index": self.error.index,
+        }  # fmt: skip
+        word = Cat()
+        for name, low, _, _ in isa.REGISTER_BITS["status"]:
+            gap = [Signal(low - len(word))] if low > len(word) else []
+            word = Cat(word, *gap, values[name])
+        return word
 
     def _write_channel(self, m: Module, written: dict[str, Signal]) -> None:
         bus = self.bus
@@ -92,8 +103,8 @@ class Registers(wiring.Component):
                             with m.If(strobe[byte]):
                                 m.d.sync += register[8 * byte : 8 * byte + 8].eq(value[8 * byte : 8 * byte + 8])
                 with m.Case(isa.register_offset("control") // 4):
-                    pulses = Cat(self.start, self.soft_reset, self.clear_interrupt)
-                    m.d.comb += pulses.eq(value[:3] & strobe[0].replicate(3))
+                    pulses = Cat(getattr(self, name) for name, _, _, _ in isa.REGISTER_BITS["control"])
+                    m.d.comb += pulses.eq(value[: len(pulses)] & strobe[0].replicate(len(pulses)))
         with m.Elif(bus.bready):
             m.d.sync += bus.bvalid.eq(0)
 

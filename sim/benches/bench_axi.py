@@ -1,7 +1,7 @@
 """Cocotb bench of the whole machine on cocotbext-axi: its masters and its slave meet random idles and back-pressure.
 
 It takes the same job as `sim.benches.bench_program`, with the memory's content and its copy afterwards as files beside it, and
-adds to every run's result the bytes that crossed each port.
+writes to a further one, ``seen.json``, the bytes that crossed each port in every run.
 """
 
 import json
@@ -9,6 +9,7 @@ import logging
 import os
 import random
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import cocotb
@@ -16,14 +17,13 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, First, ReadOnly, RisingEdge, Timer
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam, AxiRamRead, AxiReadBus
 
-from hw.isa import COUNTERS, register_offset
+from hw.batch import Report, run_steps
+from hw.isa import register_offset
+from sim.benches.axi_lite import perform
 
 CLOCK_PERIOD_NS = 2
-CONTROL_START, CONTROL_RESET, CONTROL_CLEAR = 1, 2, 4
-STATUS_ERROR = 4
 LONG_PAUSE_SHARE = 0.01
 LONG_PAUSE_CYCLES = 60
-ADDRESSES = ("program_base", "image_base", "result_base")
 
 
 def _pauses(rng: random.Random, share: float) -> Iterator[bool]:
@@ -79,34 +79,24 @@ class Machine:
                 self.bytes[name] += beat * (str(valid.value) == "1" and str(ready.value) == "1")
 
     async def write(self, name: str, value: int) -> None:
-        """Write a register by name; a 64-bit address goes to two."""
-        if name in ADDRESSES:
-            await self.host.write_dword(register_offset(f"{name}_low"), value & 0xFFFFFFFF)
-            await self.host.write_dword(register_offset(f"{name}_high"), value >> 32)
-        else:
-            await self.host.write_dword(register_offset(name), value)
+        """Write a register by name."""
+        await self.host.write_dword(register_offset(name), value & 0xFFFFFFFF)
 
     async def read(self, name: str) -> int:
         """Value of a register or counter by name."""
         return await self.host.read_dword(register_offset(name))
 
-    async def run(self, registers: dict[str, int], max_cycles: int) -> dict:
-        """One batch: start, interrupt, status, counters, bytes seen."""
-        for name, value in registers.items():
-            await self.write(name, value)
-        await self.write("interrupt_enable", 1)
+    async def run(self, settings: dict[str, int], max_cycles: int) -> tuple[Report, dict[str, int]]:
+        """One batch: what the machine reports, and the bytes seen."""
+
+        async def interrupt() -> None:
+            if not int(self.dut.interrupt.value):
+                await First(RisingEdge(self.dut.interrupt), Timer(max_cycles * CLOCK_PERIOD_NS, "ns"))
+            assert int(self.dut.interrupt.value), f"Interrupt must come within {max_cycles} cycles"
+
         before = dict(self.bytes)
-        await self.write("control", CONTROL_START)
-        if not int(self.dut.interrupt.value):
-            await First(RisingEdge(self.dut.interrupt), Timer(max_cycles * CLOCK_PERIOD_NS, "ns"))
-        assert int(self.dut.interrupt.value), f"Interrupt must come within {max_cycles} cycles"
-        status = await self.read("status")
-        result: dict = {"status": status, "images_done": await self.read("images_done"), "wall_s": 0.0}
-        result["counters"] = {name: await self.read(name) for name, _ in COUNTERS}
-        result["seen"] = {name: count - before[name] for name, count in self.bytes.items()}
-        await self.write("control", CONTROL_RESET if status & STATUS_ERROR else CONTROL_CLEAR)
-        await self.write("control", CONTROL_CLEAR)
-        return result
+        report = await perform(run_steps(settings), self, interrupt)
+        return report, {name: count - before[name] for name, count in self.bytes.items()}
 
 
 @cocotb.test()
@@ -123,6 +113,7 @@ async def run_programs(dut) -> None:
         await RisingEdge(dut.clk)
     dut.rst.value = 0
     await RisingEdge(dut.clk)
-    results = [await machine.run(registers, job["max_cycles"]) for registers in job["runs"]]
+    results = [await machine.run(settings, job["max_cycles"]) for settings in job["runs"]]
     (directory / "dump.bin").write_bytes(machine.memory.read(0, len(content)))
-    Path(os.environ["PIVOT_RESULT"]).write_text(json.dumps(results))
+    Path(os.environ["PIVOT_RESULT"]).write_text(json.dumps([asdict(report) for report, _ in results]))
+    (directory / "seen.json").write_text(json.dumps([seen for _, seen in results]))

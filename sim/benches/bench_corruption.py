@@ -15,9 +15,9 @@ import cocotb
 from cocotb.triggers import FallingEdge, First, RisingEdge, Timer
 from cocotb.utils import get_sim_time
 
-from hw.isa import COUNTERS
-from sim.benches.axi_lite import RegisterHost
-from sim.benches.bench_program import CONTROL_CLEAR, CONTROL_RESET, CONTROL_START, STATUS_BUSY, begin, hard_reset, write_registers
+from hw.batch import CLEAR_INTERRUPT, SOFT_RESET, START, read_counters, setting_steps
+from sim.benches.axi_lite import RegisterHost, perform
+from sim.benches.bench_program import at_work, begin, hard_reset, open_windows
 from sim.rtl.fast_top import CLOCK_PERIOD_NS
 
 REST_CYCLES = 8192
@@ -27,7 +27,7 @@ REST_CYCLES = 8192
 async def _until_idle(dut, host: RegisterHost, limit: int) -> bool:
     """Whether busy and the interrupt fall within ``limit`` cycles."""
     end = get_sim_time("ns") + limit * CLOCK_PERIOD_NS
-    while int(dut.interrupt.value) or await host.read("status") & STATUS_BUSY:
+    while await at_work(dut, host):
         if get_sim_time("ns") > end:
             return False
         await FallingEdge(dut.clk)
@@ -36,10 +36,11 @@ async def _until_idle(dut, host: RegisterHost, limit: int) -> bool:
 
 async def run_case(dut, host: RegisterHost, run: dict) -> dict:
     """One run: what the machine reported, when, and whether it came to rest."""
-    await write_registers(dut, host, run["registers"])
+    await perform(setting_steps(run["registers"]), host)
+    await open_windows(dut, run["registers"])
     dut.guard_read_fault.value, dut.guard_write_fault.value = run["read_fault"], run["write_fault"]
     started = get_sim_time("ns")
-    await host.write("control", CONTROL_START)
+    await host.write("control", START)
     if run["reset_after"] is not None:
         await Timer(run["reset_after"] * CLOCK_PERIOD_NS, "ns")
         await FallingEdge(dut.clk)
@@ -53,10 +54,10 @@ async def run_case(dut, host: RegisterHost, run: dict) -> dict:
         "images_done": await host.read("images_done"),
     }
     if run["trusted"]:
-        answer["counters"] = {name: await host.read(name) for name, _ in COUNTERS}
+        answer["counters"] = await perform(read_counters(), host)
     else:
-        await host.write("control", CONTROL_RESET)
-    await host.write("control", CONTROL_CLEAR)
+        await host.write("control", SOFT_RESET)
+    await host.write("control", CLEAR_INTERRUPT)
     answer["rest"] = await _until_idle(dut, host, REST_CYCLES)
     dut.guard_read_fault.value = dut.guard_write_fault.value = 0
     answer |= {name: int(getattr(dut, f"guard_{name}").value) for name in ("outside_reads", "outside_writes")}

@@ -39,5 +39,5 @@ class AxiDevice(RtlDevice):
             executable = verilate([top, accelerator_verilog(self.config)], "axi_top")
         env = job_files(directory) | {"PIVOT_SEED": str(self.seed), "PIVOT_IDLE": str(self.idle)}
         run_bench(executable, "axi_top", bench, env=env, cwd=directory, timeout_s=self.timeout_s)
-        self.seen = [answer["seen"] for answer in json.loads((directory / "result.json").read_text())]
+        self.seen = json.loads((directory / "seen.json").read_text())
         return 0.0

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 import hw
+from hw.batch import Batch, MemoryImage, Report
 from hw.config import AcceleratorConfig
-from hw.device import RunResult, check_images, decode_records
+from hw.device import RunResult
 from hw.errors import InputError
-from hw.isa import Error
 from hw.memory_timing import MemoryTiming
 from hw.program import Program
 from hw.toolchain import cache_root
@@ -40,24 +40,14 @@ MAX_CYCLES = 2_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """One batch for the machine.
+class Job(Batch):
+    """One batch for the machine, perhaps with faults, for tests.
 
     Attributes:
-        program: What to run; its ``memory`` is what the RTL reads.
-        images: int8 [n, height, width, channels], pixel - 128.
-        path_masks: (low, high) masks of kept attentions; the Program's own when None.
-        threshold: Gate threshold in 2^-12 nat; the Program's own when None.
-        deadline: Most cycles of an image; none when None.
-        corrupt: (byte offset, bit) of the Program to flip in the simulated memory alone: a fault for tests.
-        registers: Further register values by name, written last; for tests of bad starts.
+        corrupt: (byte offset, bit) of the Program to flip in the simulated memory alone.
+        registers: Further settings by name, written last.
     """
 
-    program: Program
-    images: np.ndarray
-    path_masks: tuple[int, int] | None = None
-    threshold: int | None = None
-    deadline: int | None = None
     corrupt: tuple[int, int] | None = None
     registers: tuple[tuple[str, int], ...] = ()
 
@@ -77,29 +67,9 @@ class Job:
         return bytes(memory)
 
 
-class MemoryImage:
-    """The simulated memory's content, region after region."""
-
-    def __init__(self) -> None:
-        self.data = bytearray(PROGRAM_BASE)
-        self._known: dict[bytes, int] = {}
-
-    def _align(self) -> int:
-        self.data += bytes(-len(self.data) % ALIGNMENT)
-        return len(self.data)
-
-    def add(self, content: bytes) -> int:
-        """Address of ``content``, once for equal contents."""
-        if content not in self._known:
-            self._known[content] = self._align()
-            self.data += content
-        return self._known[content]
-
-    def reserve(self, size: int) -> int:
-        """Address of ``size`` bytes of ones, so that a record that was not written is no zero record."""
-        address = self._align()
-        self.data += b"\xff" * size
-        return address
+def memory_image() -> MemoryImage:
+    """An empty memory of the simulation."""
+    return MemoryImage(PROGRAM_BASE, ALIGNMENT)
 
 
 def _sources_digest() -> str:
@@ -171,47 +141,6 @@ def build_simulation(
             trace_saif=trace_saif,
         )
     return executable, time.perf_counter() - started
-
-
-def job_registers(job: Job, memory: MemoryImage) -> tuple[dict[str, int], int]:
-    """Register values of a job whose Program and images are now in memory, and its records' address."""
-    program, flat = job.program, check_images(job.program, job.images)
-    content = job.program_bytes()
-    rows = np.zeros((len(flat), program.image_stride), np.int8)
-    rows[:, : program.image_bytes] = flat
-    low, high = program.path_masks if job.path_masks is None else job.path_masks
-    program_base, image_base = memory.add(content), memory.add(rows.tobytes())
-    result = memory.reserve(len(flat) * program.record_stride)
-    registers = {
-        "program_base": program_base,
-        "program_bytes": len(content),
-        "descriptor_count": program.descriptor_count,
-        "image_base": image_base,
-        "image_stride": program.image_stride,
-        "image_count": len(flat),
-        "result_base": result,
-        "result_stride": program.record_stride,
-        "path_mask_low": low,
-        "path_mask_high": high,
-        "threshold": program.threshold if job.threshold is None else job.threshold,
-        "deadline": job.deadline or 0,
-    }
-    return registers | dict(job.registers), result
-
-
-def _run_result(job: Job, answer: dict, records: bytes, build_wall_s: float) -> RunResult:
-    """What the bench and the records say of one job."""
-    fields = decode_records(job.program, records, min(answer["images_done"], len(job.images)))
-    fields.pop("top1"), fields.pop("classes")
-    status = answer["status"]
-    return RunResult(
-        **fields,
-        error=Error(status >> 8 & 0xFF),
-        error_descriptor=status >> 16,
-        counters=answer["counters"],
-        wall_s=answer["wall_s"],
-        build_wall_s=build_wall_s,
-    )
 
 
 def job_files(directory: Path) -> dict[str, str]:
@@ -295,19 +224,20 @@ class RtlDevice:
         for job in jobs:
             if job.program.config != self.config:
                 raise InputError(f"Program must be compiled for {self.config}, not {job.program.config}")
-        memory = MemoryImage()
-        registers, results = zip(*(job_registers(job, memory) for job in jobs), strict=True)
-        memory.data += bytes(-len(memory.data) % ALIGNMENT)
+        memory = memory_image()
+        settings = [job.place(memory) for job in jobs]
+        memory.align()
+        runs = [placed | dict(job.registers) for job, placed in zip(jobs, settings, strict=True)]
         with tempfile.TemporaryDirectory(prefix="pivot-run-") as name:
             directory = Path(name)
             (directory / "memory.bin").write_bytes(memory.data)
-            (directory / "job.json").write_text(json.dumps({"runs": registers, "max_cycles": max_cycles}))
+            (directory / "job.json").write_text(json.dumps({"runs": runs, "max_cycles": max_cycles}))
             build_wall_s = self.simulate(directory, len(memory.data), memory_timing or MemoryTiming())
             answers = json.loads((directory / "result.json").read_text())
             dump = (directory / "dump.bin").read_bytes()
         return [
-            _run_result(job, answer, dump[address:], build_wall_s)
-            for job, answer, address in zip(jobs, answers, results, strict=True)
+            job.result(Report(**answer), dump[placed["result_base"] :], build_wall_s)
+            for job, answer, placed in zip(jobs, answers, settings, strict=True)
         ]
 
     def simulate(self, directory: Path, size: int, timing: MemoryTiming, bench: str = "sim.benches.bench_program") -> float:

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from hw import isa
+from hw.batch import Batch, Status, decode_records
 from hw.config import PARAMETER_BYTES, TABLE_ENTRIES, AcceleratorConfig, ceil_div
 from hw.control.descriptor_check import known_opcodes
-from hw.device import RunResult, decode_records, mismatches
+from hw.device import RunResult, mismatches
 from hw.golden import GoldenMachine
 from hw.isa import (
     COUNTERS,
@@ -29,7 +30,6 @@ from hw.isa import (
     FLAG_PER_COLUMN,
     REGISTERS,
     Descriptor,
-    Error,
     Opcode,
     Operation,
     Post,
@@ -38,7 +38,7 @@ from hw.isa import (
 from hw.memory_timing import MemoryTiming
 from hw.numerics import EXP_WIDTH, SHIFT_WIDTH
 from hw.program import Program
-from sim.rtl.device import ALIGNMENT, Job, MemoryImage, RtlDevice, job_registers
+from sim.rtl.device import RtlDevice, memory_image
 from sim.stimulus.workload import prepare
 
 NETWORKS = (
@@ -397,23 +397,22 @@ def run_cases(device: RtlDevice, cases: Sequence[Case], timing: MemoryTiming) ->
     """
     config = device.config
     programs, fresh = correct_programs(config), fresh_results(config, timing)
-    memory, runs, results = MemoryImage(), [], []
+    memory, runs, results = memory_image(), [], []
     for case in cases:
-        job = Job(program=case.program, images=case.images, deadline=case.deadline)
         after = programs[case.after]
-        registers, result = job_registers(job, memory)
-        registers = _flipped(registers, case)
+        settings = Batch(program=case.program, images=case.images, deadline=case.deadline).place(memory)
+        results.append(settings["result_base"])
+        registers = _flipped(settings, case)
         faults = {"read_fault": case.read_fault, "write_fault": case.write_fault}
         limit = max(1, registers["image_count"]) * (case.deadline + 1) + START_CYCLES
         runs.append({"registers": registers, "limit": limit, "reset_after": case.reset_after, "trusted": False} | faults)
-        results.append(result)
-        registers, result = job_registers(Job(program=after.program, images=after.images[:1]), memory)
+        registers = Batch(program=after.program, images=after.images[:1]).place(memory)
         limit = 2 * fresh[case.after].counters["cycles"]
         runs.append(
             {"registers": registers, "limit": limit, "reset_after": None, "trusted": True, "read_fault": 0, "write_fault": 0}
         )
-        results.append(result)
-    memory.data += bytes(-len(memory.data) % ALIGNMENT)
+        results.append(registers["result_base"])
+    memory.align()
     with tempfile.TemporaryDirectory(prefix="pivot-corruption-") as name:
         directory = Path(name)
         (directory / "memory.bin").write_bytes(memory.data)
@@ -427,18 +426,10 @@ def run_cases(device: RtlDevice, cases: Sequence[Case], timing: MemoryTiming) ->
     ]
 
 
-def _records(program: Program, records: bytes, count: int) -> RunResult:
-    fields = decode_records(program, records, count)
-    return RunResult(
-        logits=fields["logits"], exits=fields["exits"], entropy=fields["entropy"], gate_entropy=fields["gate_entropy"],
-        cycles=fields["cycles"],
-    )  # fmt: skip
-
-
 def _judge(case: Case, run: dict, answers: Sequence[dict], records: Sequence[bytes], fresh: Sequence[RunResult]) -> Outcome:
     """The outcome of a case and of the correct Program after it."""
     bad, good = answers
-    error = Error(bad["status"] >> 8 & 0xFF)
+    error = Status.decode(bad["status"]).error
     name = "reset" if case.reset_after is not None else "hang" if not bad["interrupt"] else error.name.lower() if error else "done"
     faults = [f"{bad[f'outside_{access}s']} {access} bursts outside" for access in ("read", "write") if bad[f"outside_{access}s"]]
     if name == "hang":
@@ -447,11 +438,11 @@ def _judge(case: Case, run: dict, answers: Sequence[dict], records: Sequence[byt
         faults.append("busy after a soft reset")
     compared = name == "done" and case.kind == "data" and _representable(case.program)
     if compared:
-        wrong = mismatches(GoldenMachine(case.program).run(case.images), _records(case.program, records[0], len(case.images)))
+        wrong = mismatches(GoldenMachine(case.program).run(case.images), decode_records(case.program, records[0], len(case.images)))
         faults += [f"{wrong} images differ from the golden machine"] if wrong else []
     correct, reference = correct_programs(case.program.config)[case.after], fresh[case.after]
-    result = _records(correct.program, records[1], good["images_done"])
-    if good["status"] >> 8 or not good["interrupt"] or mismatches(_first_image(correct.expected), result):
+    result = decode_records(correct.program, records[1], good["images_done"])
+    if Status.decode(good["status"]).error or not good["interrupt"] or mismatches(_first_image(correct.expected), result):
         faults.append(f"wrong result after the reset, status {good['status']:#x}")
     elif not np.array_equal(result.cycles, reference.cycles) or good["counters"] != dict(reference.counters):
         differ = [key for key, _ in COUNTERS if good["counters"][key] != reference.counters[key]]

@@ -12,8 +12,8 @@ from amaranth.lib.memory import Memory
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
 from hw.boards import find_board
+from hw.boards.drivers.serial import memory_needed
 from hw.boards.ecp5 import build_design, netlist_resources, placed_resources, slowest_clock, synthesize
-from hw.boards.shell.host import memory_needed
 from hw.boards.ulx3s import MEMORY_BYTES
 from hw.presets import find_preset
 from hw.toolchain import find_ecp5_tool, require_ecp5_tools

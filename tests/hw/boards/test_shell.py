@@ -10,7 +10,8 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 
-from hw.boards.shell.host import (
+from hw.batch import CLEAR_INTERRUPT, SOFT_RESET, START
+from hw.boards.drivers.serial import (
     BoardDevice,
     Conversation,
     memory_needed,
@@ -346,7 +347,7 @@ class FakeBoard:
     """Memory and registers that answer frames; a start leaves ``records`` and ``status``."""
 
     def __init__(self, status: int = 2, images_done: int = 1):
-        self.memory, self.registers = bytearray(SIZE), {}
+        self.memory, self.registers, self.controls = bytearray(SIZE), {}, []
         self.status, self.images_done = status, images_done
         self.polls: deque[int] = deque([1, 1])
 
@@ -356,7 +357,9 @@ class FakeBoard:
         if command == Command.WRITE_MEMORY:
             self.memory[address : address + count] = data
         if command == Command.WRITE_REGISTERS:
-            self.registers[REGISTERS[address // 4][0]] = struct.unpack("<I", data)[0]
+            name = REGISTERS[address // 4][0]
+            self.registers[name] = struct.unpack("<I", data)[0]
+            self.controls += [self.registers[name]] if name == "control" else []
         if command == Command.READ_MEMORY:
             return bytes(self.memory[address : address + count]) + b"\0"
         if command == Command.READ_REGISTERS:
@@ -378,8 +381,9 @@ def test_device_sets_registers_and_names_errors():
     assert board.memory[:128] == program().memory
     assert board.memory[128:144] == images[0].tobytes() + bytes(7)
     expected = {"program_bytes": 128, "image_base_low": 128, "image_stride": 16, "result_base_low": 160, "image_count": 2}
-    expected |= {"path_mask_low": 5, "path_mask_high": 6, "threshold": 7, "deadline": 77, "control": 2}  # a soft reset last
+    expected |= {"path_mask_low": 5, "path_mask_high": 6, "threshold": 7, "deadline": 77}
     assert {name: board.registers[name] for name in expected} == expected
+    assert board.controls == [CLEAR_INTERRUPT, START, SOFT_RESET, CLEAR_INTERRUPT]
 
 
 def test_what_does_not_fit_is_refused():

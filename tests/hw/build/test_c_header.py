@@ -9,7 +9,7 @@ import pytest
 
 from hw import isa
 from hw.build.c_header import generate_header
-from hw.build.register_docs import flag_meanings, generate_register_docs, member_meanings, register_bits
+from hw.build.register_docs import flag_meanings, generate_register_docs, member_meanings
 from hw.presets import find_preset
 
 ROOT = Path(__file__).parents[3]
@@ -74,17 +74,14 @@ def test_a_wrong_offset_does_not_compile(tmp_path: Path):
     assert "pivot_descriptor_gemm.table" in call.stderr or "pivot_descriptor_gemm.source_base" in call.stderr
 
 
-def test_register_bits_are_those_of_the_machine():
+def test_register_bits_do_not_meet_and_are_said_of_the_register():
     meanings = {name: meaning for name, _, meaning in isa.REGISTERS}
-    assert register_bits(meanings["control"]) == [("start", 0, 1), ("soft_reset", 1, 1), ("clear_interrupt", 2, 1)]
-    assert register_bits(meanings["status"]) == [
-        ("busy", 0, 1),
-        ("done", 1, 1),
-        ("error", 2, 1),
-        ("error_code", 8, 8),
-        ("descriptor_index", 16, 16),
-    ]
-    assert register_bits(meanings["path_mask_low"]) == []
+    assert meanings["control"] == "bit 0 start; bit 1 soft reset; bit 2 clear interrupt"
+    assert meanings["status"].endswith("bit 2 error; bits 15:8 `Error`; bits 31:16 descriptor index of the error")
+    for bits in isa.REGISTER_BITS.values():
+        ends = [low + width for _, low, width, _ in bits]
+        assert all(end <= low for end, (_, low, _, _) in zip([0, *ends], bits, strict=False)) and ends[-1] <= 32
+    assert "#define PIVOT_STATUS_ERROR_CODE_SHIFT 8\n#define PIVOT_STATUS_ERROR_CODE_MASK 0x0000ff00u\n" in generate_header(None)
 
 
 def test_meanings_are_found():

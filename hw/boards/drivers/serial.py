@@ -1,29 +1,26 @@
-"""The host's side of a `HostBridge`: frames, and a whole batch as a conversation of bytes.
+"""The host of a `HostBridge`: frames, and a whole batch as a conversation of bytes.
 
 A conversation is a generator that yields (request, bytes of the answer) and is sent the answer, so the same code talks through a
 serial port, a simulation or a test.
 """
 
 import struct
-import time
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
 import numpy as np
 
+from hw.batch import CLEAR_INTERRUPT, Batch, MemoryImage, Read, Step, Write, run_steps
 from hw.boards.shell.host_bridge import MOST_WORDS, WORD_BYTES, Command
 from hw.config import AcceleratorConfig
-from hw.device import RunResult, check_images, decode_records
+from hw.device import RunResult
 from hw.errors import InputError
-from hw.isa import COUNTERS, Error, register_offset
+from hw.isa import register_offset
 from hw.program import Program
 
 Answer = TypeVar("Answer")
 Conversation = Generator[tuple[bytes, int], bytes, Answer]
 """Yields requests with the sizes of their answers, is sent the answers, returns what it learned."""
-
-CONTROL_START, CONTROL_RESET, CONTROL_CLEAR = 1, 2, 4
-STATUS_BUSY, STATUS_ERROR = 1, 4
 
 
 def _exchange(command: Command, address: int, words: int, data: bytes, answer_words: int) -> Conversation[bytes]:
@@ -75,15 +72,24 @@ def read_register(name: str) -> Conversation[int]:
 
 def memory_needed(program: Program, images: int) -> int:
     """Bytes of memory that a batch takes: the Program, the images and their records."""
-    return _places(program, images)[2]
-
-
-def _places(program: Program, images: int) -> tuple[int, int, int]:
-    """Addresses of the images and of the records, and the end."""
     align = program.config.axi_bytes
-    image_base = -(-len(program.memory) // align) * align
-    result_base = image_base + images * program.image_stride
-    return image_base, result_base, result_base + images * program.record_stride
+    return -(-len(program.memory) // align) * align + images * (program.image_stride + program.record_stride)
+
+
+def _perform(steps: Generator[Step, int | None, Answer]) -> Conversation[Answer]:
+    """A host's steps as frames."""
+    answer: int | None = None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration as end:
+            return end.value
+        answer = None
+        match step:
+            case Write(name, value):
+                yield from write_register(name, value)
+            case Read(name):
+                answer = yield from read_register(name)
 
 
 def run_batch(
@@ -111,57 +117,17 @@ def run_batch(
         InputError: when images and Program do not fit each other or the memory.
         RuntimeError: when an AXI response is an error, or the answer has another size.
     """
-    flat = check_images(program, images)
-    image_base, result_base, end = _places(program, len(flat))
-    if end > memory_bytes:
-        raise InputError(f"Program, images and records must fit {memory_bytes} bytes of memory, not take {end}")
-    rows = np.zeros((len(flat), program.image_stride), np.int8)
-    rows[:, : program.image_bytes] = flat
-    low, high = program.path_masks if path_masks is None else path_masks
-    registers = {
-        "control": CONTROL_CLEAR,
-        "program_base_low": 0,
-        "program_base_high": 0,
-        "program_bytes": len(program.memory),
-        "descriptor_count": program.descriptor_count,
-        "image_base_low": image_base,
-        "image_base_high": 0,
-        "image_stride": program.image_stride,
-        "image_count": len(flat),
-        "result_base_low": result_base,
-        "result_base_high": 0,
-        "result_stride": program.record_stride,
-        "path_mask_low": low,
-        "path_mask_high": high,
-        "threshold": program.threshold if threshold is None else threshold,
-        "deadline": deadline or 0,
-        "interrupt_enable": 1,
-    }
-    yield from write_words(Command.WRITE_MEMORY, 0, program.memory)
-    yield from write_words(Command.WRITE_MEMORY, image_base, rows.tobytes())
-    for name, value in registers.items():
-        yield from write_register(name, value)
-    started = time.perf_counter()
-    yield from write_register("control", CONTROL_START)
-    while (status := (yield from read_register("status"))) & STATUS_BUSY:
-        pass
-    wall_s = time.perf_counter() - started
-    images_done = yield from read_register("images_done")
-    first = register_offset(COUNTERS[0][0])
-    counters = np.frombuffer((yield from read_words(Command.READ_REGISTERS, first, len(COUNTERS))), "<u4")
-    records = yield from read_words(Command.READ_MEMORY, result_base, len(flat) * program.record_stride // WORD_BYTES)
-    if status & STATUS_ERROR:
-        yield from write_register("control", CONTROL_RESET)
-    fields = decode_records(program, records, min(images_done, len(flat)))
-    del fields["top1"], fields["classes"]
-    return RunResult(
-        **fields,
-        error=Error(status >> 8 & 0xFF),
-        error_descriptor=status >> 16,
-        counters={name: int(value) for (name, _), value in zip(COUNTERS, counters, strict=True)},
-        wall_s=wall_s,
-        build_wall_s=0.0,
-    )
+    batch = Batch(program=program, images=images, path_masks=path_masks, threshold=threshold, deadline=deadline)
+    memory = MemoryImage(0, program.config.axi_bytes)
+    settings = batch.place(memory)
+    if len(memory.data) > memory_bytes:
+        raise InputError(f"Program, images and records must fit {memory_bytes} bytes of memory, not take {len(memory.data)}")
+    first, last = settings["result_base"], len(memory.data)
+    yield from write_words(Command.WRITE_MEMORY, 0, bytes(memory.data[:first]))
+    yield from write_register("control", CLEAR_INTERRUPT)  # of a host that went away
+    report = yield from _perform(run_steps(settings))
+    records = yield from read_words(Command.READ_MEMORY, first, (last - first) // WORD_BYTES)
+    return batch.result(report, records)
 
 
 class BoardDevice:

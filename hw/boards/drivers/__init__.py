@@ -1,0 +1,1 @@
+"""Hosts of boards: `hw.batch` over what connects them."""
