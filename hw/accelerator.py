@@ -6,7 +6,6 @@ from amaranth.hdl import Module, ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import isa
 from hw.config import AcceleratorConfig
 from hw.control.counters import Counters
 from hw.control.image_loop import ImageLoop
@@ -64,88 +63,51 @@ class Accelerator(wiring.Component):
         weights, parameters = WeightSide(config, dsp48=self.dsp48), ParameterRing(config)
         for name, unit in (("sequencer", sequencer), ("system", system), ("weights", weights), ("parameters", parameters)):
             m.submodules[name] = ResetInserter(loop.unit_reset)(unit)
-        wiring.connect(m, wiring.flipped(self.s_axi), registers.bus)
-        wiring.connect(m, wiring.flipped(self.m0_axi), system.axi)
-        for port, axi in enumerate(weights.axi):
-            wiring.connect(m, wiring.flipped(getattr(self, f"m{port + 1}_axi")), axi)
-        wiring.connect(m, sequencer.command, system.command)
-        wiring.connect(m, system.beats, sequencer.beats)
-        wiring.connect(m, sequencer.side_job, system.side_job)
-        wiring.connect(m, sequencer.weight_job, weights.job)
-        m.d.comb += [
-            # weights and activations
-            weights.command.eq(sequencer.weight),
-            weights.collected.eq(rows.collector),
-            *(word.eq(source) for word, source in zip(rows.weights, weights.weights, strict=True)),
-            *(getattr(rows, name).eq(getattr(sequencer, name)) for name in ("feed", "lane", "norm")),
-            *(getattr(rows, name).eq(getattr(system, name)) for name in ("load", "table_write")),
-            sequencer.logits.eq(rows.logits),
+        arrows = [
+            # the host's side
+            (wiring.flipped(self.s_axi), registers.bus),
+            (registers.batch, loop.batch),
+            (loop.image, sequencer.image),
+            (loop.record, system.record),
+            # from descriptors to rows
+            (sequencer.descriptors, system.descriptors),
+            (sequencer.side_job, system.side_job),
+            (sequencer.weight_job, weights.job),
+            (sequencer.parameters, parameters.read),
+            (sequencer.row_commands, rows.commands),
+            (system.row_writes, rows.writes),
+            (weights.columns, rows.columns),
+            (system.logits, sequencer.logit_read),
             # credits
-            sequencer.weight_available.eq(weights.tile_available),
-            weights.tile_take.eq(sequencer.weight_take),
-            weights.release.eq(sequencer.weight_release),
-            weights.release_words.eq(sequencer.weight_release_words),
-            sequencer.parameter_loaded.eq(system.parameter_tile_done),
-            system.parameter_release.eq(sequencer.parameter_release),
-            sequencer.table_loaded.eq(system.table_done),
-            system.table_release.eq(sequencer.table_release),
-            system.rows_go.eq(sequencer.rows_go),
-            sequencer.rows_done.eq(system.rows_done),
-            # requantization parameters
-            parameters.write.eq(system.parameter_write),
-            parameters.slot.eq(sequencer.slot),
-            parameters.column.eq(sequencer.column),
-            sequencer.parameters.eq(parameters.parameters),
-            # result record
-            system.logit.eq(sequencer.logit),
-            sequencer.logit_address.eq(system.logit_address),
-            system.record_start.eq(loop.record_start),
-            system.record.eq(loop.record),
-            loop.record_done.eq(system.record_done),
+            (sequencer.weight_credits, weights.credits),
+            (sequencer.parameter_credits, system.parameter_credits),
+            (sequencer.table_credits, system.table_credits),
+            (sequencer.load_rows, system.load_rows),
+            # counters
+            (loop.events, counters.batch),
+            (sequencer.fetch_events, counters.fetch),
+            (sequencer.issue_events, counters.issue),
+            # memory
+            (wiring.flipped(self.m0_axi), system.axi),
+            *((wiring.flipped(getattr(self, f"m{port + 1}_axi")), axi) for port, axi in enumerate(weights.axi)),
         ]
-        if config.softmax_pass:
-            m.d.comb += rows.softmax.eq(sequencer.softmax)
-        self._connect_control(m, registers, counters, loop, sequencer)
+        for one, other in arrows:
+            wiring.connect(m, one, other)
         m.d.comb += [
-            loop.idle.eq(system.idle & weights.idle & sequencer.settled),
+            weights.command.eq(sequencer.weight),
+            parameters.write.eq(system.parameter_write),
+            sequencer.logits.eq(rows.logits),
+            *(unit.abort.eq(loop.image.flush) for unit in (system, weights)),
+            loop.idle.eq(system.idle & weights.idle),
             loop.axi_error.eq(system.error | weights.error),
-            loop.unit_error.eq(sequencer.error),
-            system.abort.eq(loop.flush),
-            weights.abort.eq(loop.flush),
+            loop.address_error.eq(system.address_error),
             counters.weight_beats.eq(weights.beats_accepted),
             counters.read_beat.eq(system.read_beat),
             counters.written_beat.eq(system.written_beat),
-        ]
-        with m.If(system.address_error):
-            m.d.comb += [loop.unit_error.code.eq(isa.Error.ADDRESS), loop.unit_error.index.eq(sequencer.index)]
-        return m
-
-    def _connect_control(self, m: Module, registers: Registers, counters: Counters, loop: ImageLoop, sequencer: Sequencer) -> None:
-        """Registers, counters and the loop over images with the sequencer."""
-        m.d.comb += [
-            *(getattr(loop, name).eq(getattr(registers, name)) for name in ("start", "soft_reset", "clear_interrupt", "settings")),
-            *(getattr(registers, name).eq(getattr(loop, name)) for name in ("busy", "done", "error", "images_done", "pending")),
-            *(
-                getattr(loop, name).eq(getattr(sequencer, name))
-                for name in ("index", "gate_end", "gate_classes", "gate_done", "entropy", "top1")
-            ),
-            sequencer.settings.eq(registers.settings),
-            sequencer.image_address.eq(loop.image_address),
-            sequencer.start.eq(loop.image_start),
-            sequencer.proceed.eq(loop.proceed),
-            sequencer.flush.eq(loop.flush),
-            counters.clear.eq(loop.clear_counters),
-            counters.busy.eq(loop.busy),
-            counters.operation.eq(sequencer.operation),
-            *(getattr(counters, name).eq(getattr(sequencer, name)) for name in ("array", "attention_array", "tiles", "stall")),
-            counters.norm.eq(sequencer.normalizes),
-            counters.gate.eq(sequencer.gate_busy),
-            counters.descriptors.eq(sequencer.executed),
-            counters.descriptors_skipped.eq(sequencer.skipped),
-            counters.exits_low.eq(loop.exited_low),
             registers.counters.eq(counters.values),
             self.interrupt.eq(registers.interrupt),
         ]
+        return m
 
 
 def generate_verilog(config: AcceleratorConfig, *, dsp48: bool = False) -> str:

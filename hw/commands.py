@@ -1,6 +1,6 @@
 """Words that travel between components: all waiting happens at issue, so a command once issued is never stalled.
 
-Tokens enter row 0 and move down one row per cycle, so every row does what the row above did one cycle before.
+Commands enter row 0 and move down one row per cycle, so every row does what the row above did one cycle before.
 Each function returns the `StructLayout` for a configuration.
 """
 
@@ -177,6 +177,18 @@ def weight_write(config: AcceleratorConfig) -> data.StructLayout:
 def parameter_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Requantization parameters of one output channel, as they lie in memory (8 bytes, little-endian)."""
     return data.StructLayout({"bias": signed(32), "multiplier": unsigned(16), "shift": unsigned(8), "reserved": 8})
+
+
+def parameter_write(config: AcceleratorConfig) -> data.StructLayout:
+    """One output channel's parameters on their way into the ring."""
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "slot": index_width(config.parameter_tiles),
+            "column": index_width(config.cols),
+            "parameters": parameter_layout(config),
+        }
+    )
 
 
 def tile_command(config: AcceleratorConfig) -> data.StructLayout:

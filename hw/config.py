@@ -11,6 +11,9 @@ PARAMETER_BYTES = 8
 TABLE_ENTRIES = 256
 """Entries of an exp or activation table; one byte each."""
 
+TABLE_SLOTS = 2
+"""Tables of a kind held at a time: one in use, the next being written."""
+
 
 def ceil_div(dividend: int, divisor: int) -> int:
     """Smallest integer that is at least ``dividend / divisor``."""

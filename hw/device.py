@@ -13,9 +13,6 @@ from hw.program import Program
 EXIT_LOW, EXIT_END = 0, 1
 """Values of a record's `exit`: the image left at a gate; it went on to END."""
 
-NO_GATE = 0xFFFFFFFF
-"""A record's `gate_entropy` where no gate was met."""
-
 
 @dataclass(frozen=True)
 class RunResult:
@@ -25,7 +22,7 @@ class RunResult:
         logits: int64 [n, classes], in 2^-12 nat.
         exits: int64 [n], `EXIT_LOW` or `EXIT_END`.
         entropy: int64 [n], entropy of ``logits`` in 2^-12 nat.
-        gate_entropy: int64 [n], entropy that the last gate saw in 2^-12 nat, or `NO_GATE`.
+        gate_entropy: int64 [n], entropy that the last gate saw in 2^-12 nat, or `hw.isa.NO_GATE`.
         cycles: int64 [n], cycles from each image's start to its record; empty where the device has no time.
         error: `Error.NONE`, or why the machine stopped; then only the images before it have records.
         error_descriptor: Index of the descriptor that the error belongs to.

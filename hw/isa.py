@@ -341,6 +341,9 @@ def register_offset(name: str) -> int:
     return 4 * names.index(name)
 
 
+NO_GATE = 0xFFFFFFFF
+"""A record's `gate_entropy` where no gate was met."""
+
 RECORD_FIELDS: tuple[tuple[str, str], ...] = (
     ("exit", "0: left at a gate; 1: at END"),
     ("entropy", "entropy of the logits below, in 2^-12 nat"),

@@ -14,7 +14,6 @@ from typing import Any
 _CARRY = ("CARRY4", "CARRY8", "CCU2C")
 _MULTIPLEXERS = ("MUXF7", "MUXF8", "MUXF9", "PFUMX", "L6MUX21")
 _DISTRIBUTED_RAM = re.compile(r"RAM(?!B)|TRELLIS_DPR")
-_DISTRIBUTED_RAM_READ = ("DO", "DOA", "DOB", "DOC", "DOD", "DOE", "DOF", "DOG", "DOH", "O", "SPO", "DPO")
 
 
 def _kind(cell_type: str) -> str | None:

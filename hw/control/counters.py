@@ -4,31 +4,15 @@ from amaranth.hdl import Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import isa
+from hw import isa, signatures
 from hw.config import AcceleratorConfig
-from hw.control.issue import stall_causes
-
-SINGLE_EVENTS = (
-    "array",
-    "attention_array",
-    "norm",
-    "gate",
-    "tiles",
-    "descriptors",
-    "descriptors_skipped",
-    "exits_low",
-)
-"""Events that happen at most once a cycle, counted under their name or, for units at work, under ``<name>_cycles``."""
 
 
 class Counters(wiring.Component):
     """`isa.COUNTERS`, 32 bits each, wrapping; every input counts in the cycle in which it is high.
 
     Members:
-        clear: sets all to 0, over any event.
-        busy: counts `cycles` and the counter of `operation` (an `isa.Operation`).
-        array … exits_low: `SINGLE_EVENTS`; ``attention_array`` is ``array`` of an attention's descriptor.
-        stall: the issue's cause.
+        batch, issue, fetch: events of `hw.signatures`; stalls and operations count while the batch is busy.
         weight_beats: beats that the weight ports accepted in this cycle.
         read_beat, written_beat: a beat that the system port accepted.
         values: the counters, in order.
@@ -38,11 +22,9 @@ class Counters(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "clear": In(1),
-                "busy": In(1),
-                "operation": In(4),
-                **{name: In(1) for name in SINGLE_EVENTS},
-                "stall": In(stall_causes()),
+                "batch": In(signatures.batch_events()),
+                "issue": In(signatures.issue_events()),
+                "fetch": In(signatures.fetch_events()),
                 "weight_beats": In(range(config.weight_ports + 1)),
                 "read_beat": In(1),
                 "written_beat": In(1),
@@ -52,19 +34,22 @@ class Counters(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        beat_bytes = self._config.axi_bytes
+        busy, issue, beat_bytes = self.batch.busy, self.issue, self._config.axi_bytes
         increments = {
-            "cycles": self.busy,
-            **{f"{name}_cycles": getattr(self, name) for name in SINGLE_EVENTS[:4]},
-            **{name: getattr(self, name) for name in SINGLE_EVENTS[4:]},
-            **{f"stall_{cause}": self.busy & self.stall[cause] for cause in stall_causes().members},
+            "cycles": busy,
+            **{f"{unit}_cycles": getattr(issue, unit) for unit in ("array", "attention_array", "norm", "gate")},
+            "tiles": issue.tiles,
+            "descriptors": self.fetch.descriptors,
+            "descriptors_skipped": self.fetch.descriptors_skipped,
+            "exits_low": self.batch.exits_low,
+            **{f"stall_{cause}": busy & issue.stall[cause] for cause in issue.stall.shape().members},
             "weight_bytes": self.weight_beats * beat_bytes,
             "system_bytes_read": self.read_beat * beat_bytes,
             "system_bytes_written": self.written_beat * beat_bytes,
-            **{f"operation_{op.name.lower()}": self.busy & (self.operation == op) for op in isa.Operation},
+            **{f"operation_{op.name.lower()}": busy & (issue.operation == op) for op in isa.Operation},
         }
         for number, (name, _) in enumerate(isa.COUNTERS):
             m.d.sync += self.values[number].eq(self.values[number] + increments[name])
-        with m.If(self.clear):
+        with m.If(self.batch.clear):
             m.d.sync += [value.eq(0) for value in self.values]
         return m

@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, fifo, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import commands
+from hw import commands, signatures
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Post
 from hw.timing import Timing
@@ -20,7 +20,7 @@ class DrainSequencer(wiring.Component):
 
     Members:
         tile: `commands.tile_command`; the next valid one at least ``cols`` cycles later, after scores ``cols // score_columns``.
-        slot, column: of the parameter ring; its `parameters` answer READ_LATENCY cycles later.
+        parameters: `signatures.parameter_read`.
         parameter_release: one cycle high when a tile with ``release`` has read its last parameters.
         lane: `commands.lane_command` for row 0's lane, a register.
     """
@@ -30,9 +30,7 @@ class DrainSequencer(wiring.Component):
         super().__init__(
             {
                 "tile": In(commands.tile_command(config)),
-                "slot": Out(commands.index_width(config.parameter_tiles)),
-                "column": Out(commands.index_width(config.cols)),
-                "parameters": In(commands.parameter_layout(config)),
+                "parameters": Out(signatures.parameter_read(config)),
                 "parameter_release": Out(1),
                 "lane": Out(commands.lane_command(config)),
             }
@@ -58,8 +56,8 @@ class DrainSequencer(wiring.Component):
         m.d.comb += [
             wide.eq((tile.post == Post.SCORE) & (pace == 2)),
             final.eq(column == Mux(wide, config.cols - pace, config.cols - 1)),
-            self.slot.eq(tile.parameter_tile),
-            self.column.eq(column),
+            self.parameters.slot.eq(tile.parameter_tile),
+            self.parameters.column.eq(column),
         ]
         m.d.sync += self.parameter_release.eq(running & final & tile.release)
         with m.If(running):
@@ -100,5 +98,5 @@ class DrainSequencer(wiring.Component):
             command, per_column = late, late_choice
         m.d.sync += self.lane.eq(command)
         with m.If(per_column):
-            m.d.sync += [self.lane[name].eq(self.parameters[name]) for name in ("bias", "multiplier", "shift")]
+            m.d.sync += [self.lane[name].eq(self.parameters.parameters[name]) for name in ("bias", "multiplier", "shift")]
         return m

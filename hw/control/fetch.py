@@ -4,14 +4,13 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import isa
+from hw import isa, signatures
 from hw.config import AcceleratorConfig
 from hw.control.descriptor_check import DescriptorCheck
 from hw.control.jobs import compute_entry, error_report, settings
 from hw.isa import DESCRIPTOR_BYTES, Error, Opcode, Post
-from hw.memory.burst_reader import read_beat, read_command
-from hw.memory.side_loader import JobKind, rows_layout, side_job
-from hw.weights.weight_side import weight_job
+from hw.memory.jobs import JobKind, rows_layout, side_job
+from hw.weights.jobs import weight_job
 
 MAX_DESCRIPTORS = (1 << 16) - 1
 """Most descriptors of a Program: an index has 16 bits."""
@@ -28,12 +27,11 @@ class Fetch(wiring.Component):
         start: one cycle high; begins at the Program's first descriptor.
         proceed: one cycle high; goes on after a GATE.
         flush: while high nothing is handed on.
-        command, beats: to and from the system port's reader.
+        descriptors: `signatures.descriptor_read`, from the system port's reader.
         weight_job, side_job: a GEMM's table comes before its parameters.
         entries: queue of ``queue_depth`` for the issue.
         error: stays until reset.
-        skipped: one cycle high per descriptor that a path mask drops.
-        executed: one cycle high per descriptor that is handed on.
+        events: `signatures.fetch_events`.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -45,14 +43,12 @@ class Fetch(wiring.Component):
                 "start": In(1),
                 "proceed": In(1),
                 "flush": In(1),
-                "command": Out(stream.Signature(read_command(config))),
-                "beats": In(stream.Signature(read_beat(config))),
+                "descriptors": Out(signatures.descriptor_read(config)),
                 "weight_job": Out(stream.Signature(weight_job(config))),
                 "side_job": Out(stream.Signature(side_job(config))),
                 "entries": Out(stream.Signature(compute_entry(config))),
                 "error": Out(error_report()),
-                "skipped": Out(1),
-                "executed": Out(1),
+                "events": Out(signatures.fetch_events()),
             }
         )
 
@@ -65,10 +61,11 @@ class Fetch(wiring.Component):
         wiring.connect(m, wiring.flipped(self.weight_job), dispatch.weight_job)
         wiring.connect(m, wiring.flipped(self.side_job), dispatch.side_job)
         wiring.connect(m, wiring.flipped(self.entries), dispatch.entries)
+        descriptors, command = self.descriptors, self.descriptors.command
         descriptor, index = Signal(8 * DESCRIPTOR_BYTES), Signal(16)
         m.d.comb += [
-            self.command.payload.address.eq(self.settings.program_base),
-            self.command.payload.beats.eq(self.settings.descriptor_count[:16] * beats),
+            command.payload.address.eq(self.settings.program_base),
+            command.payload.beats.eq(self.settings.descriptor_count[:16] * beats),
             check.descriptor.eq(descriptor),
             check.program_bytes.eq(self.settings.program_bytes),
             check.image_bytes.eq(self.settings.image_stride),
@@ -88,22 +85,22 @@ class Fetch(wiring.Component):
                 with m.If(self.start):
                     m.next = "COMMAND"
             with m.State("COMMAND"):
-                m.d.comb += self.command.valid.eq(1)
-                with m.If(self.command.ready):
+                m.d.comb += command.valid.eq(1)
+                with m.If(command.ready):
                     m.next = "ASSEMBLE"
             with m.State("ASSEMBLE"):
-                m.d.comb += self.beats.ready.eq(1)
+                m.d.comb += descriptors.beats.ready.eq(1)
                 with m.If(index == self.settings.descriptor_count):
-                    m.d.comb += self.beats.ready.eq(0)
+                    m.d.comb += descriptors.beats.ready.eq(0)
                     m.d.sync += [self.error.code.eq(Error.MISSING_END), self.error.index.eq(index - 1)]
                     m.next = "STOPPED"
-                with m.Elif(self.beats.valid):
-                    m.d.sync += descriptor.eq(Cat(descriptor[8 * config.axi_bytes :], self.beats.payload.data))
+                with m.Elif(descriptors.beats.valid):
+                    m.d.sync += descriptor.eq(Cat(descriptor[8 * config.axi_bytes :], descriptors.beats.payload.data))
                     m.d.sync += beat.eq(Mux(beat == beats - 1, 0, beat + 1))
                     with m.If(beat == beats - 1):
                         m.next = "DECIDE"
             with m.State("DECIDE"):
-                m.d.comb += [self.skipped.eq(skip), check.start.eq(~skip)]
+                m.d.comb += [self.events.descriptors_skipped.eq(skip), check.start.eq(~skip)]
                 m.next = "CHECK"
                 with m.If(skip):
                     m.d.sync += index.eq(index + 1)
@@ -118,7 +115,7 @@ class Fetch(wiring.Component):
                         m.d.comb += dispatch.start.eq(1)
             with m.State("DISPATCH"):
                 with m.If(dispatch.done):
-                    m.d.comb += self.executed.eq(1)
+                    m.d.comb += self.events.descriptors.eq(1)
                     m.d.sync += index.eq(index + 1)
                     with m.Switch(head.opcode):
                         with m.Case(Opcode.END):

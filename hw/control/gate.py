@@ -7,7 +7,7 @@ from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import numerics
+from hw import numerics, signatures
 from hw.commands import index_width
 from hw.config import AcceleratorConfig
 
@@ -44,7 +44,7 @@ class Gate(wiring.Component):
         start: one cycle high, with `classes` (1 to ``classes`` of the configuration) stable until `done`.
         done: one cycle high; `entropy` (2^-12 nat) and `top1` (lowest class with the greatest logit) stay until the
             next `start`.
-        read_address, read_data: the logits' memory while nothing is evaluated, one cycle of latency.
+        read: `signatures.logit_read`, while nothing is evaluated.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -58,8 +58,7 @@ class Gate(wiring.Component):
                 "done": Out(1),
                 "entropy": Out(numerics.LOGIT_WIDTH),
                 "top1": Out(index_width(config.classes)),
-                "read_address": In(index_width(config.classes)),
-                "read_data": Out(signed(numerics.LOGIT_WIDTH)),
+                "read": In(signatures.logit_read(config)),
             }
         )
 
@@ -91,7 +90,7 @@ class Gate(wiring.Component):
             write.addr.eq(position),
             write.data.eq(self.logit),
             write.en.eq(self.logit_valid & (position != classes)),
-            self.read_data.eq(read.data),
+            self.read.logit.eq(read.data),
         ]
         with m.If(write.en):
             m.d.sync += position.eq(position + 1)
@@ -100,7 +99,7 @@ class Gate(wiring.Component):
 
         address = Signal(range(classes + 1))
         scanning = Signal()
-        m.d.comb += read.addr.eq(Mux(scanning, address, self.read_address))
+        m.d.comb += read.addr.eq(Mux(scanning, address, self.read.address))
         m.submodules.sums = sums = _Sums()
         m.submodules.entropy = entropy = _Entropy()
         m.d.comb += [

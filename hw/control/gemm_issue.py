@@ -3,9 +3,8 @@
 from amaranth.hdl import C, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import bits_for
 
-from hw import commands, isa
+from hw import commands, isa, signatures
 from hw.config import AcceleratorConfig
 from hw.control.gemm_loops import GemmLoops
 from hw.control.table_credits import TableCredits
@@ -29,8 +28,7 @@ class GemmIssue(wiring.Component):
         residual_tiles: row tiles that the RESIDUAL GEMM that began last has completed (`Timing.residual_settle`).
         residual_at_work: that GEMM has tiles to issue.
         normalized: the GEMM at hand is FLAG_NORMALIZED.
-        weight_available … parameter_loaded: as `Issue`.
-        table_loaded, table_release: bit 0 activation, bit 1 exp; bit 1 of no use with ``softmax_pass``.
+        weight_credits, parameter_loaded, table_credits: as `Issue`; exp tables are of no use with ``softmax_pass``.
         word, tile_begins: a word, the first of a tile, is decided in this cycle.
         drain, norm, weights, parameters, table: why no word is decided while busy; the first that holds, at most one is high.
     """
@@ -53,13 +51,9 @@ class GemmIssue(wiring.Component):
                 "feed": Out(commands.feed_command(config)),
                 "weight": Out(commands.weight_command(config)),
                 "tile": Out(commands.tile_command(config)),
-                "weight_available": In(1),
-                "weight_take": Out(1),
-                "weight_release": Out(1),
-                "weight_release_words": Out(bits_for(config.weight_words)),
+                "weight_credits": Out(signatures.weight_credits(config)),
                 "parameter_loaded": In(1),
-                "table_loaded": In(2),
-                "table_release": Out(2),
+                "table_credits": Out(signatures.table_credits()),
                 "word": Out(1),
                 "tile_begins": Out(1),
                 **{cause: Out(1) for cause in CAUSES},
@@ -91,7 +85,7 @@ class GemmIssue(wiring.Component):
         late = flag["NORMALIZED"] & (self.normalized_tiles <= loops.row_tile)
         norm = ~active & self.norm_busy & (alone | late)
         needs = ~active & loops.first_use
-        no_weights = needs & ~flag["KV"] & ~self.weight_available
+        no_weights = needs & ~flag["KV"] & ~self.weight_credits.available
         no_parameters = needs & flag["PER_COLUMN"] & (parameter_credit == 0)
         no_exp_table = 0 if exp_tables is None else flag["EXP"] & ~exp_tables.available
         no_table = ~active & loops.first_tile & (no_exp_table | (activation & ~activation_tables.available))
@@ -117,10 +111,10 @@ class GemmIssue(wiring.Component):
 
         takes = self.tile_begins & loops.first_use
         takes_parameters = takes & flag["PER_COLUMN"]
-        m.d.comb += self.weight_take.eq(takes & ~flag["KV"])
+        m.d.comb += self.weight_credits.take.eq(takes & ~flag["KV"])
         m.d.sync += [
-            self.weight_release.eq(tile_end & loops.last_use & ~flag["KV"]),
-            self.weight_release_words.eq(gemm.k_words),
+            self.weight_credits.release.eq(tile_end & loops.last_use & ~flag["KV"]),
+            self.weight_credits.release_words.eq(gemm.k_words),
             parameter_credit.eq(parameter_credit + self.parameter_loaded - takes_parameters),
         ]
         users = [(0, activation_tables, activation)]
@@ -128,13 +122,13 @@ class GemmIssue(wiring.Component):
             users.append((1, exp_tables, flag["EXP"]))
         for bit, tables, used in users:
             m.d.comb += [
-                tables.loaded.eq(self.table_loaded[bit]),
+                tables.loaded.eq(self.table_credits.loaded[bit]),
                 tables.begin.eq(self.tile_begins & loops.first_tile & used),
                 tables.end.eq(last & used),
-                self.table_release[bit].eq(tables.release),
+                self.table_credits.release[bit].eq(tables.release),
             ]
         self._residual(m, loops, tile_end)
-        self._tokens(m, loops, flag, active, tile_end, C(0) if exp_tables is None else exp_tables.slot)
+        self._commands(m, loops, flag, active, tile_end, C(0) if exp_tables is None else exp_tables.slot)
         m.d.sync += self.tile.table_slot.eq(activation_tables.slot)
         return m
 
@@ -187,7 +181,7 @@ class GemmIssue(wiring.Component):
                     m.d.comb += settle.eq(timing.settle(kind) - 1)
         m.d.sync += count.eq(Mux(tile_end & (settle > falling), settle, falling))
 
-    def _tokens(self, m: Module, loops: GemmLoops, flag: dict[str, Value], active: Signal, tile_end: Value, slot: Value) -> None:
+    def _commands(self, m: Module, loops: GemmLoops, flag: dict[str, Value], active: Signal, tile_end: Value, slot: Value) -> None:
         """Registers at the outputs."""
         gemm = loops.gemm
         m.d.sync += [

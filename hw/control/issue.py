@@ -3,9 +3,8 @@
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import bits_for
 
-from hw import commands, isa
+from hw import commands, isa, signatures
 from hw.config import AcceleratorConfig
 from hw.control.gemm_issue import CAUSES, GemmIssue
 from hw.control.jobs import compute_entry
@@ -13,47 +12,25 @@ from hw.control.norm_issue import NormIssue
 from hw.control.softmax_issue import SoftmaxIssue
 from hw.isa import Opcode, Operation
 
-_GEMM_MEMBERS = (
-    "feed", "weight", "tile", "weight_take", "weight_release", "weight_release_words", "table_release", "settled",
-)  # fmt: skip
-_GEMM_INPUTS = ("stop", "weight_available", "parameter_loaded", "table_loaded")
-
-
-def stall_causes() -> data.StructLayout:
-    """Why the issue does nothing in a cycle; at most one bit is set."""
-    return data.StructLayout({"weights": 1, "parameters": 1, "table": 1, "drain": 1, "norm": 1, "load": 1, "fetch": 1})
-
 
 class Issue(wiring.Component):
     """GEMM, LOAD, SOFTMAX, GATE and END, one at a time, with all waits, and one NORM beside them.
 
     GEMMs follow each other without a gap; another descriptor is taken in a cycle of its own and begins, at the earliest, in
     the next one. A NORM is handed over while the RESIDUAL GEMM before it is at work, if it is the next descriptor by then; that
-    GEMM still counts as at work. Events and causes (from `array` on) belong to the cycle of the decision, one before the command.
-    Every cycle has exactly one of `array`, `gate_busy` or a cause in `stall`, but for those of a SOFTMAX's pass; waiting for the
-    drain interval and being stopped count as `drain`.
+    GEMM still counts as at work.
 
     Members:
         stop: issue nothing any more.
         feed, weight, tile: commands of a GEMM, registered, in step; `tile` comes with the last feed command.
         norm: commands of a NORM.
-        weight_available: the next column tile is in every port's ring.
-        weight_take: one cycle high in the cycle before that tile's first weight command.
-        weight_release: one cycle high with the last weight command of the last row tile: ``weight_release_words`` are free.
-        parameter_loaded: one cycle high per column tile of parameters that is in the ring.
-        table_loaded: bit 0 activation, bit 1 exp: one cycle high per loaded table; slots of a kind are used alternately, from 0.
-        table_release: the same bits: one cycle high when the oldest slot in use may be overwritten.
-        rows_go: one cycle high: the side loader may write the rows of the oldest LOAD; it answers `rows_done`.
-        gate_start: one cycle high for GATE and END, when the logits are complete; `gate_end` and `gate_classes` stay.
-        proceed: one cycle high: go on after a GATE.
-        settled: all that GEMMs issued is in its memory.
-        operation, index: of the descriptor at work (0 without one); while it waits for a NORM the operation is NORM.
-        array, attention_array: a word is issued; it belongs to an attention.
         softmax: with ``softmax_pass``, commands of a SOFTMAX.
-        tiles: a tile begins.
-        normalizes: the NORM at work decides a command that normalises, whatever else is at work.
-        gate_busy: a GATE or END is at work.
-        stall: why nothing is issued.
+        weight_credits, table_credits, load_rows: signatures of `hw.signatures`.
+        parameter_loaded: of `signatures.parameter_credits`.
+        gate: `signatures.gate_request`, for GATE and END.
+        settled: all that GEMMs issued is in its memory.
+        index: of the descriptor at work (0 without one).
+        events: `signatures.issue_events`.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -67,28 +44,14 @@ class Issue(wiring.Component):
                 "tile": Out(commands.tile_command(config)),
                 "norm": Out(commands.norm_command(config)),
                 **({"softmax": Out(commands.softmax_command(config))} if config.softmax_pass else {}),
-                "weight_available": In(1),
-                "weight_take": Out(1),
-                "weight_release": Out(1),
-                "weight_release_words": Out(bits_for(config.weight_words)),
+                "weight_credits": Out(signatures.weight_credits(config)),
                 "parameter_loaded": In(1),
-                "table_loaded": In(2),
-                "table_release": Out(2),
-                "rows_go": Out(1),
-                "rows_done": In(1),
-                "gate_start": Out(1),
-                "gate_end": Out(1),
-                "gate_classes": Out(16),
-                "proceed": In(1),
+                "table_credits": Out(signatures.table_credits()),
+                "load_rows": Out(signatures.load_rows()),
+                "gate": Out(signatures.gate_request()),
                 "settled": Out(1),
-                "operation": Out(4),
                 "index": Out(16),
-                "array": Out(1),
-                "attention_array": Out(1),
-                "tiles": Out(1),
-                "normalizes": Out(1),
-                "gate_busy": Out(1),
-                "stall": Out(stall_causes()),
+                "events": Out(signatures.issue_events()),
             }
         )
 
@@ -98,24 +61,28 @@ class Issue(wiring.Component):
         m.submodules.norm_issue = norm = NormIssue(self._config)
         entry = self.entries.payload
         head = data.View(isa.descriptor_layout(Opcode.END), entry.descriptor)
+        wiring.connect(m, gemm.weight_credits, wiring.flipped(self.weight_credits))
+        wiring.connect(m, gemm.table_credits, wiring.flipped(self.table_credits))
         m.d.comb += [
-            *(getattr(self, name).eq(getattr(gemm, name)) for name in _GEMM_MEMBERS),
-            *(getattr(gemm, name).eq(getattr(self, name)) for name in _GEMM_INPUTS),
+            *(getattr(self, name).eq(getattr(gemm, name)) for name in ("feed", "weight", "tile", "settled")),
+            gemm.stop.eq(self.stop),
+            gemm.parameter_loaded.eq(self.parameter_loaded),
             gemm.head.eq(entry.descriptor),
         ]
         current = Signal(compute_entry(self._config))
         work = data.View(isa.descriptor_layout(Opcode.END), current.descriptor)
         taken = self.entries.valid & self.entries.ready
         at_work, is_norm = Signal(), Signal()
+        events, stall = self.events, self.events.stall
         m.d.comb += [
             is_norm.eq(head.opcode == Opcode.NORM),
-            self.gate_end.eq(work.opcode == Opcode.END),
-            self.gate_classes.eq(work.classes),
-            self.operation.eq(Mux(self.stall.norm, Operation.NORM, Mux(at_work, work.operation, Operation.OTHER))),
+            self.gate.end.eq(work.opcode == Opcode.END),
+            self.gate.classes.eq(work.classes),
+            events.operation.eq(Mux(stall.norm, Operation.NORM, Mux(at_work, work.operation, Operation.OTHER))),
             self.index.eq(current.index),
-            self.array.eq(gemm.word),
-            self.attention_array.eq(gemm.word & ((work.flags & isa.FLAG_ATTENTION) != 0)),
-            self.tiles.eq(gemm.tile_begins),
+            events.array.eq(gemm.word),
+            events.attention_array.eq(gemm.word & ((work.flags & isa.FLAG_ATTENTION) != 0)),
+            events.tiles.eq(gemm.tile_begins),
         ]
         with m.If(taken & gemm.ready):
             m.d.sync += current.eq(entry)
@@ -130,8 +97,8 @@ class Issue(wiring.Component):
                 m.d.comb += [
                     self.entries.ready.eq(free & ~self.stop),
                     at_work.eq(gemm.busy),
-                    self.stall.norm.eq(~gemm.busy & waits),
-                    self.stall.fetch.eq(~gemm.busy & ~waits),
+                    stall.norm.eq(~gemm.busy & waits),
+                    stall.fetch.eq(~gemm.busy & ~waits),
                 ]
                 with m.If(taken & (head.opcode == Opcode.GEMM)):
                     m.d.comb += gemm.accept.eq(1)
@@ -141,34 +108,34 @@ class Issue(wiring.Component):
                 m.d.comb += [
                     at_work.eq(1),
                     begin.eq(self.settled & ~norm.busy & ~self.stop),
-                    self.stall.norm.eq(self.settled & norm.busy),
-                    self.stall.drain.eq(~self.stall.norm),
+                    stall.norm.eq(self.settled & norm.busy),
+                    stall.drain.eq(~stall.norm),
                 ]
                 with m.If(begin):
                     with m.If(work.opcode == Opcode.LOAD):
-                        m.d.comb += self.rows_go.eq(1)
+                        m.d.comb += self.load_rows.go.eq(1)
                         m.next = "LOAD"
                     if softmax is not None:
                         with m.Elif(softmax.start):
                             m.next = "SOFTMAX"
                     with m.Else():
-                        m.d.comb += self.gate_start.eq(1)
+                        m.d.comb += self.gate.start.eq(1)
                         m.next = "GATE"
             if softmax is not None:
                 with m.State("SOFTMAX"):
-                    m.d.comb += [at_work.eq(1), self.stall.table.eq(softmax.waits)]
+                    m.d.comb += [at_work.eq(1), stall.table.eq(softmax.waits)]
                     with m.If(softmax.done):
                         m.next = "NEXT"
             with m.State("LOAD"):
-                m.d.comb += [at_work.eq(1), self.stall.load.eq(1)]
-                with m.If(self.rows_done):
+                m.d.comb += [at_work.eq(1), stall.load.eq(1)]
+                with m.If(self.load_rows.done):
                     m.next = "NEXT"
             with m.State("GATE"):
-                m.d.comb += [at_work.eq(1), self.gate_busy.eq(1)]
-                with m.If(self.proceed):
+                m.d.comb += [at_work.eq(1), events.gate.eq(1)]
+                with m.If(self.gate.proceed):
                     m.next = "NEXT"
         with m.If(gemm.busy):
-            m.d.comb += [self.stall[cause].eq(getattr(gemm, cause)) for cause in CAUSES]
+            m.d.comb += [stall[cause].eq(getattr(gemm, cause)) for cause in CAUSES]
         return m
 
     def _softmax(self, m: Module, work: data.View, begin: Signal) -> SoftmaxIssue | None:
@@ -180,8 +147,8 @@ class Issue(wiring.Component):
             softmax.start.eq(begin & (work.opcode == Opcode.SOFTMAX)),
             softmax.stop.eq(self.stop),
             softmax.descriptor.eq(work.as_value()),
-            softmax.table_loaded.eq(self.table_loaded[1]),
-            self.table_release[1].eq(softmax.table_release),
+            softmax.table_loaded.eq(self.table_credits.loaded[1]),
+            self.table_credits.release[1].eq(softmax.table_release),
             self.softmax.eq(softmax.softmax),
         ]
         return softmax
@@ -197,5 +164,5 @@ class Issue(wiring.Component):
             gemm.norm_busy.eq(norm.busy),
             gemm.normalized_tiles.eq(norm.normalized_tiles),
             self.norm.eq(norm.norm),
-            self.normalizes.eq(norm.normalizes),
+            self.events.norm.eq(norm.normalizes),
         ]

@@ -34,3 +34,8 @@ def compute_entry(config: AcceleratorConfig) -> data.StructLayout:
 def error_report() -> data.StructLayout:
     """An `isa.Error` and the index of the descriptor that it belongs to; no error while ``code`` is 0."""
     return data.StructLayout({"code": 8, "index": 16})
+
+
+def stall_causes() -> data.StructLayout:
+    """Why the issue does nothing in a cycle; at most one bit is set."""
+    return data.StructLayout({"weights": 1, "parameters": 1, "table": 1, "drain": 1, "norm": 1, "load": 1, "fetch": 1})

@@ -4,9 +4,8 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import isa
+from hw import isa, signatures
 from hw.config import AcceleratorConfig
-from hw.control.jobs import error_report, settings
 from hw.memory.axi import AXI4LiteSignature
 
 IDENTITY = int.from_bytes(b"PIVT", "big")
@@ -25,11 +24,9 @@ class Registers(wiring.Component):
 
     Members:
         bus: AXI4-Lite slave.
-        settings: the written values.
-        start, soft_reset, clear_interrupt: one cycle high when the control register's bit is written.
-        busy, done, error, images_done: what status reads.
-        pending: the interrupt's cause; `interrupt` is it while enabled.
+        batch: `signatures.batch`; pulses come when the control register's bit is written.
         counters: `isa.COUNTERS`, in order.
+        interrupt: the batch's ``pending``, while enabled.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -37,15 +34,7 @@ class Registers(wiring.Component):
         super().__init__(
             {
                 "bus": In(AXI4LiteSignature(ADDRESS_WIDTH)),
-                "settings": Out(settings(config)),
-                "start": Out(1),
-                "soft_reset": Out(1),
-                "clear_interrupt": Out(1),
-                "busy": In(1),
-                "done": In(1),
-                "error": In(error_report()),
-                "images_done": In(32),
-                "pending": In(1),
+                "batch": Out(signatures.batch(config)),
                 "counters": In(data.ArrayLayout(32, len(isa.COUNTERS))),
                 "interrupt": Out(1),
             }
@@ -53,26 +42,27 @@ class Registers(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
+        batch = self.batch
         written = {name: Signal(32, name=name) for name, access, _ in isa.REGISTERS if access == "rw"}
         read_only = {
             "identity": IDENTITY,
             "version": VERSION,
             "control": 0,
             "status": self._status(),
-            "images_done": self.images_done,
+            "images_done": batch.images_done,
         }
-        for name in self.settings.shape().members:
+        for name in batch.settings.shape().members:
             value = written[name] if name in written else Cat(written[f"{name}_low"], written[f"{name}_high"])
-            m.d.comb += self.settings[name].eq(value)
-        m.d.comb += self.interrupt.eq(self.pending & written["interrupt_enable"][0])
+            m.d.comb += batch.settings[name].eq(value)
+        m.d.comb += self.interrupt.eq(batch.pending & written["interrupt_enable"][0])
         self._write_channel(m, written)
         self._read_channel(m, [written.get(name, read_only.get(name)) for name, _, _ in isa.REGISTERS])
         return m
 
     def _status(self) -> Value:
+        batch, error = self.batch, self.batch.error
         values = {
-            "busy": self.busy, "done": self.done, "error": self.error.code != 0, "error_code": self.error.code,
-            "descriptor_index": self.error.index,
+            "busy": batch.busy, "done": batch.done, "error": error.code != 0, "error_code": error.code, "descriptor_index": error.index,
         }  # fmt: skip
         word = Cat()
         for name, low, _, _ in isa.REGISTER_BITS["status"]:
@@ -103,7 +93,7 @@ class Registers(wiring.Component):
                             with m.If(strobe[byte]):
                                 m.d.sync += register[8 * byte : 8 * byte + 8].eq(value[8 * byte : 8 * byte + 8])
                 with m.Case(isa.register_offset("control") // 4):
-                    pulses = Cat(getattr(self, name) for name, _, _, _ in isa.REGISTER_BITS["control"])
+                    pulses = Cat(getattr(self.batch, name) for name, _, _, _ in isa.REGISTER_BITS["control"])
                     m.d.comb += pulses.eq(value[: len(pulses)] & strobe[0].replicate(len(pulses)))
         with m.Elif(bus.bready):
             m.d.sync += bus.bvalid.eq(0)

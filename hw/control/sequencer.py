@@ -1,72 +1,101 @@
 """From descriptors to commands: fetch, issue, drain sequencer and gate of one image."""
 
 from amaranth.hdl import Module
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
 
-from hw.composition import connect_outward, outward_members, same
+from hw import commands, signatures
 from hw.config import AcceleratorConfig
 from hw.control.drain_sequencer import DrainSequencer
 from hw.control.fetch import Fetch
 from hw.control.gate import Gate
 from hw.control.issue import Issue
+from hw.memory.jobs import side_job
 from hw.row.lane import logit
-
-_FETCH = same(
-    "settings", "image_address", "start", "flush", "command", "beats", "weight_job", "side_job", "error", "skipped", "executed"
-)
-_ISSUE = same(
-    "feed", "weight", "norm", "weight_available", "weight_take", "weight_release", "weight_release_words", "parameter_loaded",
-    "table_loaded", "table_release", "rows_go", "rows_done", "gate_start", "gate_end", "gate_classes", "settled", "operation",
-    "index", "array", "attention_array", "tiles", "normalizes", "gate_busy", "stall",
-)  # fmt: skip
-_DRAIN = same("slot", "column", "parameters", "parameter_release", "lane")
-_GATE = same("entropy", "top1") | {"gate_done": "done", "logit_address": "read_address", "logit": "read_data"}
-
-
-def _issue_members(config: AcceleratorConfig) -> dict[str, str]:
-    """Members of the issue that face outwards."""
-    return _ISSUE | same("softmax") if config.softmax_pass else _ISSUE
+from hw.weights.jobs import weight_job
 
 
 class Sequencer(wiring.Component):
     """Executes the descriptors of one image; reset between images.
 
-    Members are those of `Fetch`, `Issue`, `DrainSequencer` and `Gate` that face outwards, under their own names but for the
-    gate's (``gate_done``, and ``logit_address`` with ``logit`` one cycle later for the record), plus:
-
+    Members:
+        image, descriptors, row_commands, parameters, logit_read: signatures of `hw.signatures`; so are all credits and events.
+        weight_job, side_job: streams of jobs, as `Fetch` gives them.
+        weight: `commands.weight_command`, in step with the rows' feed commands.
         logits: of row 0.
-        proceed: one cycle high after `gate_done`: go on behind a GATE.
     """
 
     def __init__(self, config: AcceleratorConfig):
-        self._fetch, self._issue, self._issue_members = Fetch(config), Issue(config), _issue_members(config)
-        self._drain, self._gate = DrainSequencer(config), Gate(config)
+        self._config = config
         super().__init__(
-            outward_members(self._fetch, _FETCH)
-            | outward_members(self._issue, self._issue_members)
-            | outward_members(self._drain, _DRAIN)
-            | outward_members(self._gate, _GATE)
-            | {"logits": In(logit(config)), "proceed": In(1)}
+            {
+                "image": In(signatures.image(config)),
+                "descriptors": Out(signatures.descriptor_read(config)),
+                "weight_job": Out(stream.Signature(weight_job(config))),
+                "side_job": Out(stream.Signature(side_job(config))),
+                "row_commands": Out(signatures.row_commands(config)),
+                "weight": Out(commands.weight_command(config)),
+                "weight_credits": Out(signatures.weight_credits(config)),
+                "parameter_credits": Out(signatures.parameter_credits()),
+                "table_credits": Out(signatures.table_credits()),
+                "load_rows": Out(signatures.load_rows()),
+                "parameters": Out(signatures.parameter_read(config)),
+                "logits": In(logit(config)),
+                "logit_read": In(signatures.logit_read(config)),
+                "fetch_events": Out(signatures.fetch_events()),
+                "issue_events": Out(signatures.issue_events()),
+            }
         )
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.fetch = fetch = self._fetch
-        m.submodules.issue = issue = self._issue
-        m.submodules.drain_sequencer = drain = self._drain
-        m.submodules.gate = gate = self._gate
-        for part, names in ((fetch, _FETCH), (issue, self._issue_members), (drain, _DRAIN), (gate, _GATE)):
-            connect_outward(m, self, part, names)
+        m.submodules.fetch = fetch = Fetch(self._config)
+        m.submodules.issue = issue = Issue(self._config)
+        m.submodules.drain_sequencer = drain = DrainSequencer(self._config)
+        m.submodules.gate = gate = Gate(self._config)
         wiring.connect(m, fetch.entries, issue.entries)
+        outward = {
+            "descriptors": fetch.descriptors, "weight_job": fetch.weight_job, "side_job": fetch.side_job,
+            "fetch_events": fetch.events, "issue_events": issue.events, "weight_credits": issue.weight_credits,
+            "table_credits": issue.table_credits, "load_rows": issue.load_rows, "parameters": drain.parameters,
+            "logit_read": gate.read,
+        }  # fmt: skip
+        for name, inside in outward.items():
+            wiring.connect(m, wiring.flipped(getattr(self, name)), inside)
+        rows = self.row_commands
         m.d.comb += [
-            issue.stop.eq(self.flush),
-            issue.proceed.eq(self.proceed),
-            fetch.proceed.eq(self.proceed),
+            *(getattr(rows, name).eq(getattr(issue, name)) for name in ("feed", "norm")),
+            *([rows.softmax.eq(issue.softmax)] if self._config.softmax_pass else []),
+            rows.lane.eq(drain.lane),
+            self.weight.eq(issue.weight),
             drain.tile.eq(issue.tile),
+            issue.parameter_loaded.eq(self.parameter_credits.loaded),
+            self.parameter_credits.release.eq(drain.parameter_release),
             gate.logit_valid.eq(self.logits.valid),
             gate.logit.eq(self.logits.value),
-            gate.start.eq(issue.gate_start),
-            gate.classes.eq(issue.gate_classes),
         ]
+        self._image(m, fetch, issue, gate)
         return m
+
+    def _image(self, m: Module, fetch: Fetch, issue: Issue, gate: Gate) -> None:
+        """Start, stop and gate of the image."""
+        image = self.image
+        m.d.comb += [
+            fetch.start.eq(image.start),
+            fetch.settings.eq(image.settings),
+            fetch.image_address.eq(image.address),
+            fetch.flush.eq(image.flush),
+            issue.stop.eq(image.flush),
+            fetch.proceed.eq(image.proceed),
+            issue.gate.proceed.eq(image.proceed),
+            gate.start.eq(issue.gate.start),
+            gate.classes.eq(issue.gate.classes),
+            image.settled.eq(issue.settled),
+            image.index.eq(issue.index),
+            image.error.eq(fetch.error),
+            image.gate_end.eq(issue.gate.end),
+            image.classes.eq(issue.gate.classes),
+            image.gate_done.eq(gate.done),
+            image.entropy.eq(gate.entropy),
+            image.top1.eq(gate.top1),
+        ]

@@ -2,12 +2,12 @@
 
 from amaranth.hdl import Array, Mux, Signal
 
-from hw.config import TABLE_ENTRIES, AcceleratorConfig
+from hw.config import TABLE_ENTRIES, TABLE_SLOTS, AcceleratorConfig
 from hw.control.table_credits import TableCredits
 from hw.formal.harness import Harness, drive_freely
 from hw.formal.proof import Mutant, Proof
 from hw.formal.read_master import machine
-from hw.memory.word_placer import TABLE_SLOTS, ParameterPlacer, TablePlacer
+from hw.memory.word_placer import ParameterPlacer, TablePlacer
 
 _TABLES = "hw.control.table_credits"
 _PLACER = "hw.memory.word_placer"

@@ -109,7 +109,7 @@ def _drain(config: AcceleratorConfig, *, columns: bool):
         h.invariant("ages exist", (since != 0) & (since <= cols))
         h.invariant("every command in the queue is on its way", opened.signal("waiting.level") == sum(arrivals))
         for distance in range(1, closest):
-            h.invariant("tokens on their way are apart", (arrivals & (arrivals >> distance)) == 0)
+            h.invariant("tiles on their way are apart", (arrivals & (arrivals >> distance)) == 0)
         for recent in range(1, min(closest, len(arrivals) + 1)):
             known = arrivals[recent - 1]
             h.invariant("the newest command's age is known", Mux(since == recent, known, (since < recent) | ~known))

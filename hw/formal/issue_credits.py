@@ -19,7 +19,7 @@ def _issue(config: AcceleratorConfig):
         issue = GemmIssue(config)
         h.add(issue)
         drive_freely(h.m, issue)
-        m = h.m
+        m, credits = h.m, issue.weight_credits
         head = data.View(isa.descriptor_layout(Opcode.GEMM), issue.head)
         h.assume(~issue.accept | issue.ready)
         for field, most in (("k_words", 2), ("row_tiles", 2), ("columns", config.cols + 1)):
@@ -34,18 +34,20 @@ def _issue(config: AcceleratorConfig):
             h.prove(text, ~spent | (credit != 0))
             return credit
 
-        h.prove("a column tile of weights is taken only while one is there", ~issue.weight_take | issue.weight_available)
+        h.prove("a column tile of weights is taken only while one is there", ~credits.take | credits.available)
         taken = Signal(8)
-        m.d.sync += taken.eq(taken + issue.weight_take - issue.weight_release)
-        h.prove(
-            "weights are given back once for each time that they were taken", (~issue.weight_release | (taken != 0)) & (taken <= 2)
-        )
+        m.d.sync += taken.eq(taken + credits.take - credits.release)
+        h.prove("weights are given back once for each time that they were taken", (~credits.release | (taken != 0)) & (taken <= 2))
         used = issue.tile.valid & issue.tile.release
         count("a column tile's parameters are used up only if they were loaded", "parameters", issue.parameter_loaded, used, 2)
         for bit, kind in enumerate(("activation", "exp")):
             name = f"tables_{bit}"
             loaded = count(
-                f"a table ({kind}) is released only if it was loaded", name, issue.table_loaded[bit], issue.table_release[bit], 2
+                f"a table ({kind}) is released only if it was loaded",
+                name,
+                issue.table_credits.loaded[bit],
+                issue.table_credits.release[bit],
+                2,
             )
             activates = issue.tile.valid & (issue.tile.post == Post.ACTIVATION)
             user = activates if bit == 0 else issue.feed.valid & issue.feed.exponential
@@ -66,7 +68,9 @@ PROOFS = (
         search=14,
         slow=True,
         mutants=(
-            Mutant("takes weights that are not there", _MODULE, 'needs & ~flag["KV"] & ~self.weight_available', "needs & 0"),
+            Mutant(
+                "takes weights that are not there", _MODULE, 'needs & ~flag["KV"] & ~self.weight_credits.available', "needs & 0"
+            ),
             Mutant("uses parameters that are not there", _MODULE, 'flag["PER_COLUMN"] & (parameter_credit == 0)', "0"),
             Mutant(
                 "keeps the weights of a token_major GEMM",

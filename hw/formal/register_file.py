@@ -122,7 +122,7 @@ def _describe(h: Harness) -> None:
         )
     known = len(isa.REGISTERS) + len(isa.COUNTERS)
     h.prove("an unknown offset reads 0", ~(fresh & (asked >= known)) | (bus.rdata == 0))
-    pulses = Cat(registers.start, registers.soft_reset, registers.clear_interrupt)
+    pulses = Cat(registers.batch.start, registers.batch.soft_reset, registers.batch.clear_interrupt)
     commanded = effect & (word == isa.register_offset("control") // 4) & strobe[0]
     h.prove(
         "start, soft_reset and clear_interrupt come once per write of their bit", pulses == Mux(commanded, data[:3], Const(0, 3))

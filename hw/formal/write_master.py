@@ -54,7 +54,7 @@ class Writes:
             answered.eq(axi.bvalid & axi.bready),
             size.eq(Mux(self.sent, axi.awlen + 1, 0)),
         ]
-        self.begins = writer.start & writer.idle & ~writer.abort
+        self.begins = writer.record.start & writer.idle & ~writer.abort
         m.d.sync += [
             self.due.eq(self.due + size - self.beat),
             self.left.eq(self.left - size),
@@ -63,10 +63,10 @@ class Writes:
             self.answerable.eq(self.answerable + (self.beat & (self.due == 1)) - answered),
         ]
         with m.If(self.begins):
-            words = writer.record.classes + RECORD_WORDS
+            words = writer.record.head.classes + RECORD_WORDS
             m.d.sync += [
                 self.left.eq((4 * words + config.axi_bytes - 1) >> bits),
-                self.address.eq(writer.record.address >> bits),
+                self.address.eq(writer.record.head.address >> bits),
             ]
         h.assume(~axi.bvalid | (self.answerable != 0))
 
@@ -76,8 +76,8 @@ def _writer(h: Harness, config: AcceleratorConfig) -> tuple[ResultWriter, Opened
     writer = ResultWriter(config)
     opened = h.add(writer)
     drive_freely(h.m, writer)
-    h.assume((writer.record.address & (config.axi_bytes - 1)) == 0)
-    h.assume((writer.record.classes != 0) & (writer.record.classes <= config.classes))
+    h.assume((writer.record.head.address & (config.axi_bytes - 1)) == 0)
+    h.assume((writer.record.head.classes != 0) & (writer.record.head.classes <= config.classes))
     h.assume(~h.past(writer.abort) | writer.abort)
     return writer, opened
 
@@ -96,11 +96,11 @@ def _bursts(config: AcceleratorConfig):
             ~axi.awvalid | ((axi.awlen < writes.left) & ((axi.awaddr >> bits) == writes.address)),
         )
         quiet = (writes.due == 0) & (writes.open == 0) & ~axi.awvalid & ~axi.wvalid
-        h.prove("done only when all of the record was written and answered", ~writer.done | (quiet & (writes.left == 0)))
+        h.prove("done only when all of the record was written and answered", ~writer.record.done | (quiet & (writes.left == 0)))
         h.prove("idle only with every burst written and answered", ~writer.idle | quiet)
         waiting = h.offered(axi.awvalid, axi.awready)
         h.prove("after an abort no address but one that waits", ~(h.past(writer.abort) & axi.awvalid) | waiting)
-        prompt = ~axi.awvalid & ~axi.wvalid & ~writer.idle & ~writer.done & (writes.answerable == 0)
+        prompt = ~axi.awvalid & ~axi.wvalid & ~writer.idle & ~writer.record.done & (writes.answerable == 0)
         waits, limit = Signal(8), config.axi_bytes // 4 + 2
         h.m.d.sync += waits.eq(Mux(prompt & (waits != limit), waits + 1, 0))
         h.prove(
@@ -140,12 +140,15 @@ def _content(config: AcceleratorConfig):
         m, axi = h.m, writer.axi
         writes = Writes(h, writer, config)
         h.assume(~writer.abort)
-        index, logit = h.any_constant(range(config.classes), "class_index"), h.any_constant(writer.logit.shape(), "class_logit")
-        h.assume((h.past(writer.logit_address) != index) | (writer.logit == logit))
-        record = Signal(writer.record.shape())
+        index, logit = (
+            h.any_constant(range(config.classes), "class_index"),
+            h.any_constant(writer.logits.logit.shape(), "class_logit"),
+        )
+        h.assume((h.past(writer.logits.address) != index) | (writer.logits.logit == logit))
+        record = Signal(writer.record.head.shape())
         beat = Signal(9)
         with m.If(writes.begins):
-            m.d.sync += [record.eq(writer.record), beat.eq(0)]
+            m.d.sync += [record.eq(writer.record.head), beat.eq(0)]
         with m.Elif(writes.beat):
             m.d.sync += beat.eq(beat + 1)
         words = config.axi_bytes // 4
@@ -169,7 +172,7 @@ def _content(config: AcceleratorConfig):
         position = opened.signal("words.index")
         h.invariant("the words are in step", ~at_work | (position == beat * words + slot + Mux(axi.wvalid, words, 0)))
         h.invariant(
-            "and the logits with them", ~at_work | (h.past(writer.logit_address) == (position - RECORD_WORDS)[: len(index)])
+            "and the logits with them", ~at_work | (h.past(writer.logits.address) == (position - RECORD_WORDS)[: len(index)])
         )
         h.invariant("the record holds still", ~at_work | (opened.signal("record") == record.as_value()))
         h.invariant("its classes exist", ~at_work | ((record.classes != 0) & (record.classes <= config.classes)))

@@ -74,3 +74,18 @@ def placement_layout(config: AcceleratorConfig) -> data.StructLayout:
             "segment_words": commands.bank_address_width(config) + 1,
         }
     )
+
+
+def record_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """``address`` of a record, aligned to a beat, and its head's fields, as in `isa.RECORD_FIELDS`."""
+    return data.StructLayout(
+        {
+            "address": config.address_width,
+            "exit": 32,
+            "entropy": 32,
+            "gate_entropy": 32,
+            "top1": 16,
+            "classes": 16,  # 1 to config.classes
+            "cycles": 32,
+        }
+    )

@@ -1,31 +1,17 @@
 """Writes an image's result record."""
 
 import numpy as np
-from amaranth.hdl import Module, Mux, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import commands, isa, numerics
+from hw import isa, signatures
 from hw.config import AcceleratorConfig, ceil_div
 from hw.memory.axi import BOUNDARY, BURST_INCR, AXI4WriteSignature
+from hw.memory.jobs import record_layout
 
 RECORD_WORDS = len(isa.RECORD_FIELDS)
 """32-bit words before the logits."""
-
-
-def record_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """``address`` of a record, aligned to a beat, and its head's fields, as in `isa.RECORD_FIELDS`."""
-    return data.StructLayout(
-        {
-            "address": config.address_width,
-            "exit": 32,
-            "entropy": 32,
-            "gate_entropy": 32,
-            "top1": 16,
-            "classes": 16,  # 1 to config.classes
-            "cycles": 32,
-        }
-    )
 
 
 class ResultWriter(wiring.Component):
@@ -34,11 +20,8 @@ class ResultWriter(wiring.Component):
     One 32-bit word a cycle; INCR bursts of at most ``burst_beats`` beats that stay within 4 KiB.
 
     Members:
-        start: pulse while `idle`: takes over `record`.
-        record: `record_layout`, valid with `start`.
-        logit_address: class whose logit is wanted; `logit` follows one cycle later.
-        logit: signed, 2^-12 nat.
-        done: pulse after the last write response of a whole record.
+        record: `signatures.record`.
+        logits: `signatures.logit_read`.
         error: pulse with each write response that is SLVERR or DECERR.
         abort: while 1: the burst in flight ends regularly, then no more.
         idle: nothing in work; no burst without its response.
@@ -50,11 +33,8 @@ class ResultWriter(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "start": In(1),
-                "record": In(record_layout(config)),
-                "logit_address": Out(commands.index_width(config.classes)),
-                "logit": In(signed(numerics.LOGIT_WIDTH)),
-                "done": Out(1),
+                "record": In(signatures.record(config)),
+                "logits": Out(signatures.logit_read(config)),
                 "error": Out(1),
                 "abort": In(1),
                 "idle": Out(1),
@@ -101,11 +81,10 @@ class ResultWriter(wiring.Component):
             m.d.comb += size.eq(to_boundary)
 
         m.submodules.words = words = RecordWords(config)
+        wiring.connect(m, wiring.flipped(self.logits), words.logits)
         m.d.comb += [
             words.record.eq(record),
-            words.logit.eq(self.logit),
-            self.logit_address.eq(words.logit_address),
-            words.restart.eq(self.start & self.idle),
+            words.restart.eq(self.record.start & self.idle),
         ]
         axi = self.axi
         slot = Signal(range(beat_words))
@@ -120,11 +99,11 @@ class ResultWriter(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.idle.eq(1)
-                with m.If(self.start & ~self.abort):
+                with m.If(self.record.start & ~self.abort):
                     m.d.sync += [
-                        record.eq(self.record),
-                        address.eq(self.record.address >> address_bits),
-                        beats_left.eq((4 * (self.record.classes + RECORD_WORDS) + config.axi_bytes - 1) >> address_bits),
+                        record.eq(self.record.head),
+                        address.eq(self.record.head.address >> address_bits),
+                        beats_left.eq((4 * (self.record.head.classes + RECORD_WORDS) + config.axi_bytes - 1) >> address_bits),
                     ]
                     m.next = "BURST"
             with m.State("BURST"):
@@ -149,7 +128,7 @@ class ResultWriter(wiring.Component):
                             m.next = "RESPONSE"
             with m.State("RESPONSE"):
                 with m.If(pending == 0):
-                    m.d.comb += self.done.eq(beats_left == 0)
+                    m.d.comb += self.record.done.eq(beats_left == 0)
                     m.next = "IDLE"
         return m
 
@@ -161,7 +140,8 @@ class RecordWords(wiring.Component):
         restart: the next `word` is the first.
         advance: `word` is taken; the next one follows one cycle later.
         word: the current word.
-        record, logit_address, logit: as `ResultWriter`; `record` holds still.
+        record: `record_layout`, holds still.
+        logits: as `ResultWriter`.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -172,8 +152,7 @@ class RecordWords(wiring.Component):
                 "advance": In(1),
                 "word": Out(32),
                 "record": In(record_layout(config)),
-                "logit_address": Out(commands.index_width(config.classes)),
-                "logit": In(signed(numerics.LOGIT_WIDTH)),
+                "logits": Out(signatures.logit_read(config)),
             }
         )
 
@@ -184,7 +163,7 @@ class RecordWords(wiring.Component):
         following = Signal.like(index)
         m.d.comb += [
             following.eq(Mux(self.restart, 0, index + self.advance)),
-            self.logit_address.eq(following - RECORD_WORDS),
+            self.logits.address.eq(following - RECORD_WORDS),
         ]
         m.d.sync += index.eq(following)
         with m.Switch(index):
@@ -193,5 +172,5 @@ class RecordWords(wiring.Component):
                     m.d.comb += self.word.eq(0 if name.startswith("reserved") else self.record[name])
             with m.Default():
                 with m.If(index < self.record.classes + RECORD_WORDS):
-                    m.d.comb += self.word.eq(self.logit)
+                    m.d.comb += self.word.eq(self.logits.logit)
         return m

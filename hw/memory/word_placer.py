@@ -4,14 +4,11 @@ from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import commands
-from hw.config import TABLE_ENTRIES, AcceleratorConfig
+from hw import commands, signatures
+from hw.config import TABLE_ENTRIES, TABLE_SLOTS, AcceleratorConfig
 from hw.memory.jobs import JobKind, placement_layout, word_bytes
 from hw.memory.segment_reader import word_layout
-from hw.weights.parameter_ring import parameter_write
 
-TABLE_SLOTS = 2
-"""Slots of each kind of table."""
 ROWS_MARGIN = 4
 """Cycles after a word has reached the last row until it is surely in its bank."""
 
@@ -33,7 +30,7 @@ class ParameterPlacer(wiring.Component):
                 "fire": In(1),
                 "word": In(commands.parameter_layout(config)),
                 "room": Out(1),
-                "write": Out(parameter_write(config)),
+                "write": Out(commands.parameter_write(config)),
                 "tile_done": Out(1),
                 "release": In(1),
             }
@@ -217,15 +214,11 @@ class WordPlacer(wiring.Component):
             {
                 "words": In(stream.Signature(word_layout(word_bytes(config)))),
                 "placement": In(stream.Signature(placement_layout(config))),
-                "parameter_write": Out(parameter_write(config)),
-                "parameter_tile_done": Out(1),
-                "parameter_release": In(1),
-                "table_write": Out(commands.table_write(config)),
-                "table_done": Out(2),
-                "table_release": In(2),
-                "load": Out(commands.load_word(config)),
-                "rows_go": In(1),
-                "rows_done": Out(1),
+                "parameter_write": Out(commands.parameter_write(config)),
+                "parameter_credits": In(signatures.parameter_credits()),
+                "table_credits": In(signatures.table_credits()),
+                "row_writes": Out(signatures.row_writes(config)),
+                "load_rows": In(signatures.load_rows()),
                 "rows_started": Out(1),
                 "busy": Out(1),
             }
@@ -248,14 +241,14 @@ class WordPlacer(wiring.Component):
             rows.last.eq(word.last),
             rows.final.eq(word.final),
             table.exponential.eq(job.exponential),
-            parameters.release.eq(self.parameter_release),
-            table.release.eq(self.table_release),
+            parameters.release.eq(self.parameter_credits.release),
+            table.release.eq(self.table_credits.release),
             self.parameter_write.eq(parameters.write),
-            self.parameter_tile_done.eq(parameters.tile_done),
-            self.table_write.eq(table.write),
-            self.table_done.eq(table.done),
-            self.load.eq(rows.load),
-            self.rows_done.eq(rows.done),
+            self.parameter_credits.loaded.eq(parameters.tile_done),
+            self.row_writes.table_write.eq(table.write),
+            self.table_credits.loaded.eq(table.done),
+            self.row_writes.load.eq(rows.load),
+            self.load_rows.done.eq(rows.done),
             self.busy.eq(rows.busy),
             parameters.word.as_value().eq(word.data),
             table.word.eq(word.data),
@@ -268,7 +261,7 @@ class WordPlacer(wiring.Component):
             self.rows_started.eq(started & is_rows),
         ]
         m.d.sync += [
-            go.eq(Mux(begin & is_rows, 0, go | self.rows_go)),
+            go.eq(Mux(begin & is_rows, 0, go | self.load_rows.go)),
             started.eq(Mux(started, ~self.placement.ready, begin)),
         ]
         with m.Switch(job.kind):

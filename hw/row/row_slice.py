@@ -202,7 +202,7 @@ class RowSlice(wiring.Component):
             ]
 
     def _pass_down(self, m: Module) -> None:
-        """Tokens a cycle later; what an empty one holds does not count."""
+        """Commands a cycle later; what an empty one holds does not count."""
         flags = {"norm": ("valid", "statistics", "capture")}
         for name in ("feed", "lane", "norm", "load", "table_write"):
             command, below = getattr(self, name), getattr(self, f"{name}_below")

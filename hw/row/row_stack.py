@@ -6,7 +6,7 @@ from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import commands
+from hw import signatures
 from hw.config import AcceleratorConfig
 from hw.row.lane import logit
 from hw.row.processing_pair import ProcessingPair
@@ -33,8 +33,9 @@ class RowStack(wiring.Component):
             submodules, as Amaranth's simulator needs them.
 
     Members:
-        feed, weights, lane, norm, load, table_write, softmax (with ``softmax_pass``): of row 0, as in `RowSlice`.
-        collector: words of K and V that leave the bottom row.
+        commands: `signatures.row_commands`, to row 0.
+        writes: `signatures.row_writes`, to row 0.
+        columns: `signatures.columns`: weights of row 0, and the words of K and V that leave the bottom row.
         logits: of row 0.
     """
 
@@ -43,33 +44,27 @@ class RowStack(wiring.Component):
         self.shared = shared
         super().__init__(
             {
-                "feed": In(commands.feed_command(config)),
-                "weights": In(commands.weight_word(config)).array(config.cols),
-                "lane": In(commands.lane_command(config)),
-                "norm": In(commands.norm_command(config)),
-                "load": In(commands.load_word(config)),
-                "table_write": In(commands.table_write(config)),
-                **({"softmax": In(commands.softmax_command(config))} if config.softmax_pass else {}),
-                "collector": Out(commands.collector_word(config)),
+                "commands": In(signatures.row_commands(config)),
+                "writes": In(signatures.row_writes(config)),
+                "columns": In(signatures.columns(config)),
                 "logits": Out(logit(config)),
             }
         )
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        above: Any = None
+        words = (self.commands, self.writes)
+        # what drives the next row, by its port
+        above: dict[str, Any] = {name: getattr(part, name) for part in words for name in part.signature.members}
+        above["weights"] = self.columns.weights
+        names = passed_down(self.config)
         for number in range(self.config.rows):
             row: Any = SharedModule(row_signature(self.config), ROW_MODULE) if self.shared else RowSlice(self.config)
             m.submodules[f"row_{number}"] = row
-            source = self if above is None else above
-            suffix = "" if above is None else "_below"
-            for name in passed_down(self.config):
-                if name != "collector" or above is not None:
-                    m.d.comb += getattr(row, name).eq(getattr(source, name + suffix))
-            for column in range(self.config.cols):
-                m.d.comb += row.weights[column].eq(getattr(source, f"weights{suffix}")[column])
-            if above is None:
+            m.d.comb += [getattr(row, name).eq(above[name]) for name in names if name in above]
+            m.d.comb += [port.eq(word) for port, word in zip(row.weights, above["weights"], strict=True)]
+            if number == 0:
                 m.d.comb += self.logits.eq(row.logits)
-            above = row
-        m.d.comb += self.collector.eq(above.collector_below)
+            above = {name: getattr(row, f"{name}_below") for name in (*names, "weights")}
+        m.d.comb += self.columns.collected.eq(above["collector"])
         return m

@@ -1,17 +1,12 @@
 """Lookup tables of 256 entries: exp for softmax, an activation for the MLP."""
 
-import math
-
 import numpy as np
 from amaranth import Cat, Module
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import numerics
-from hw.config import TABLE_ENTRIES
-
-TABLE_SLOTS = 2
-"""Tables held at a time: one in use, the next being written."""
+from hw.config import TABLE_ENTRIES, TABLE_SLOTS
 
 
 def exp_table(scale: float) -> np.ndarray:
@@ -25,23 +20,6 @@ def exp_table(scale: float) -> np.ndarray:
     """
     peak = (1 << numerics.EXP_WIDTH) - 1
     return np.rint(peak * np.exp(-np.arange(TABLE_ENTRIES) * scale)).astype(np.uint8)
-
-
-def gelu_table(scale_in: float, scale_out: float, zero_point_out: int) -> np.ndarray:
-    """GELU (with erf) of every int8 code.
-
-    Arguments:
-        scale_in: real value of one unit of the code.
-        scale_out: real value of one unit of an entry.
-        zero_point_out: entry that stands for 0.
-
-    Returns:
-        Entry ``code + 128`` is ``saturate8(round(gelu(code * scale_in) / scale_out) + zero_point_out)``,
-        int8 [256].
-    """
-    x = (np.arange(TABLE_ENTRIES) - TABLE_ENTRIES // 2) * scale_in
-    gelu = x * 0.5 * (1 + np.array([math.erf(value / math.sqrt(2)) for value in x]))
-    return numerics.saturate(np.rint(gelu / scale_out).astype(np.int64) + zero_point_out, 8).astype(np.int8)
 
 
 class Table(wiring.Component):

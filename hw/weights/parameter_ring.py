@@ -1,46 +1,31 @@
 """Ring of requantization parameters: one slot per column tile."""
 
 from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In
 
-from hw import commands
+from hw import commands, signatures
 from hw.config import AcceleratorConfig
 
 READ_LATENCY = 2
-"""Cycles from `slot` and `column` to `parameters` of a `ParameterRing`: memory and output register."""
-
-
-def parameter_write(config: AcceleratorConfig) -> data.StructLayout:
-    """One output channel's parameters on their way into the ring."""
-    return data.StructLayout(
-        {
-            "valid": 1,
-            "slot": commands.index_width(config.parameter_tiles),
-            "column": commands.index_width(config.cols),
-            "parameters": commands.parameter_layout(config),
-        }
-    )
+"""Cycles from slot and column to parameters of a `ParameterRing`: memory and output register."""
 
 
 class ParameterRing(wiring.Component):
     """``parameter_tiles`` slots of ``cols`` entries, block RAM; a written entry can be read from the next cycle.
 
     Members:
-        write: `parameter_write`.
-        slot, column: what to read, any time.
-        parameters: `commands.parameter_layout`, READ_LATENCY cycles later; ``reserved`` reads as 0.
+        write: `commands.parameter_write`.
+        read: `signatures.parameter_read`, any time; ``reserved`` reads as 0.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__(
             {
-                "write": In(parameter_write(config)),
-                "slot": In(commands.index_width(config.parameter_tiles)),
-                "column": In(commands.index_width(config.cols)),
-                "parameters": Out(commands.parameter_layout(config)),
+                "write": In(commands.parameter_write(config)),
+                "read": In(signatures.parameter_read(config)),
             }
         )
 
@@ -56,8 +41,8 @@ class ParameterRing(wiring.Component):
             write.addr.eq(Cat(self.write.column, self.write.slot)),
             write.data.eq(self.write.parameters.as_value()),
             write.en.eq(self.write.valid),
-            read.addr.eq(Cat(self.column, self.slot)),
-            self.parameters.as_value().eq(value),
+            read.addr.eq(Cat(self.read.column, self.read.slot)),
+            self.read.parameters.as_value().eq(value),
         ]
         m.d.sync += value.eq(read.data)
         return m

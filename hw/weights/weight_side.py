@@ -3,9 +3,8 @@
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import bits_for
 
-from hw import commands
+from hw import commands, signatures
 from hw.config import AcceleratorConfig
 from hw.memory.axi import AXI4ReadSignature
 from hw.row.element_skew import ElementSkew
@@ -29,14 +28,8 @@ class WeightSide(wiring.Component):
         job: stream of `weight_job`; a queue of ``queue_depth``, then every port's own.
         axi: ``weight_ports`` AXI4 read masters.
         command: `commands.weight_command`, in the cycle of row 0's feed command.
-        weights: `commands.weight_word` of every column; elements of a column of pair p come FEED_LATENCY + p cycles and their
-            `element_delays` after the command, meaningless without one.
-        collected: `commands.collector_word` from the bottom row; its word j is in its memory for commands from j + 1 cycles later
-            on.
-        tile_available: every port holds a column tile that was not taken.
-        tile_take: pulse, with or before the first weight command of a column tile; only while `tile_available`.
-        release: pulse with the last weight command of a column tile's last row tile.
-        release_words: with `release`: the tile's k_words.
+        columns: `signatures.columns`: weight words out, words of K and V in.
+        credits: `signatures.weight_credits`.
         abort, idle, error: as `BurstReader`, of all ports.
         busy: a job is in the queue or in work.
         beats_accepted: beats that the ports accept in this cycle.
@@ -51,12 +44,8 @@ class WeightSide(wiring.Component):
                 "job": In(stream.Signature(weight_job(config))),
                 "axi": Out(AXI4ReadSignature(config.address_width, config.axi_bytes)).array(ports),
                 "command": In(commands.weight_command(config)),
-                "weights": Out(commands.weight_word(config)).array(config.cols),
-                "collected": In(commands.collector_word(config)),
-                "tile_available": Out(1),
-                "tile_take": In(1),
-                "release": In(1),
-                "release_words": In(bits_for(config.weight_words)),
+                "columns": Out(signatures.columns(config)),
+                "credits": In(signatures.weight_credits(config)),
                 "abort": In(1),
                 "idle": Out(1),
                 "error": Out(1),
@@ -80,9 +69,10 @@ class WeightSide(wiring.Component):
         ]
 
         # The last pair reads the last word FEED_LATENCY - WEIGHT_READ_LATENCY + pairs - 1 cycles after its command.
-        released = self.release.replicate(len(self.release_words)) & self.release_words
+        credits = self.credits
+        released = credits.release.replicate(len(credits.release_words)) & credits.release_words
         for stage in range(FEED_LATENCY + config.pairs + 1):
-            delayed = Signal(self.release_words.shape(), name=f"released_{stage}")
+            delayed = Signal(credits.release_words.shape(), name=f"released_{stage}")
             m.d.sync += delayed.eq(released)
             released = delayed
 
@@ -94,10 +84,10 @@ class WeightSide(wiring.Component):
             wiring.connect(m, port.axi, wiring.flipped(self.axi[index]))
             ready = Signal(range(config.weight_words + 1), name=f"tiles_{index}")
             tiles.append(ready)
-            m.d.sync += ready.eq(ready + port.tile_done - self.tile_take)
+            m.d.sync += ready.eq(ready + port.tile_done - credits.take)
             m.d.comb += [port.release.eq(released), port.abort.eq(self.abort)]
         m.d.comb += [
-            self.tile_available.eq(Cat(ready != 0 for ready in tiles).all()),
+            credits.available.eq(Cat(ready != 0 for ready in tiles).all()),
             self.idle.eq(Cat(port.idle for port in ports).all()),
             self.error.eq(Cat(port.error for port in ports).any()),
             self.busy.eq(queue.r_rdy | Cat(port.busy for port in ports).any()),
@@ -114,9 +104,9 @@ class WeightSide(wiring.Component):
             delayed = Signal(command.shape(), name=f"command_{stage}")
             m.d.sync += delayed.eq(command)
             command = delayed
-        collected = [self.collected]
+        collected = [self.columns.collected]
         for word in range(config.key_slot_words):
-            slot = Signal(self.collected.shape(), name=f"collected_{word}")
+            slot = Signal(self.columns.collected.shape(), name=f"collected_{word}")
             m.d.sync += slot.eq(collected[-1])
             collected.append(slot)
         for column in range(config.cols):
@@ -131,5 +121,5 @@ class WeightSide(wiring.Component):
                 memory.write.eq(writes[memory.port]),
                 *(port.eq(slot) for port, slot in zip(memory.collected, collected[1:], strict=True)),
                 skew.word.eq(memory.word),
-                self.weights[column].eq(skew.skewed),
+                self.columns.weights[column].eq(skew.skewed),
             ]

@@ -89,7 +89,7 @@ async def requantizer(dut) -> None:
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def gate(dut) -> None:
     """Entropy and greatest class of random, equal and lopsided logits."""
-    rng = await _begin(dut, logit_valid=0, logit=0, start=0, classes=0, read_address=0)
+    rng = await _begin(dut, logit_valid=0, logit=0, start=0, classes=0, read__address=0)
     most = _config().classes
     for _ in range(20):
         spread = rng.choice([0, 10, 4096, 1 << 15, (1 << 23) - 1])

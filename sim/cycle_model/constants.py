@@ -3,13 +3,13 @@
 import ctypes
 from functools import cache
 
-from hw.config import PARAMETER_BYTES, TABLE_ENTRIES, AcceleratorConfig
+from hw.config import PARAMETER_BYTES, TABLE_ENTRIES, TABLE_SLOTS, AcceleratorConfig
 from hw.control.descriptor_check import CHECK_CYCLES
 from hw.control.gate import EVALUATE_CYCLES
 from hw.isa import Opcode, Post
 from hw.memory.axi import BOUNDARY
 from hw.memory.jobs import JobKind
-from hw.memory.word_placer import ROWS_MARGIN, TABLE_SLOTS
+from hw.memory.word_placer import ROWS_MARGIN
 from hw.memory_timing import MemoryTiming
 from hw.timing import FEED_LATENCY, NORM_LATENCY, SOFTMAX_LATENCY, STATISTICS_LATENCY, Timing
 

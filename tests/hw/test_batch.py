@@ -18,9 +18,8 @@ from hw.batch import (
     decode_records,
     run_steps,
 )
-from hw.device import NO_GATE
 from hw.errors import InputError
-from hw.isa import COUNTERS, REGISTERS, Error
+from hw.isa import COUNTERS, NO_GATE, REGISTERS, Error
 from hw.presets import find_preset
 from hw.program import Program
 

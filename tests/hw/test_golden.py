@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from hw import isa
-from hw.device import EXIT_END, EXIT_LOW, NO_GATE
+from hw.device import EXIT_END, EXIT_LOW
 from hw.errors import InputError
 from hw.golden import GoldenDevice, GoldenMachine, _State
-from hw.isa import Descriptor, Opcode, Operation, Post
+from hw.isa import NO_GATE, Descriptor, Opcode, Operation, Post
 from hw.presets import PRESETS
 from hw.program import Program
 

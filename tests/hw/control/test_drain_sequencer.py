@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from amaranth.hdl import Module
+from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
 from hw.config import AcceleratorConfig
@@ -24,11 +25,7 @@ class Bench:
         self.sequencer, self.ring = DrainSequencer(machine), ParameterRing(machine)
         self.module = Module()
         self.module.submodules.sequencer, self.module.submodules.ring = self.sequencer, self.ring
-        self.module.d.comb += [
-            self.ring.slot.eq(self.sequencer.slot),
-            self.ring.column.eq(self.sequencer.column),
-            self.sequencer.parameters.eq(self.ring.parameters),
-        ]
+        wiring.connect(self.module, self.sequencer.parameters, self.ring.read)
 
 
 @pytest.mark.parametrize(("cols", "depth"), [(1, 1), (1, 4), (3, 4), (5, 3), (2, 2), (2, 8), (6, 4), (8, 8), (40, 2)])

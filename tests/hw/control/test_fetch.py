@@ -44,28 +44,28 @@ def run(descriptors, axi_bytes=16, masks=(0, 0), cycles=400, proceed_at=None, ac
             ctx.set(settings[name], value)
         ctx.set(dut.image_address, IMAGE)
         ctx.set(dut.start, 1)
-        ctx.set(dut.command.ready, 1)
+        ctx.set(dut.descriptors.command.ready, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
-        command = ctx.get(dut.command.payload)
-        assert ctx.get(dut.command.valid)
+        command = ctx.get(dut.descriptors.command.payload)
+        assert ctx.get(dut.descriptors.command.valid)
         assert (command.address, command.beats) == (BASE, len(beats))
         for stream in (dut.weight_job, dut.side_job, dut.entries):
             ctx.set(stream.ready, accept)
         position = 0
         for cycle in range(cycles):
             valid = position < len(beats) and cycle % 3 != 0
-            ctx.set(dut.beats.valid, valid)
-            ctx.set(dut.beats.payload.data, beats[min(position, len(beats) - 1)])
+            ctx.set(dut.descriptors.beats.valid, valid)
+            ctx.set(dut.descriptors.beats.payload.data, beats[min(position, len(beats) - 1)])
             ctx.set(dut.proceed, cycle == proceed_at)
-            position += valid and ctx.get(dut.beats.ready)
+            position += valid and ctx.get(dut.descriptors.beats.ready)
             for name, stream in (("weights", dut.weight_job), ("side", dut.side_job), ("entries", dut.entries)):
                 if ctx.get(stream.valid) and ctx.get(stream.ready):
                     log[name].append(ctx.get(stream.payload))
                     if name == "entries":
                         log["last_entry"] = cycle
-            log["skipped"] += ctx.get(dut.skipped)
-            log["executed"] += ctx.get(dut.executed)
+            log["skipped"] += ctx.get(dut.events.descriptors_skipped)
+            log["executed"] += ctx.get(dut.events.descriptors)
             await ctx.tick()
         log["error"] = (ctx.get(dut.error.code), ctx.get(dut.error.index))
 

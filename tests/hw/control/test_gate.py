@@ -75,9 +75,9 @@ def test_rtl_equals_the_model(classes):
             assert (entropy, top1) == (int(expected[0]), int(expected[1]))
             assert cycles == classes + EVALUATE_CYCLES
             for address in range(classes):
-                ctx.set(dut.read_address, address)
+                ctx.set(dut.read.address, address)
                 await ctx.tick()
-                assert ctx.get(dut.read_data) == logits[address]
+                assert ctx.get(dut.read.logit) == logits[address]
 
     sim = Simulator(dut)
     sim.add_clock(1e-8)

@@ -2,8 +2,8 @@ import pytest
 from amaranth.sim import Simulator
 
 from hw.config import AcceleratorConfig
-from hw.control.image_loop import NO_GATE, ImageLoop, flush_cycles
-from hw.isa import Error
+from hw.control.image_loop import ImageLoop, flush_cycles
+from hw.isa import NO_GATE, Error
 
 CONFIG = AcceleratorConfig(
     rows=2, cols=3, pe_depth=4, activation_words=64, residual_words=32, weight_words=11, kv_words=64,
@@ -31,40 +31,43 @@ class Bench:
     async def testbench(self, ctx):
         dut = self.dut
         for name, value in self.settings.items():
-            ctx.set(dut.settings[name], value)
-        inputs = ("start", "soft_reset", "clear_interrupt", "idle", "axi_error", "index", "unit_error")
+            ctx.set(dut.batch.settings[name], value)
+        inputs = {"start": dut.batch, "soft_reset": dut.batch, "clear_interrupt": dut.batch, "index": dut.image, "error": dut.image}
+        pulses = ("start", "soft_reset", "clear_interrupt", "index", "axi_error", "address_error")
+        ctx.set(dut.image.settled, 1)
         schedule, gates = {}, []
         for now in range(self.cycles):
-            values = dict.fromkeys(inputs[:3] + inputs[4:6], 0) | {"idle": 1, "unit_error": {"code": 0, "index": 0}}
+            values = dict.fromkeys(pulses, 0) | {"idle": 1, "error": {"code": 0, "index": 0}}
             values |= {"start": now == 2} | self.always | self.stimuli.get(now, {})
             for name, value in values.items():
-                ctx.set(getattr(dut, name), value)
+                ctx.set(getattr(inputs.get(name, dut), name), value)
             evaluated = schedule.get(now) == "gate" and bool(gates)
-            ctx.set(dut.gate_done, evaluated)
+            ctx.set(dut.image.gate_done, evaluated)
             if evaluated:
                 entropy, end = gates.pop(0)
-                for name, value in (("entropy", entropy), ("gate_end", end), ("top1", 4), ("gate_classes", 7)):
-                    ctx.set(getattr(dut, name), value)
-            ctx.set(dut.record_done, schedule.get(now) == "record")
-            for name in ("flush", "unit_reset", "proceed", "exited_low", "clear_counters"):
-                if ctx.get(getattr(dut, name)):
+                for name, value in (("entropy", entropy), ("gate_end", end), ("top1", 4), ("classes", 7)):
+                    ctx.set(getattr(dut.image, name), value)
+            ctx.set(dut.record.done, schedule.get(now) == "record")
+            events = {"flush": dut.image, "proceed": dut.image, "exits_low": dut.events, "clear": dut.events, "unit_reset": dut}
+            for name, part in events.items():
+                if ctx.get(getattr(part, name)):
                     self.events.setdefault(name, []).append(now)
-            if ctx.get(dut.image_start):
-                self.starts.append((now, ctx.get(dut.image_address)))
+            if ctx.get(dut.image.start):
+                self.starts.append((now, ctx.get(dut.image.address)))
                 gates = list(self.plan[len(self.starts) - 1])
                 schedule[now + 20] = "gate"
-            if ctx.get(dut.proceed):
+            if ctx.get(dut.image.proceed):
                 schedule[now + 20] = "gate"
-            if ctx.get(dut.record_start):
-                self.records.append(ctx.get(dut.record))
+            if ctx.get(dut.record.start):
+                self.records.append(ctx.get(dut.record.head))
                 schedule[now + 9] = "record"
-            if ctx.get(dut.busy):
+            if ctx.get(dut.batch.busy):
                 self.busy_until = now
-            if ctx.get(dut.pending):
+            if ctx.get(dut.batch.pending):
                 self.events.setdefault("pending", []).append(now)
             await ctx.tick()
-        self.done, self.images_done = ctx.get(dut.done), ctx.get(dut.images_done)
-        self.error = (ctx.get(dut.error.code), ctx.get(dut.error.index))
+        self.done, self.images_done = ctx.get(dut.batch.done), ctx.get(dut.batch.images_done)
+        self.error = (ctx.get(dut.batch.error.code), ctx.get(dut.batch.error.index))
 
 
 def test_batch_with_exits_at_the_gate_and_at_the_end():
@@ -78,7 +81,7 @@ def test_batch_with_exits_at_the_gate_and_at_the_end():
     ]
     assert [record.cycles for record in bench.records] == [20, 40, 20]
     assert (bench.done, bench.images_done, bench.error) == (1, 3, (0, 0))
-    assert len(bench.events["proceed"]) == len(bench.events["exited_low"]) == 1
+    assert len(bench.events["proceed"]) == len(bench.events["exits_low"]) == 1
     assert bench.events["pending"][0] == bench.busy_until + 1
     # Units are reset before every image, and after the last one.
     assert all(start - 1 in bench.events["unit_reset"] for start, _ in bench.starts)
@@ -101,8 +104,10 @@ def test_bad_registers_are_refused(bad):
 @pytest.mark.parametrize(
     ("stimulus", "expected"),
     [
-        ({"unit_error": {"code": Error.BUFFER, "index": 17}}, (Error.BUFFER, 17)),
+        ({"error": {"code": Error.BUFFER, "index": 17}}, (Error.BUFFER, 17)),
         ({"axi_error": 1, "index": 9}, (Error.AXI, 9)),
+        ({"address_error": 1, "index": 8}, (Error.ADDRESS, 8)),
+        ({"address_error": 1, "index": 8, "axi_error": 1, "error": {"code": Error.BUFFER, "index": 17}}, (Error.ADDRESS, 8)),
     ],
 )
 def test_errors_are_reported_at_once_and_end_busy_when_all_is_quiet(stimulus, expected):

@@ -6,7 +6,8 @@ from amaranth.sim import Simulator
 
 from hw import isa
 from hw.config import AcceleratorConfig, ceil_div
-from hw.control.issue import Issue, stall_causes
+from hw.control.issue import Issue
+from hw.control.jobs import stall_causes
 from hw.isa import Descriptor, Opcode, Operation, Post
 from hw.timing import NORM_LATENCY, STATISTICS_LATENCY, Timing
 from tests.hw.control.issue_model import IssueModel
@@ -129,14 +130,14 @@ class Bench:
             self.drive_loaders(ctx, now)
             self.observe(ctx, now)
             position += valid and ctx.get(dut.entries.ready)
-            self.quiet = self.quiet + 1 if not valid and (ctx.get(dut.stall.fetch) or ctx.get(dut.gate_busy)) else 0
+            self.quiet = self.quiet + 1 if not valid and (ctx.get(dut.events.stall.fetch) or ctx.get(dut.events.gate)) else 0
             if self.quiet > 100:
                 return
             await ctx.tick()
 
     def drive_loaders(self, ctx, now):
         dut = self.dut
-        ctx.set(dut.weight_available, now >= self.weights_from)
+        ctx.set(dut.weight_credits.available, now >= self.weights_from)
         load = now >= self.parameters_from and self.slots["parameters"] < self.machine.parameter_tiles
         ctx.set(dut.parameter_loaded, load)
         self.slots["parameters"] += load
@@ -145,9 +146,9 @@ class Bench:
             if now >= self.tables_from and self.slots["tables"][kind] < 2:
                 self.slots["tables"][kind] += 1
                 loaded |= 1 << kind
-        ctx.set(dut.table_loaded, loaded)
-        ctx.set(dut.rows_done, bool(self.rows_go) and now == self.rows_go[-1] + self.rows_after)
-        ctx.set(dut.proceed, bool(self.gates) and not self.gates[-1][1] and now == self.gates[-1][0] + 7)
+        ctx.set(dut.table_credits.loaded, loaded)
+        ctx.set(dut.load_rows.done, bool(self.rows_go) and now == self.rows_go[-1] + self.rows_after)
+        ctx.set(dut.gate.proceed, bool(self.gates) and not self.gates[-1][1] and now == self.gates[-1][0] + 7)
 
     def observe(self, ctx, now):
         dut = self.dut
@@ -161,26 +162,26 @@ class Bench:
         tile = self.tiles.get(now)
         if tile is not None and tile.release:
             self.slots["parameters"] -= 1
-        release = ctx.get(dut.table_release)
+        release = ctx.get(dut.table_credits.release)
         for kind in range(2):
             self.slots["tables"][kind] -= release >> kind & 1
-        if ctx.get(dut.weight_take):
+        if ctx.get(dut.weight_credits.take):
             self.takes.append(now)
-        if ctx.get(dut.weight_release):
-            self.releases.append((now, ctx.get(dut.weight_release_words)))
-        if ctx.get(dut.rows_go):
+        if ctx.get(dut.weight_credits.release):
+            self.releases.append((now, ctx.get(dut.weight_credits.release_words)))
+        if ctx.get(dut.load_rows.go):
             self.rows_go.append(now)
-        if ctx.get(dut.gate_start):
-            self.gates.append((now, ctx.get(dut.gate_end), ctx.get(dut.gate_classes)))
-        stall = ctx.get(dut.stall)
-        events = {"array": ctx.get(dut.array), "gate": ctx.get(dut.gate_busy)}
+        if ctx.get(dut.gate.start):
+            self.gates.append((now, ctx.get(dut.gate.end), ctx.get(dut.gate.classes)))
+        stall = ctx.get(dut.events.stall)
+        events = {"array": ctx.get(dut.events.array), "gate": ctx.get(dut.events.gate)}
         events.update({name: stall[name] for name in stall_causes().members})
-        if ctx.get(dut.normalizes):
+        if ctx.get(dut.events.norm):
             self.normalizes.append(now)
         assert sum(events.values()) == 1, (now, events)
         for name, value in events.items():
             self.causes[name] += value
-        operation = ctx.get(dut.operation)
+        operation = ctx.get(dut.events.operation)
         assert (operation == Operation.NORM) == stall.norm
         self.operations[operation] = self.operations.get(operation, 0) + 1
 
@@ -353,7 +354,7 @@ def test_stop_ends_the_words():
         encoded = gemm(machine, columns=9, tokens=6, k_elements=20, flags=0).encode()
         ctx.set(dut.entries.payload, dict(index=0, descriptor=int.from_bytes(encoded, "little")))
         ctx.set(dut.entries.valid, 1)
-        ctx.set(dut.weight_available, 1)
+        ctx.set(dut.weight_credits.available, 1)
         for now in range(300):
             ctx.set(dut.stop, now >= 13)
             if ctx.get(dut.feed.valid):

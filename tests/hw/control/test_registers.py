@@ -4,7 +4,7 @@ from amaranth.sim import Simulator
 
 from hw import isa
 from hw.config import AcceleratorConfig
-from hw.control.counters import SINGLE_EVENTS, Counters
+from hw.control.counters import Counters
 from hw.control.registers import IDENTITY, Registers
 from hw.isa import Operation, register_offset
 
@@ -74,9 +74,9 @@ def test_written_registers_read_back_and_reach_the_settings(delays):
             assert await read(ctx, dut.bus, register_offset(name), delays[2]) == value
         for name in ("program_base", "image_base", "result_base"):
             wide = values[f"{name}_low"] | values[f"{name}_high"] << 32
-            assert ctx.get(dut.settings[name]) == wide & ((1 << 40) - 1)
+            assert ctx.get(dut.batch.settings[name]) == wide & ((1 << 40) - 1)
         for name in ("program_bytes", "image_count", "threshold", "deadline", "path_mask_high"):
-            assert ctx.get(dut.settings[name]) == values[name]
+            assert ctx.get(dut.batch.settings[name]) == values[name]
         await write(ctx, dut.bus, register_offset("threshold"), 0, 0b0100)
         assert await read(ctx, dut.bus, register_offset("threshold")) == values["threshold"] & 0xFF00FFFF
 
@@ -89,13 +89,13 @@ def test_status_counters_and_unknown_offsets():
     async def testbench(ctx):
         assert await read(ctx, dut.bus, 0) == IDENTITY == 0x50495654
         assert await read(ctx, dut.bus, 4) == 1
-        ctx.set(dut.busy, 1)
+        ctx.set(dut.batch.busy, 1)
         assert await read(ctx, dut.bus, register_offset("status")) == 1
-        ctx.set(dut.busy, 0)
-        ctx.set(dut.done, 1)
-        ctx.set(dut.error, {"code": 6, "index": 0x1234})
+        ctx.set(dut.batch.busy, 0)
+        ctx.set(dut.batch.done, 1)
+        ctx.set(dut.batch.error, {"code": 6, "index": 0x1234})
         assert await read(ctx, dut.bus, register_offset("status")) == 0x1234_0606
-        ctx.set(dut.images_done, 77)
+        ctx.set(dut.batch.images_done, 77)
         assert await read(ctx, dut.bus, register_offset("images_done")) == 77
         for number, (name, _) in enumerate(isa.COUNTERS):
             ctx.set(dut.counters[number], 1000 + number)
@@ -113,7 +113,7 @@ def test_control_pulses_last_one_cycle_and_the_interrupt_is_masked():
     pulses = []
 
     async def watch(ctx):
-        async for _, _, start, reset, clear in ctx.tick().sample(dut.start, dut.soft_reset, dut.clear_interrupt):
+        async for _, _, start, reset, clear in ctx.tick().sample(dut.batch.start, dut.batch.soft_reset, dut.batch.clear_interrupt):
             if start or reset or clear:
                 pulses.append((start, reset, clear))
 
@@ -121,7 +121,7 @@ def test_control_pulses_last_one_cycle_and_the_interrupt_is_masked():
         for bit in range(3):
             await write(ctx, dut.bus, register_offset("control"), 1 << bit, ready_delay=7)
         await write(ctx, dut.bus, register_offset("control"), 7, strobe=0b1110)
-        ctx.set(dut.pending, 1)
+        ctx.set(dut.batch.pending, 1)
         assert not ctx.get(dut.interrupt)
         await write(ctx, dut.bus, register_offset("interrupt_enable"), 1)
         assert ctx.get(dut.interrupt)
@@ -136,32 +136,37 @@ def test_control_pulses_last_one_cycle_and_the_interrupt_is_masked():
 
 def test_counters_count_what_happens_and_clear():
     dut = Counters(CONFIG)
+    units = ("array", "attention_array", "norm", "gate", "tiles")
+    members = [
+        *((dut.issue, name) for name in units), (dut.fetch, "descriptors"), (dut.fetch, "descriptors_skipped"),
+        (dut.batch, "exits_low"), (dut, "read_beat"), (dut, "written_beat"),
+    ]  # fmt: skip
     rng = np.random.default_rng(3)
     expected = dict.fromkeys([name for name, _ in isa.COUNTERS], 0)
 
     async def testbench(ctx):
         for _ in range(200):
             busy, operation, beats = int(rng.integers(4) > 0), int(rng.integers(len(Operation))), int(rng.integers(4))
-            events = {name: int(rng.integers(2)) for name in (*SINGLE_EVENTS, "read_beat", "written_beat")}
+            events = {member: int(rng.integers(2)) for member in members}
             cause = ["weights", "parameters", "table", "drain", "load", "fetch"][int(rng.integers(6))]
-            ctx.set(dut.busy, busy)
-            ctx.set(dut.operation, operation)
+            ctx.set(dut.batch.busy, busy)
+            ctx.set(dut.issue.operation, operation)
             ctx.set(dut.weight_beats, beats)
-            ctx.set(dut.stall, {cause: 1})
-            for name, value in events.items():
-                ctx.set(getattr(dut, name), value)
+            ctx.set(dut.issue.stall, {cause: 1})
+            for (part, name), value in events.items():
+                ctx.set(getattr(part, name), value)
             await ctx.tick()
             expected["cycles"] += busy
             expected[f"operation_{Operation(operation).name.lower()}"] += busy
             expected[f"stall_{cause}"] += busy
             expected["weight_bytes"] += 16 * beats
-            expected["system_bytes_read"] += 16 * events["read_beat"]
-            expected["system_bytes_written"] += 16 * events["written_beat"]
-            for name in SINGLE_EVENTS:
-                expected[name if name in expected else f"{name}_cycles"] += events[name]
+            expected["system_bytes_read"] += 16 * events[dut, "read_beat"]
+            expected["system_bytes_written"] += 16 * events[dut, "written_beat"]
+            for part, name in members[:-2]:
+                expected[name if name in expected else f"{name}_cycles"] += events[part, name]
         values = dict(zip(expected, (ctx.get(dut.values[i]) for i in range(len(expected))), strict=True))
         assert values == expected
-        ctx.set(dut.clear, 1)
+        ctx.set(dut.batch.clear, 1)
         await ctx.tick()
         assert not any(ctx.get(dut.values[i]) for i in range(len(expected)))
 

@@ -20,18 +20,18 @@ def random_head(rng: random.Random, classes: int) -> dict[str, int]:
 
 def logits_process(writer, logits):
     async def process(ctx):
-        async for _, _, address in ctx.tick().sample(writer.logit_address):
-            ctx.set(writer.logit, int(logits[address]))
+        async for _, _, address in ctx.tick().sample(writer.logits.address):
+            ctx.set(writer.logits.logit, int(logits[address]))
 
     return process
 
 
 async def write(ctx, writer, address, head):
-    ctx.set(writer.record, head | {"address": address})
-    ctx.set(writer.start, 1)
+    ctx.set(writer.record.head, head | {"address": address})
+    ctx.set(writer.record.start, 1)
     await ctx.tick()
-    ctx.set(writer.start, 0)
-    ctx.set(writer.record, {name: 0 for name in head} | {"address": 0})
+    ctx.set(writer.record.start, 0)
+    ctx.set(writer.record.head, {name: 0 for name in head} | {"address": 0})
 
 
 @pytest.mark.parametrize("axi_bytes,burst_beats,classes", [(16, 16, 10), (8, 4, 37), (64, 3, 200), (32, 1, 9), (16, 256, 1024)])
@@ -41,7 +41,7 @@ def test_record(seed, axi_bytes, burst_beats, classes, busy):
     config = replace(NANO, axi_bytes=axi_bytes, burst_beats=burst_beats, classes=classes)
     writer = ResultWriter(config)
     memory = WriteMemory(config, writer.axi, 3 * 4096, rng, busy=busy)
-    logits = np.random.default_rng(seed).integers(-(1 << 23), 1 << 23, 1 << len(writer.logit_address))
+    logits = np.random.default_rng(seed).integers(-(1 << 23), 1 << 23, 1 << len(writer.logits.address))
 
     async def testbench(ctx):
         for count in (classes, max(1, classes // 3)):
@@ -49,7 +49,7 @@ def test_record(seed, axi_bytes, burst_beats, classes, busy):
             expected = ResultWriter.model(config, head, logits[:count])
             address = 4096 - rng.choice((0, 1, 2)) * axi_bytes
             await write(ctx, writer, address, head)
-            await ctx.tick().until(writer.done)
+            await ctx.tick().until(writer.record.done)
             assert ctx.get(writer.idle)
             assert memory.answered == len(memory.bursts)
             assert memory.contents[address : address + len(expected)] == expected
@@ -72,7 +72,7 @@ def test_error_is_reported_and_the_record_goes_on(seed):
 
     async def testbench(ctx):
         await write(ctx, writer, 0, {"classes": 10})
-        await ctx.tick().until(writer.done)
+        await ctx.tick().until(writer.record.done)
 
     simulate(writer, testbench, memory.process, logits_process(writer, np.zeros(16)), watch)
     assert sum(errors) == 1
@@ -90,7 +90,7 @@ def test_abort_ends_the_burst(seed, after):
         for _ in range(after):
             await ctx.tick()
         ctx.set(writer.abort, 1)
-        (done,) = await ctx.tick().sample(writer.done).until(writer.idle)
+        (done,) = await ctx.tick().sample(writer.record.done).until(writer.idle)
         assert not done
         assert memory.answered == len(memory.bursts) < 3
         for _ in range(20):

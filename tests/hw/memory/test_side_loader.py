@@ -117,10 +117,10 @@ def test_rows(seed, axi_bytes, busy):
             for _ in range(rng.choice((0, 10, 100))):
                 await ctx.tick()
             assert not log, "nothing may be written before rows_go"
-            ctx.set(loader.rows_go, 1)
+            ctx.set(loader.load_rows.go, 1)
             await ctx.tick()
-            ctx.set(loader.rows_go, 0)
-            await ctx.tick().until(loader.rows_done)
+            ctx.set(loader.load_rows.go, 0)
+            await ctx.tick().until(loader.load_rows.done)
             expected = rows_model(config, contents, job)
             width = 8 * config.pe_depth * (2 if job["rows"]["target"] == Target.RESIDUAL else 1)
             words = [value for _, index, value in log if index == 0]
@@ -130,7 +130,7 @@ def test_rows(seed, axi_bytes, busy):
             assert cycles[-1] - cycles[-2 if len(cycles) > 1 else -1] in (0, config.rows + 4)
         assert not ctx.get(loader.busy) and ctx.get(loader.idle)
 
-    processes = (memory.process, job_process(loader, jobs), recorder(log, loader.load, loader.rows_done))
+    processes = (memory.process, job_process(loader, jobs), recorder(log, loader.row_writes.load, loader.load_rows.done))
     simulate(loader, testbench, *processes, cycles=60000)
 
 
@@ -148,15 +148,17 @@ def test_reading_runs_ahead_of_rows_go():
                 await ctx.tick()
             ahead = len(memory.beat_cycles)
             log.clear()
-            ctx.set(loader.rows_go, 1)
+            ctx.set(loader.load_rows.go, 1)
             await ctx.tick()
-            ctx.set(loader.rows_go, 0)
-            await ctx.tick().until(loader.rows_done)
+            ctx.set(loader.load_rows.go, 0)
+            await ctx.tick().until(loader.load_rows.done)
             cycles = [cycle for cycle, index, _ in log if index == 0]
             assert len(cycles) == words and cycles[63] - cycles[0] == 63
         assert ahead >= 42 + 64  # the first job's beats and a full FIFO of the second one's
 
-    simulate(loader, testbench, memory.process, job_process(loader, jobs), recorder(log, loader.load, loader.rows_done))
+    simulate(
+        loader, testbench, memory.process, job_process(loader, jobs), recorder(log, loader.row_writes.load, loader.load_rows.done)
+    )
 
 
 def contiguous_job(tokens: int, segment_bytes: int, segments: int, target: Target, runs: int = 1) -> dict:
@@ -181,12 +183,12 @@ def test_contiguous_rows_are_as_fast_as_their_words(job, beats):
     log = []
 
     async def testbench(ctx):
-        ctx.set(loader.rows_go, 1)
+        ctx.set(loader.load_rows.go, 1)
         await ctx.tick()
-        ctx.set(loader.rows_go, 0)
-        await ctx.tick().until(loader.rows_done)
+        ctx.set(loader.load_rows.go, 0)
+        await ctx.tick().until(loader.load_rows.done)
 
-    simulate(loader, testbench, memory.process, job_process(loader, [job]), recorder(log, loader.load))
+    simulate(loader, testbench, memory.process, job_process(loader, [job]), recorder(log, loader.row_writes.load))
     assert len(memory.beat_cycles) == beats
     assert log[-1][0] - log[0][0] <= 1.01 * len(log)
 
@@ -212,9 +214,9 @@ def test_rows_beyond_the_limit_are_not_read(seed, below, contiguous):
         for _ in range(100):
             await ctx.tick()
         assert not log, "an error may only be told when it is the job's turn"
-        ctx.set(loader.rows_go, 1)
+        ctx.set(loader.load_rows.go, 1)
         await ctx.tick()
-        ctx.set(loader.rows_go, 0)
+        ctx.set(loader.load_rows.go, 0)
         await ctx.tick().until(loader.address_error)
         for _ in range(200):
             await ctx.tick()
@@ -222,7 +224,7 @@ def test_rows_beyond_the_limit_are_not_read(seed, below, contiguous):
         assert [index for _, index, _ in log] == [1]
         assert all(address < limit for _, address, _ in memory.bursts) and memory.bursts
 
-    processes = (memory.process, job_process(loader, [job]), recorder(log, loader.rows_done, loader.address_error))
+    processes = (memory.process, job_process(loader, [job]), recorder(log, loader.load_rows.done, loader.address_error))
     simulate(loader, testbench, *processes)
 
 
@@ -234,9 +236,9 @@ def test_addresses_do_not_wrap():
     job = dict(kind=JobKind.ROWS, address=256, limit=1 << CONFIG.address_width, rows=rows)
 
     async def testbench(ctx):
-        ctx.set(loader.rows_go, 1)
+        ctx.set(loader.load_rows.go, 1)
         await ctx.tick()
-        ctx.set(loader.rows_go, 0)
+        ctx.set(loader.load_rows.go, 0)
         await ctx.tick().until(loader.address_error)
         for _ in range(20):
             await ctx.tick()
@@ -267,7 +269,7 @@ def test_parameters_wait_for_slots(seed, axi_bytes, busy):
     done = []
 
     async def count(ctx):
-        async for _, _, pulse in ctx.tick().sample(loader.parameter_tile_done):
+        async for _, _, pulse in ctx.tick().sample(loader.parameter_credits.loaded):
             done.extend([1] * pulse)
 
     async def testbench(ctx):
@@ -277,17 +279,17 @@ def test_parameters_wait_for_slots(seed, axi_bytes, busy):
             for _ in range(rng.choice((0, 60))):
                 await ctx.tick()
             assert len(done) <= index + config.parameter_tiles
-            ctx.set(ring.slot, index % config.parameter_tiles)
+            ctx.set(ring.read.slot, index % config.parameter_tiles)
             for column in range(config.cols):
-                ctx.set(ring.column, column)
+                ctx.set(ring.read.column, column)
                 for _ in range(READ_LATENCY):
                     await ctx.tick()
                 entry = np.frombuffer(contents[start + 8 * column : start + 8 * column + 7], dtype="<i4,<u2,u1")[0]
-                value = ctx.get(ring.parameters)
+                value = ctx.get(ring.read.parameters)
                 assert (value.bias, value.multiplier, value.shift) == tuple(int(part) for part in entry)
-            ctx.set(loader.parameter_release, 1)
+            ctx.set(loader.parameter_credits.release, 1)
             await ctx.tick()
-            ctx.set(loader.parameter_release, 0)
+            ctx.set(loader.parameter_credits.release, 0)
         assert not ctx.get(loader.busy)
 
     simulate(design, testbench, memory.process, job_process(loader, jobs), count)
@@ -307,15 +309,15 @@ def test_tables_take_turns_and_wait(seed):
             await ctx.tick()
         assert sum(index > 0 for _, index, _ in log) == 4, "the third exp table waits, and what is behind it"
         for kind in (1, 0, 1, 0):
-            ctx.set(loader.table_release, 1 << kind)
+            ctx.set(loader.table_credits.release, 1 << kind)
             await ctx.tick()
-            ctx.set(loader.table_release, 0)
+            ctx.set(loader.table_credits.release, 0)
             for _ in range(450):
                 await ctx.tick()
         assert not ctx.get(loader.busy)
 
-    done = [loader.table_done[kind] for kind in range(2)]
-    simulate(loader, testbench, memory.process, job_process(loader, jobs), recorder(log, loader.table_write, *done))
+    done = [loader.table_credits.loaded[kind] for kind in range(2)]
+    simulate(loader, testbench, memory.process, job_process(loader, jobs), recorder(log, loader.row_writes.table_write, *done))
     entries = [value for _, index, value in log if index == 0]
     seen = [0, 0]
     for number, kind in enumerate(kinds):

@@ -1,5 +1,6 @@
 """A clocked simulation of one row component, and a driver that issues GEMMs to a `RowStack` as early as `Timing` allows."""
 
+import math
 from collections import defaultdict
 
 import numpy as np
@@ -33,6 +34,13 @@ def simulate(component, bench, *, cycles: int = 20_000) -> None:
     simulator.add_testbench(bench)
     simulator.add_testbench(watchdog, background=True)
     simulator.run()
+
+
+def gelu_table(scale_in: float, scale_out: float, zero_point: int) -> np.ndarray:
+    """An activation table, int8 [256]: entry ``code + 128`` is the GELU of ``code * scale_in`` in units of ``scale_out``."""
+    x = (np.arange(256) - 128) * scale_in
+    gelu = x * 0.5 * (1 + np.array([math.erf(value / math.sqrt(2)) for value in x]))
+    return np.clip(np.rint(gelu / scale_out) + zero_point, -128, 127).astype(np.int8)
 
 
 def identity_scale(columns: int) -> dict:
@@ -215,9 +223,9 @@ class StackDriver:
         simulate(self.stack, self._bench)
 
     async def _bench(self, ctx) -> None:
-        ports = {name: getattr(self.stack, name) for name in ("feed", "lane", "load", "norm", "table_write")}
-        if self.config.softmax_pass:
-            ports["softmax"] = self.stack.softmax
+        ports = {
+            name: getattr(words, name) for words in (self.stack.commands, self.stack.writes) for name in words.signature.members
+        }
         active: set[str] = set()
         for cycle in range(self.settled):
             events = self.events.get(cycle, {})
@@ -227,7 +235,7 @@ class StackDriver:
                 ctx.set(ports[name], fields)
             active = set(events)
             for column, word in self.weights.get(cycle, {}).items():
-                ctx.set(self.stack.weights[column], word)
+                ctx.set(self.stack.columns.weights[column], word)
             self._observe(ctx)
             await ctx.tick()
 
@@ -235,7 +243,7 @@ class StackDriver:
         logit = ctx.get(self.stack.logits)
         if logit.valid:
             self.logits.append(logit.value)
-        word = ctx.get(self.stack.collector)
+        word = ctx.get(self.stack.columns.collected)
         if not word.valid:
             return
         for place in range(max(self.config.cols, self.config.pe_depth)):

@@ -9,10 +9,9 @@ from hw.isa import Post
 from hw.row.lane import Lane
 from hw.row.normalizer import Normalizer
 from hw.row.residual_bank import ResidualBank
-from hw.row.table import gelu_table
 from hw.timing import LANE_LATENCY
 from tests.hw.cycle_trace import plain, seeded, signed_corner
-from tests.hw.row.row_testing import simulate, small_config
+from tests.hw.row.row_testing import gelu_table, simulate, small_config
 
 RECIPROCALS = [(65536, 1), (40000, 7), (131071, 3)]
 TABLES = [gelu_table(0.03, 0.02, -90), gelu_table(0.01, 0.03, 5)]

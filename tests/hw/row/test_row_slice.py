@@ -13,10 +13,10 @@ from hw.row.lane import Lane
 from hw.row.normalizer import LayerNorm
 from hw.row.processing_pair import ProcessingPair
 from hw.row.row_stack import RowStack, shared_modules
-from hw.row.table import exp_table, gelu_table
+from hw.row.table import exp_table
 from hw.timing import NORM_LATENCY, STATISTICS_LATENCY, Timing
 from hw.verilog import to_rtlil, to_verilog
-from tests.hw.row.row_testing import StackDriver, identity_scale, small_config
+from tests.hw.row.row_testing import StackDriver, gelu_table, identity_scale, small_config
 
 SHAPES = [
     dict(),

@@ -1,8 +1,8 @@
 import numpy as np
 
-from hw.row.table import Table, exp_table, gelu_table
+from hw.row.table import Table, exp_table
 from tests.hw.cycle_trace import seeded
-from tests.hw.row.row_testing import simulate
+from tests.hw.row.row_testing import gelu_table, simulate
 
 
 def test_model_and_helpers():

@@ -39,7 +39,7 @@ def expectations(side, config, *, dsp48=False):
 
     async def process(ctx):
         cycle = 0
-        async for _, _, *words in ctx.tick().sample(*(side.weights[column] for column in range(config.cols))):
+        async for _, _, *words in ctx.tick().sample(*(side.columns.weights[column] for column in range(config.cols))):
             for column, word in enumerate(words):
                 for element in range(config.pe_depth):
                     expected = due.pop((cycle, column, element), None)
@@ -86,7 +86,7 @@ def test_weights_arrive(seed, cols, depth, ports, axi_bytes, busy, dsp48):
                 await ctx.tick()
                 cycle += 1
             for tile in array:
-                while not ctx.get(side.tile_available):
+                while not ctx.get(side.credits.available):
                     await ctx.tick()
                     cycle += 1
                 row_tiles = rng.randint(1, 3)
@@ -94,19 +94,19 @@ def test_weights_arrive(seed, cols, depth, ports, axi_bytes, busy, dsp48):
                     for index, word in enumerate(tile):
                         last = row_tile == row_tiles - 1 and index == len(tile) - 1
                         ctx.set(side.command, dict(valid=1, address=(address + index) % config.weight_words))
-                        ctx.set(side.tile_take, int(row_tile == 0 and index == 0))
-                        ctx.set(side.release, int(last))
-                        ctx.set(side.release_words, len(tile))
+                        ctx.set(side.credits.take, int(row_tile == 0 and index == 0))
+                        ctx.set(side.credits.release, int(last))
+                        ctx.set(side.credits.release_words, len(tile))
                         schedule(cycle, word)
                         await ctx.tick()
                         cycle += 1
-                        ctx.set(side.tile_take, 0)
-                        ctx.set(side.release, 0)
+                        ctx.set(side.credits.take, 0)
+                        ctx.set(side.credits.release, 0)
                         ctx.set(side.command, dict(valid=0))
                 address = (address + len(tile)) % config.weight_words
         for _ in range(FEED_LATENCY + config.pairs + 20):
             await ctx.tick()
-        assert not due and not ctx.get(side.tile_available) and not ctx.get(side.busy) and ctx.get(side.idle)
+        assert not due and not ctx.get(side.credits.available) and not ctx.get(side.busy) and ctx.get(side.idle)
 
     simulate(side, testbench, source, count, checker, *(memory.process for memory in memories))
     models = [JobExpander.model(config, job["address"], job["k_words"], job["column_tiles"]) for job in jobs]
@@ -134,7 +134,7 @@ def test_keys_and_values(seed, cols, depth):
             written = range(address, address + (1 if value else words))
             valid = int(not writes and not set(written) & set(reads))
             word = dict(valid=valid, value=value, index=index, address=address, mask=mask, data=int.from_bytes(data, "little"))
-            ctx.set(side.collected, word)
+            ctx.set(side.columns.collected, word)
             if valid:
                 writes.append((word, data, 0))
             busy = {slot["address"] + place for slot, _, _ in writes for place in range(words)}
