@@ -7,12 +7,13 @@ from amaranth.lib.wiring import In, Out
 from hw import commands, signatures
 from hw.config import AcceleratorConfig
 from hw.memory.axi import AXI4ReadSignature
-from hw.memory.jobs import JobKind, placement_layout, rows_layout, side_job, word_bytes
+from hw.memory.jobs import placement_layout, side_job, word_bytes
 from hw.memory.segment_planner import SegmentPlanner
 from hw.memory.segment_reader import SegmentReader
 from hw.memory.word_placer import WordPlacer
 
-__all__ = ["JobKind", "SideLoader", "rows_layout", "side_job"]
+PLACEMENTS = 4
+"""Jobs whose words may be under way."""
 
 
 class SideLoader(wiring.Component):
@@ -68,7 +69,7 @@ class SideLoader(wiring.Component):
         m.submodules.planner = planner = SegmentPlanner(config)
         m.submodules.reader = reader = SegmentReader(config, word_bytes=word_bytes(config))
         placement = placement_layout(config)
-        m.submodules.placements = placements = fifo.SyncFIFO(width=placement.size, depth=4)
+        m.submodules.placements = placements = fifo.SyncFIFO(width=placement.size, depth=PLACEMENTS)
         m.submodules.placer = placer = WordPlacer(config)
         wiring.connect(m, planner.segment, reader.segment)
         wiring.connect(m, reader.words, placer.words)

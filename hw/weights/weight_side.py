@@ -14,8 +14,6 @@ from hw.weights.job_expander import JobExpander
 from hw.weights.jobs import weight_job
 from hw.weights.weight_port import WeightPort
 
-__all__ = ["WeightSide", "weight_job"]
-
 
 class WeightSide(wiring.Component):
     """Streams weights into the columns' rings and serves weight commands from the rings or the K and V buffer.

@@ -9,6 +9,7 @@ from hw.control.gate import EVALUATE_CYCLES
 from hw.isa import Opcode, Post
 from hw.memory.axi import BOUNDARY
 from hw.memory.jobs import JobKind
+from hw.memory.side_loader import PLACEMENTS
 from hw.memory.word_placer import ROWS_MARGIN
 from hw.memory_timing import MemoryTiming
 from hw.timing import FEED_LATENCY, NORM_LATENCY, SOFTMAX_LATENCY, STATISTICS_LATENCY, Timing
@@ -17,8 +18,6 @@ IMAGE_START = 2
 """Cycle of the image's start; the batch's first busy cycle is 0."""
 FLUSH_CYCLES = 2
 """Cycles from the first one of a flush to its end, if everything is idle."""
-PLACEMENTS = 4
-"""Jobs of the side loader whose words may be under way."""
 
 _OPCODES, _POSTS = max(Opcode) + 1, max(Post) + 1
 

@@ -5,7 +5,7 @@ from hw import isa
 from hw.config import AcceleratorConfig
 from hw.control.fetch import Fetch
 from hw.isa import Descriptor, Error, Opcode, Post
-from hw.memory.side_loader import JobKind
+from hw.memory.jobs import JobKind
 
 
 def config(axi_bytes, **fields):

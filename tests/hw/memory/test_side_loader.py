@@ -9,7 +9,8 @@ from amaranth.hdl import Elaboratable, Module
 
 from hw import commands
 from hw.isa import Target
-from hw.memory.side_loader import JobKind, SideLoader
+from hw.memory.jobs import JobKind
+from hw.memory.side_loader import SideLoader
 from hw.presets import PRESETS
 from hw.weights.parameter_ring import READ_LATENCY, ParameterRing
 from tests.hw.memory.axi_memory import ReadMemory, simulate
