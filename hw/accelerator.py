@@ -25,7 +25,7 @@ PRODUCTS_IN_TABLES = ("system", "weights")
 class Accelerator(wiring.Component):
     """Runs Programs from memory on images from memory and leaves result records there.
 
-    Arguments:
+    Args:
         config: the machine.
         shared: rows as instances of one Verilog module (see `RowStack`); plain submodules for Amaranth's simulator.
         dsp48: with ``shared``, the rows' modules have cascades of DSP48E2s (`shared_modules`), so weights come as these want them.
@@ -115,7 +115,7 @@ def generate_verilog(config: AcceleratorConfig, *, dsp48: bool = False) -> str:
 
     Ports: ``clk``, ``rst``, ``interrupt``, ``s_axi_*`` (control), ``m0_axi_*`` (system) and ``m1_axi_*`` … (weights).
 
-    Arguments:
+    Args:
         config: the machine.
         dsp48: PE pairs of explicit DSP48E2 instances, for UltraScale+; else of arithmetic for any device and simulation. Both do
             the same in every cycle.

@@ -24,7 +24,7 @@ def ceil_div(dividend: int, divisor: int) -> int:
 class AcceleratorConfig:
     """One machine: ``rows`` identical row slices, one weight side, one sequencer.
 
-    Arguments:
+    Args:
         rows: row slices; each owns one token of a row tile.
         cols: columns of PEs (output channels of a column tile); columns 2p and 2p + 1 share packed products.
         pe_depth: int8 elements of a dot product per PE and cycle; also bytes of an activation or weight word.

@@ -51,7 +51,7 @@ class _State:
 class GoldenMachine:
     """Numpy model of the whole accelerator running one Program.
 
-    Arguments:
+    Args:
         program: what to run; its configuration gives the memories' shapes.
         chunk: images per batch; bounds the memory used.
         threads: batches run side by side.
@@ -70,7 +70,7 @@ class GoldenMachine:
     def run(self, images: np.ndarray, *, path_masks: tuple[int, int] | None = None, threshold: int | None = None) -> RunResult:
         """Run a batch.
 
-        Arguments:
+        Args:
             images: int8 [n, height, width, channels], pixel - 128.
             path_masks: (low, high) kept-attention masks; the Program's own by default.
             threshold: gate threshold in 2^-12 nat; the Program's own by default.
@@ -322,7 +322,7 @@ class GoldenMachine:
 class GoldenDevice:
     """`hw.device.Device` that answers with the golden machine; it has no time, so it knows no deadline.
 
-    Arguments:
+    Args:
         config: machine whose Programs it runs.
     """
 

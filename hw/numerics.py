@@ -56,7 +56,7 @@ def normalized_divide(multiplier: int | np.ndarray, divisor: np.ndarray) -> tupl
     """``(q, e)`` with ``e = bit_length(divisor)`` and ``q = floor(multiplier * 2^e / divisor)``, so that
     ``multiplier / divisor = q * 2^-e`` up to a relative error of 2^-15 for a multiplier of at least 2^15.
 
-    Arguments:
+    Args:
         multiplier: 1 to 2^16 - 1.
         divisor: at least 1, below 2^31.
 

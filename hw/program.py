@@ -15,7 +15,7 @@ from hw.isa import DESCRIPTOR_BYTES, RECORD_HEAD_BYTES, Descriptor
 class ImageLayout:
     """How an image lies in memory where it is not dense: with a border of zeros, for a convolution's windows beyond its edges.
 
-    Arguments:
+    Args:
         height, width, channels: of the plain image.
         top, left, bottom, right: pixels of the border.
         pixel_bytes: bytes from a pixel to the next; bytes behind its channels are zero.
@@ -43,7 +43,7 @@ class ImageLayout:
     def pack(self, images: np.ndarray) -> np.ndarray:
         """The images as they lie in memory.
 
-        Arguments:
+        Args:
             images: int8 [n, height * width * channels], or any shape of as many bytes.
 
         Returns:
@@ -60,7 +60,7 @@ class ImageLayout:
 class Program:
     """Descriptors, weights, parameters and tables in one block of memory.
 
-    Arguments:
+    Args:
         config: machine that it was compiled for; another one would misread it.
         memory: the block; descriptors first, every region aligned to a beat.
         descriptor_count: 64-byte descriptors at the start.

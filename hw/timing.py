@@ -83,7 +83,7 @@ class Timing:
         The issue may hold it in a counter that is set to this number with a last command and falls by one each cycle from the
         next one on: a tile of k words may begin when the counter is below k.
 
-        Arguments:
+        Args:
             post: what the lanes of the first of the two tiles do; the collector takes one slot per cycle.
             reciprocal: whether the first tile starts a division.
             sends: False for a KEY tile that only adds to the rows' words (``gathers``).
@@ -121,7 +121,7 @@ class Timing:
     def tile_interval(self, k_words: int, post: isa.Post, reciprocal: bool, *, sends: bool = True) -> int:
         """Fewest cycles from the first feed command of a tile to the first of the next tile of the same GEMM.
 
-        Arguments:
+        Args:
             k_words: feed commands of the tile.
             post: as for `drain_interval`.
             reciprocal: as for `drain_interval`.
@@ -132,7 +132,7 @@ class Timing:
     def group_interval(self, tiles: int, k_words: int, post: isa.Post) -> int:
         """Fewest cycles from the first feed command of a row tile's tiles of a group to the first of the next row tile's.
 
-        Arguments:
+        Args:
             tiles: column tiles of the group; with KEY only the last one surely sends words.
             k_words: as for `tile_interval`.
             post: as for `tile_interval`.

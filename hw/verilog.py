@@ -15,7 +15,7 @@ class SharedModule(wiring.Component):
     """One instance of a module that is emitted once by `to_rtlil` and instantiated many times: Amaranth itself would emit
     every instance again. Its members are the module's ports, in the ``sync`` domain.
 
-    Arguments:
+    Args:
         signature: of the component behind the module.
         name: of the module.
     """
@@ -40,7 +40,7 @@ def to_rtlil(component, name: str) -> str:
 def read_design(modules: Sequence[str]):
     """The Yosys design of RTLIL texts whose instances refer to each other.
 
-    Arguments:
+    Args:
         modules: RTLIL texts, as `to_rtlil` returns them.
 
     Returns:
@@ -69,7 +69,7 @@ def run_pass(design, command: str) -> None:
 def to_verilog(modules: Sequence[str]) -> str:
     """One Verilog text of RTLIL texts whose instances refer to each other.
 
-    Arguments:
+    Args:
         modules: RTLIL texts, as `to_rtlil` returns them.
 
     Returns:

@@ -87,7 +87,7 @@ def build_design(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Synthesize a design, and place, route and pack it.
 
-    Arguments:
+    Args:
         platform: Amaranth's, for an ECP5 with the Trellis tools, with all files that the design needs.
         top: the design.
         clock_mhz: that it must reach.

@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 def build_report(board: "Board", preset: str, config: "AcceleratorConfig", fields: dict[str, Any]) -> dict[str, Any]:
     """Content of ``report.json``.
 
-    Arguments:
+    Args:
         board: what was built for.
         preset: name of the machine, before fields were overridden.
         config: the machine.

@@ -92,7 +92,7 @@ def generate_header(config: AcceleratorConfig | None) -> str:
 
     The structs are packed and their layout is asserted, so a compiler that lays them out otherwise rejects the header.
 
-    Arguments:
+    Args:
         config: the machine; None leaves its parameters out.
     """
     record = [(name, 4, meaning) for name, meaning in isa.RECORD_FIELDS]

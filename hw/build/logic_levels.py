@@ -44,7 +44,7 @@ def _sources(cell: Mapping[str, Any]) -> list[int]:
 def longest_path(module: Mapping[str, Any]) -> int:
     """Logic levels of one flat module.
 
-    Arguments:
+    Args:
         module: a module of Yosys's ``write_json``, with ``cells``, mapped to UltraScale+ or ECP5 primitives.
 
     Raises:

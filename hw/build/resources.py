@@ -42,7 +42,7 @@ class Resources:
     def of_cells(cells: Mapping[str, int]) -> "Resources":
         """Resources of a netlist.
 
-        Arguments:
+        Args:
             cells: instances by cell type, of UltraScale+ primitives.
 
         Raises:
@@ -74,7 +74,7 @@ def composed(parts: Sequence[Part], results: Mapping[str, Synthesis]) -> Resourc
 def check_capacity(needed: Mapping[str, float], capacity: Mapping[str, int], device: str) -> None:
     """Check that a machine fits.
 
-    Arguments:
+    Args:
         needed: by the machine, by name of the resource.
         capacity: of the device, by the same names.
         device: its name, for the message.

@@ -156,7 +156,7 @@ def synthesize_parts(
 ) -> dict[str, Synthesis]:
     """Synthesize parts side by side, in one process each; results are kept under the user's cache directory.
 
-    Arguments:
+    Args:
         parts: what to synthesize; names differ.
         workers: processes at a time; the machine's cores where None.
         progress: called with a part's name and ``started``, ``cached`` or ``done``.

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 class TableCredits(wiring.Component):
     """Two slots of one kind of table, used alternately from 0 on, in the order in which they are loaded.
 
-    Arguments:
+    Args:
         delay: cycles from `end` until the slot may be overwritten; a later `end` restarts the wait.
 
     Members:

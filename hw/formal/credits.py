@@ -16,7 +16,7 @@ _PLACER = "hw.memory.word_placer"
 class Window:
     """Slots of a ring that are taken in turn and given back in turn, by counting.
 
-    Arguments:
+    Args:
         h: where the registers go.
         slots: of the ring.
         take, give: a slot is taken, the oldest one given back.

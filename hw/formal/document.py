@@ -39,7 +39,7 @@ def _merged(proofs: tuple[Proof, ...]) -> dict[str, list[Proof]]:
 def generate_proofs_page(results: Mapping[str, tuple[Outcome, Mapping[str, Outcome]]]) -> str:
     """The page as Markdown.
 
-    Arguments:
+    Args:
         results: as `hw.formal.prover.run_proofs` returns them; proofs that are missing are left out.
     """
     parts = [_INTRODUCTION]

@@ -14,7 +14,7 @@ WIDTH = 2
 class Follower:
     """A symbolic element on its way through a queue: any one entry, chosen when it is pushed.
 
-    Arguments:
+    Args:
         h: where the registers go.
         push, pop: an entry enters, leaves.
         data: the entry that enters.

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import Component, In
 def drive_freely(m: Module, component: Component, *, but: tuple[str, ...] = ()) -> None:
     """Give every input of a component any value in any cycle.
 
-    Arguments:
+    Args:
         m: the module around it.
         component: whose ports are driven.
         but: names of inputs, flattened with ``__``, that are left to the caller.
@@ -22,7 +22,7 @@ def drive_freely(m: Module, component: Component, *, but: tuple[str, ...] = ()) 
 class Opened:
     """A component elaborated once, so that invariants may speak of what is inside it.
 
-    Arguments:
+    Args:
         component: anything that elaborates.
     """
 
@@ -76,7 +76,7 @@ class Harness:
 
     There is one clock and no reset: registers begin with their initial values.
 
-    Arguments:
+    Args:
         strengthened: whether invariants count; a defect must break a property.
 
     Attributes:

@@ -58,7 +58,7 @@ def plant(mutant: Mutant) -> None:
 def check(proof: Proof, *, trace: Path | None = None, search: int = 0) -> Outcome:
     """Run one proof in this process.
 
-    Arguments:
+    Args:
         proof: what to prove.
         trace: file for the waveform (VCD) of a counterexample.
         search: where positive, do not prove: look for a counterexample to the properties in the first ``search`` cycles.
@@ -129,7 +129,7 @@ def _broken(text: str, harness: "Harness") -> tuple[str, ...]:
 def run_proof(name: str, mutant: Mutant | None = None, trace: Path | None = None) -> Outcome:
     """`check` a proof of the catalogue; to be called in a fresh process.
 
-    Arguments:
+    Args:
         name: of the proof.
         mutant: defect to look for instead of proving.
         trace: as for `check`.
@@ -153,7 +153,7 @@ def run_proofs(
     """Run proofs of the catalogue side by side, each and each mutant in a process of its own, as Yosys keeps global state and
     ends the process when it fails.
 
-    Arguments:
+    Args:
         proofs: what to prove.
         mutants: whether to look for a counterexample with each proof's mutants too.
         workers: processes at a time; the machine's cores where None.

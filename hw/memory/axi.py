@@ -54,7 +54,7 @@ def _write_members(address_width: int, data_bytes: int) -> dict[str, object]:
 class AXI4ReadSignature(wiring.Signature):
     """Read channels of an AXI4 master (AR, R), identifiers of one bit.
 
-    Arguments:
+    Args:
         address_width: bits of an address.
         data_bytes: bytes of a beat, a power of two.
     """
@@ -80,7 +80,7 @@ class AXI4Signature(wiring.Signature):
 class AXI4LiteSignature(wiring.Signature):
     """All five channels of an AXI4-Lite master with 32-bit data.
 
-    Arguments:
+    Args:
         address_width: bits of an address.
     """
 

@@ -17,7 +17,7 @@ class Gearbox(wiring.Component):
     A beat in and a word out per cycle; 2 cycles from a beat to its first word. Units are as wide as alignment allows: bytes
     for rows at any address.
 
-    Arguments:
+    Args:
         unit_width: bits of a unit.
         beat_units: units of a beat.
         word_units: sizes of words, in units; `size` of a beat chooses one, the same for all beats of a run.
@@ -47,7 +47,7 @@ class Gearbox(wiring.Component):
     def model(run: np.ndarray, word_units: int) -> np.ndarray:
         """Words of one run.
 
-        Arguments:
+        Args:
             run: its valid units in order, one dimension.
             word_units: units of a word.
 

@@ -47,7 +47,7 @@ class ResultWriter(wiring.Component):
     def model(config: AcceleratorConfig, head: dict[str, int], logits: np.ndarray) -> bytes:
         """Bytes of a record.
 
-        Arguments:
+        Args:
             config: the machine.
             head: fields of `isa.RECORD_FIELDS`; those left out are 0.
             logits: [classes] integers of 24 bits.

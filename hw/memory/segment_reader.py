@@ -39,7 +39,7 @@ def word_layout(word_bytes: Sequence[int]) -> data.StructLayout:
 class SegmentReader(wiring.Component):
     """`BurstReader` and `Gearbox`, with a queue of the segments in flight between them.
 
-    Arguments:
+    Args:
         config: the machine.
         word_bytes: sizes of words.
         unit_bytes: power of two that divides all addresses, segment lengths and word sizes.

@@ -18,7 +18,7 @@ class ActivationBank(wiring.Component):
 
     A word read in the cycle in which it is written is the old one.
 
-    Arguments:
+    Args:
         config: the machine.
         words: how many; ``activation_words`` where None.
 

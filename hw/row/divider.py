@@ -18,7 +18,7 @@ class NormalizedDivider(wiring.Component):
 
     A start while busy begins anew. A divisor of 0 gives exponent 0 and a meaningless quotient.
 
-    Arguments:
+    Args:
         width: bits of a divisor, 16 to `DIVISOR_WIDTH`.
 
     Members:

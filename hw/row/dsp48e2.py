@@ -51,7 +51,7 @@ class Dsp48E2(wiring.Component):
     """One DSP48E2: ``pcin + (a + d) * b``, or ``(a + d) * b`` where it begins a cascade, `LINK_LATENCY` cycles after ``a``, ``b``
     and ``d`` and one cycle after ``pcin``. ``a + d`` must fit 27 bits and the sum 48.
 
-    Arguments:
+    Args:
         cascaded: whether ``pcin`` is added.
 
     Members:
@@ -156,7 +156,7 @@ def chain_shape(columns: int) -> Shape:
 class Dsp48Chain(wiring.Component):
     """Sum of packed products ``(w1 * 2^18 + w0) * a`` in a cascade of DSP48E2s; `chain_fields` splits it.
 
-    Arguments:
+    Args:
         columns: 2, or 1 for products ``w0 * a``.
         length: products, 1 to `numerics.PACKED_CHAIN`.
         link: what the cascade is made of: the primitive, or `Dsp48E2Model`.

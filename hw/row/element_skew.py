@@ -39,7 +39,7 @@ def delay_line(m: Module, value: Value, cycles: int, name: str) -> Value:
 class ElementSkew(wiring.Component):
     """Delays an activation or weight word as the first PE pair wants it.
 
-    Arguments:
+    Args:
         config: the machine.
         dsp48: pairs are cascades of DSP48E2s, so element k is delayed by ``k % numerics.PACKED_CHAIN`` cycles; else all elements
             by `operand_delay`.

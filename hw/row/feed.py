@@ -27,7 +27,7 @@ class Feed(wiring.Component):
     """Reads a bank; plain, or ``table[row_max - score]`` of the activation bank; elements beyond ``elements`` become zero.
     With ``softmax_pass`` the bank holds the exps, which are fed as they are; then there is neither a table nor a row maximum.
 
-    Arguments:
+    Args:
         config: the machine.
         dsp48: the PE pairs are cascades of DSP48E2s (`ElementSkew`).
 
@@ -71,7 +71,7 @@ class Feed(wiring.Component):
     def model(scores: np.ndarray, row_max: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Unnormalised softmax of existing keys.
 
-        Arguments:
+        Args:
             scores: int8 [..., K].
             row_max: int8 [...], at least every score of its row.
             table: uint8 [256], 0 to 127.

@@ -80,7 +80,7 @@ class ProcessingPair(wiring.Component):
     sums in `Timing.tree_latency` further cycles. With the delays of `hw.row.element_skew` before, both are captured in the same
     cycle. The chain register holds column 0 of an empty chain one cycle after that. Every int8 operand is exact, -128 included.
 
-    Arguments:
+    Args:
         config: the machine.
         columns: 2, or 1 for the last pair of an odd number of columns.
         dsp48: products in explicit DSP48E2s, else the behavioural twin.
@@ -107,7 +107,7 @@ class ProcessingPair(wiring.Component):
     def model(activations: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Accumulators of a whole GEMM, exactly (no wrap: the compiler keeps them below 2^26).
 
-        Arguments:
+        Args:
             activations: int8 [..., tokens, K].
             weights: int8 [K, N], or [..., K, N] with the same leading axes.
 

@@ -36,7 +36,7 @@ class Requantizer(wiring.Component):
     One sum and one 27 x 18 product: a DSP48E2 with its pre-adder. All inputs belong to the same cycle. Behind the product only
     the bits that the widest result can hold are shifted; that any above them differs from the sign is one bit beside them.
 
-    Arguments:
+    Args:
         widest: widest `Saturation` that is asked for.
 
     Members:

@@ -51,7 +51,7 @@ def row_signature(config: AcceleratorConfig) -> wiring.Signature:
 class RowSlice(wiring.Component):
     """Banks, feed, PE pairs, drain delay, lane, LayerNorm and collector stage of one row.
 
-    Arguments:
+    Args:
         config: the machine.
         shared: PE pairs are instances of the modules that `shared_modules` emits, not submodules.
         dsp48: PE pairs are cascades of DSP48E2s, else their behavioural twins.

@@ -27,7 +27,7 @@ def shared_modules(config: AcceleratorConfig, *, dsp48: bool = False) -> list[st
 class RowStack(wiring.Component):
     """``rows`` row slices, each driven by the one above.
 
-    Arguments:
+    Args:
         config: the machine.
         shared: rows are instances of one Verilog module, whose text and those below it `shared_modules` emits; else they are
             submodules, as Amaranth's simulator needs them.

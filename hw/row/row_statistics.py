@@ -57,7 +57,7 @@ class RowStatistics(wiring.Component):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Statistics of rows.
 
-        Arguments:
+        Args:
             residual: int16 [..., n]; elements beyond ``channels`` are 0.
             channels: n of the formula, 1 to 4095.
             inverse: mantissa of 1 / n, in [2^15, 2^16).

@@ -12,7 +12,7 @@ from hw.config import TABLE_ENTRIES, TABLE_SLOTS
 def exp_table(scale: float) -> np.ndarray:
     """Softmax table ``round(127 * exp(-d * scale))`` of the distance d = row maximum - score, 0 to 255.
 
-    Arguments:
+    Args:
         scale: nats per unit of the score.
 
     Returns:
@@ -25,7 +25,7 @@ def exp_table(scale: float) -> np.ndarray:
 class Table(wiring.Component):
     """2 slots x 256 entries of ``width`` bits in distributed RAM, read combinationally; a write shows the next cycle.
 
-    Arguments:
+    Args:
         width: bits of an entry.
         read_ports: reads per cycle.
 

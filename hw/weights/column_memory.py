@@ -12,7 +12,7 @@ from hw.config import AcceleratorConfig
 class ColumnMemory(wiring.Component):
     """``weight_words`` and ``kv_words`` words of ``pe_depth`` bytes; written words are readable by the next cycle's command.
 
-    Arguments:
+    Args:
         config: the machine.
         column: which one; it takes lane `lane` of group `group` of the writes of weight port `port`.
 

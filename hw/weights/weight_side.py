@@ -18,7 +18,7 @@ from hw.weights.weight_port import WeightPort
 class WeightSide(wiring.Component):
     """Streams weights into the columns' rings and serves weight commands from the rings or the K and V buffer.
 
-    Arguments:
+    Args:
         config: the machine.
         dsp48: the PE pairs are cascades of DSP48E2s (`ElementSkew`).
 

@@ -105,7 +105,7 @@ def run_batch(
 
     The Program lies at address 0, images and records behind it.
 
-    Arguments:
+    Args:
         program: what to run.
         images: int8 [n, height, width, channels], pixel - 128.
         memory_bytes: of the board.
@@ -133,7 +133,7 @@ def run_batch(
 class BoardDevice:
     """`hw.device.Device` of a board with a `UartShell`.
 
-    Arguments:
+    Args:
         config: the machine on the board.
         memory_bytes: of the board.
         exchange: sends a request and returns that many bytes of answer, such as a write to a serial port and a read from it.

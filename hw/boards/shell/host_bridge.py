@@ -34,7 +34,7 @@ class HostBridge(wiring.Component):
     A frame is its header and, for a write, its words. The answer is the words of a read, then one byte: 0, or all AXI
     responses of the frame or-ed (2: an address outside the memory). The answer to one frame ends before the next is taken.
 
-    Arguments:
+    Args:
         config: the machine.
 
     Members:

@@ -35,7 +35,7 @@ class SharedMemory(wiring.Component):
     beat of a burst is valid 3 cycles after its address, the others follow one a cycle; between two bursts one cycle is lost.
     The memory is 0 after configuration; a beat read in the cycle in which it is written is the old one.
 
-    Arguments:
+    Args:
         config: the machine: width of addresses and of beats.
         size: bytes, a power of two and at least BOUNDARY.
         readers, writers: numbers of masters.

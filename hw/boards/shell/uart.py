@@ -13,7 +13,7 @@ LEAST_DIVISOR = 4
 class UartReceiver(wiring.Component):
     """Bytes from a line.
 
-    Arguments:
+    Args:
         divisor: cycles of a bit, at least LEAST_DIVISOR; the two ends may differ by 4 %.
 
     Members:
@@ -50,7 +50,7 @@ class UartReceiver(wiring.Component):
 class UartTransmitter(wiring.Component):
     """Bytes to a line.
 
-    Arguments:
+    Args:
         divisor: cycles of a bit.
 
     Members:

@@ -25,7 +25,7 @@ def connect_channels(m: Module, signature: wiring.Signature, master: Any, slave:
 class ByteShell(wiring.Component):
     """The machine and its memory behind a `HostBridge`.
 
-    Arguments:
+    Args:
         config: the machine.
         memory_bytes: of the memory on the chip, a power of two.
         shared: as `Accelerator`.
@@ -65,7 +65,7 @@ class ByteShell(wiring.Component):
 class UartShell(wiring.Component):
     """A `ByteShell` on the two lines of a UART.
 
-    Arguments:
+    Args:
         config, memory_bytes, shared: as `ByteShell`.
         divisor: cycles of a bit.
 
