@@ -62,7 +62,8 @@ class Registers(wiring.Component):
     def _status(self) -> Value:
         batch, error = self.batch, self.batch.error
         values = {
-            "busy": batch.busy, "done": batch.done, "error": error.code != 0, "error_code": error.code, "descriptor_index": error.index,
+            "busy": batch.busy, "done": batch.done, "error": error.code != 0, "error_code": error.code,
+            "descriptor_index": error.index,
         }  # fmt: skip
         word = Cat()
         for name, low, _, _ in isa.REGISTER_BITS["status"]:
