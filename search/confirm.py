@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from search.costs import PathCost, path_cost
-from search.experiment import Run, device_images
+from search.experiment import Run
+from sw.data.pixels import to_pixels
 
 _GATED_BATCH = 16
 """Images of the gated run that are kept as one step."""
@@ -16,7 +17,7 @@ def rtl_costs(run: Run, programs: dict[str, Any]) -> dict[str, PathCost]:
     """Costs of Programs in RTL by name, one image each: cycles do not depend on the image."""
     from sim.rtl.device import Job, RtlDevice
 
-    image = device_images(run.data.calibration.take(1))
+    image = to_pixels(run.data.calibration.take(1).images)
 
     def compute() -> list[dict[str, int]]:
         jobs = [Job(program=program, images=image) for program in programs.values()]
@@ -60,7 +61,7 @@ def gated_run(run: Run, program: Any, exits_low: np.ndarray) -> dict[str, Any]:
     from hw.golden import GoldenMachine
     from sim.rtl.device import RtlDevice
 
-    images = device_images(run.data.test)[gated_images(exits_low, run.arguments.rtl_images)]
+    images = to_pixels(run.data.test.images)[gated_images(exits_low, run.arguments.rtl_images)]
     golden, device = GoldenMachine(program), RtlDevice(run.config)
 
     def compute(start: int) -> dict[str, Any]:

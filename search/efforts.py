@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from search.experiment import Run, device_images
+from search.experiment import Run
 from search.paths.cka import cka_matrix
 from search.paths.path_score import ScoredPath, best_paths, random_paths
+from sw.data.pixels import to_input, to_pixels
 from sw.graph.path import Path
 
 _CKA_BATCH = 250
@@ -59,8 +60,6 @@ def redundancy(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """
     import torch
 
-    from sw.data.fashion_mnist import to_input
-
     def compute() -> list[list[float]]:
         images = to_input(run.data.calibration.images)
         batch = min(_CKA_BATCH, len(images))
@@ -92,6 +91,7 @@ def finetuned(run: Run, path: Path) -> Any:
 
     from sw.graph.path_vit import PathVit
     from sw.training.finetune import finetune, teacher_answers
+    from sw.training.recipe import finetuning
 
     name = f"effort{path.effort:02d}.finetuned"
     with run.steps.step(f"fine-tune effort {path.effort}") as update:
@@ -104,11 +104,13 @@ def finetuned(run: Run, path: Path) -> Any:
                 run.network,
                 path,
                 run.data.train,
+                finetuning(
+                    run.arguments.finetune_steps,
+                    batch=run.arguments.batch,
+                    lr=run.arguments.learning_rate * max(_LEAST_RATE, 1.0 - path.effort / run.network.depth),
+                    seed=run.arguments.seed,
+                ),
                 teacher_logits=torch.from_numpy(answers["logits"]),
-                steps=run.arguments.finetune_steps,
-                batch=run.arguments.batch,
-                lr=run.arguments.learning_rate * max(_LEAST_RATE, 1.0 - path.effort / run.network.depth),
-                seed=run.arguments.seed,
                 progress=update,
                 state_dir=run.store.scratch(name),
             )
@@ -142,7 +144,6 @@ class Candidate:
     @cached_property
     def integer(self) -> Any:
         """The integer network, calibrated on the calibration split."""
-        from sw.data.fashion_mnist import to_input
         from sw.quantization.quantize import quantize
 
         return quantize(self.network, to_input(self._run.data.calibration.images))
@@ -168,7 +169,7 @@ class Candidate:
             return {"logits": evaluate_fp32(self.network, split).numpy()}
 
         def golden_answers() -> dict[str, np.ndarray]:
-            outcome = GoldenMachine(self.program).run(device_images(split))
+            outcome = GoldenMachine(self.program).run(to_pixels(split.images))
             return {"logits": outcome.logits, "entropy": outcome.entropy}
 
         store = self._run.store

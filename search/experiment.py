@@ -10,8 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hw.config import AcceleratorConfig
 from search.store import RunStore
 
@@ -134,8 +132,3 @@ class Run:
     data: Any
     network: Any
     memory: Any
-
-
-def device_images(split: Any) -> np.ndarray:
-    """Images of a split as the machine takes them: int8 [n, height, width, channels], pixel - 128."""
-    return (split.images.astype(np.int16) - 128).astype(np.int8)

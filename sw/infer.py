@@ -116,7 +116,7 @@ def _pictures(options: argparse.Namespace, spec: Any) -> tuple[Any, list[str], A
 
 
 def _answer(options: argparse.Namespace, pair: Any, pixels: Any) -> Any:
-    from sw.data.fashion_mnist import fitted, to_input, to_pixels
+    from sw.data.pixels import fitted, to_input, to_pixels
     from sw.gated.inference import infer, infer_torch
 
     network = pair.integer[0]

@@ -13,24 +13,20 @@ import numpy as np
 
 from hw.errors import InputError
 from hw.files import write_json
-from sw.quantization.calibration import METHODS, MSE, Options
-
-CALIBRATION_IMAGES = 512
+from sw.data.pixels import CALIBRATION_IMAGES, padded, random_pixels, to_input, to_pixels
+from sw.quantization.options import METHODS, MSE, Options
 
 
 def _images(spec: Any, count: int, seed: int, data: str | None) -> tuple[np.ndarray, np.ndarray]:
     """uint8 images to calibrate on and others to measure on; calibration images of Fashion-MNIST, or random ones."""
     if spec.name.startswith("fmnist"):
-        from sw.data.fashion_mnist import load_fashion_mnist, padded
+        from sw.data.fashion_mnist import load_fashion_mnist
 
         images = padded(load_fashion_mnist(data).calibration.images, spec.image_size)
         if count > len(images) - CALIBRATION_IMAGES:
             raise InputError(f"--images must be at most {len(images) - CALIBRATION_IMAGES}, not {count}")
         return images[:CALIBRATION_IMAGES], images[CALIBRATION_IMAGES : CALIBRATION_IMAGES + count]
-    shape = (*spec.image_size, spec.channels)
-    calibration = CALIBRATION_IMAGES if np.prod(shape) * spec.dim < 1 << 18 else 32
-    drawn = np.random.default_rng(seed).integers(0, 256, (calibration + count, *shape), dtype=np.uint8)
-    return drawn[:calibration], drawn[calibration:]
+    return random_pixels(spec, count, seed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,8 +50,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: for bad options.
     """
-    from sw.data.fashion_mnist import to_input
-    from sw.graph.float_network import fold_network
+    from sw.importing import import_network
     from sw.networks.network import build_network, parse_network
     from sw.quantization.tensor_noise import report, worst
 
@@ -64,8 +59,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     quantization = Options(options.scales, options.bias_correction)
     spec = parse_network(options.model)
     calibration, images = _images(spec, options.images, options.seed, options.data)
-    network = fold_network(build_network(options.model, options.weights, options.seed))
-    noises = report(network, to_input(calibration), (images.astype(np.int16) - 128).astype(np.int8), quantization)
+    network = import_network(build_network(options.model, options.weights, options.seed))
+    noises = report(network, to_input(calibration), to_pixels(images), quantization)
     return {
         "model": options.model,
         "images": len(images),

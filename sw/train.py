@@ -134,7 +134,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _networks(options: argparse.Namespace) -> tuple[Any, Any]:
-    from sw.data.fashion_mnist import CLASSES, IMAGE_SIDE
+    from sw.data.idx import CLASSES, IMAGE_SIDE
     from sw.graph.path_vit import PathVit
     from sw.networks.network import build_network, load_weights, parse_network, untrained_network
 
@@ -155,7 +155,7 @@ def _networks(options: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def _recipe(options: argparse.Namespace, epoch_steps: int) -> Any:
-    from sw.training.objective import Recipe
+    from sw.training.recipe import Recipe
 
     steps = options.epochs * epoch_steps
     distill_weight = options.distill_weight

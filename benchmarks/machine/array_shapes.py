@@ -72,7 +72,7 @@ def dsp_blocks(rows: int, cols: int, pe_depth: int) -> int:
 
 def quantized() -> Any:
     """The measured network with random weights: cycles do not depend on them."""
-    from sw.data.fashion_mnist import to_input
+    from sw.data.pixels import to_input
     from sw.networks.network import build_network
     from sw.quantization.quantize import quantize
 

@@ -34,7 +34,7 @@ def _quantized(name: str):
     """(integer network, one image int8 [1, height, width, channels])."""
     import torch
 
-    from sw.data.fashion_mnist import to_input
+    from sw.data.pixels import to_input, to_pixels
     from sw.networks.network import build_network, parse_network
     from sw.quantization.quantize import quantize
 
@@ -42,7 +42,7 @@ def _quantized(name: str):
     pixels = np.random.default_rng(0).integers(0, 256, (33, *spec.image_size, spec.channels), dtype=np.uint8)
     with torch.no_grad():
         network = quantize(build_network(name, "random", 0), to_input(pixels[:32]))
-    return network, (pixels[32:].astype(np.int16) - 128).astype(np.int8)
+    return network, to_pixels(pixels[32:])
 
 
 def _entry(program: Program, images: np.ndarray, result: RunResult, masks: tuple[int, int]) -> dict:

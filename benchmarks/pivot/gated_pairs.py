@@ -41,7 +41,7 @@ IMAGES = 2
 
 def quantized_pair(model: str) -> tuple[Any, Any, np.ndarray]:
     """(low effort, high effort, images int8 [n, height, width, channels]); both efforts of one draw of weights."""
-    from sw.data.fashion_mnist import to_input, to_pixels
+    from sw.data.pixels import to_input, to_pixels
     from sw.graph.path import Path
     from sw.graph.path_vit import PathVit
     from sw.networks.network import build_network, parse_network

@@ -118,7 +118,7 @@ def answerer(directory: str | None, step: Callable[[str], None]) -> Iterator[Ans
 
 
 def _quantized(seed: int, paths: dict[int, tuple[int, ...]]) -> dict[int, Network]:
-    from sw.data.fashion_mnist import padded, to_input
+    from sw.data.pixels import padded, to_input
     from sw.quantization.quantize import quantize_jointly
 
     networks = [load_network(seed, effort_name(effort), kept) for effort, kept in paths.items()]
@@ -134,7 +134,7 @@ def _answer(integers: tuple[Any, ...], split: str, start: int, stop: int) -> lis
     from hw.isa import FLAG_HIGH, Opcode, Post
     from sw.compiler.compiler import compile_network, compile_pair
     from sw.compiler.memory_map import required_config
-    from sw.data.fashion_mnist import padded, to_pixels
+    from sw.data.pixels import padded, to_pixels
 
     last = integers[-1]
     shape, part = (last.tokens, 16, 16), getattr(worker_data(), split)

@@ -22,7 +22,7 @@ def costed_pair() -> tuple[Any, Any]:
     import torch
 
     from sw.networks.network import RANDOM, build_network, parse_network
-    from sw.quantization.calibration import GREATEST, Options
+    from sw.quantization.options import GREATEST, Options
     from sw.quantization.quantize import quantize_jointly
 
     spec = parse_network(COSTED)
@@ -109,7 +109,11 @@ class Costs:
 
 def _on_path(network: Any, kept: Path) -> Any:
     """An integer network without the attentions that a path skips."""
+    from sw.graph import path as paths
+
+    path = paths.Path.keeping(kept, network.depth)
     encoders = (
-        encoder if index in kept else dataclasses.replace(encoder, attention=None) for index, encoder in enumerate(network.encoders)
+        dataclasses.replace(encoder, branches=tuple(branch for branch in encoder.branches if path.runs(index, branch.kind)))
+        for index, encoder in enumerate(network.encoders)
     )
     return dataclasses.replace(network, encoders=tuple(encoders))

@@ -81,7 +81,7 @@ def _whole(seed: int, work: Path) -> dict[str, Any] | None:
     from sw.graph.path_vit import PathVit
     from sw.networks.checkpoint import load_run_state, save_run_state
     from sw.training.finetune import finetune, teacher_answers
-    from sw.training.objective import Recipe
+    from sw.training.recipe import Recipe, finetuning
     from sw.training.trainer import Trainer
 
     data, state, started = worker_data(), work / f"seed{seed}" / WHOLE, time.monotonic()
@@ -104,8 +104,8 @@ def _whole(seed: int, work: Path) -> dict[str, Any] | None:
     network = trainer.network
     again = _finetuning(seed)
     tuned = finetune(
-        network, None, data.train, teacher_logits=teacher_answers(network, data.train), progress=progress,
-        state_dir=state.with_name("settled"), **again,
+        network, None, data.train, finetuning(**again), teacher_logits=teacher_answers(network, data.train), progress=progress,
+        state_dir=state.with_name("settled"),
     )  # fmt: skip
     save_network(tuned, seed, WHOLE)
     settled = load_network(seed, WHOLE, None)
@@ -117,20 +117,21 @@ def _effort(seed: int, effort: int, redundancy: list[float], work: Path) -> dict
     """Fine-tune the best path of an effort."""
     from search.paths.path_score import best_paths
     from sw.training.finetune import finetune
+    from sw.training.recipe import finetuning
 
     data, name, started = worker_data(), effort_name(effort), time.monotonic()
     path = next(best.path for best in best_paths(np.array(redundancy)) if best.path.effort == effort)
     recipe = _finetuning(seed) | {"frozen": 0}
     tuned = finetune(
-        load_network(seed, WHOLE, None), path, data.train, teacher_logits=_teacher(seed, work),
-        progress=_progress(f"seed {seed} {name}"), state_dir=work / f"seed{seed}" / name, **recipe,
+        load_network(seed, WHOLE, None), path, data.train, finetuning(**recipe), teacher_logits=_teacher(seed, work),
+        progress=_progress(f"seed {seed} {name}"), state_dir=work / f"seed{seed}" / name,
     )  # fmt: skip
     save_network(tuned, seed, name)
     return _record(load_network(seed, name, path.kept), started, recipe)
 
 
 def _finetuning(seed: int) -> dict[str, Any]:
-    """Arguments of `sw.training.finetune.finetune` that all networks share."""
+    """Arguments of `sw.training.recipe.finetuning` that all networks share."""
     steps = FINETUNE_EPOCHS * (len(worker_data().train) // BATCH)
     return {"steps": steps, "batch": BATCH, "lr": FINETUNE_RATE, "seed": seed, "bfloat16": True}
 
@@ -150,7 +151,7 @@ def _record(network: Any, started: float, recipe: dict[str, Any]) -> dict[str, A
 def _redundancy(network: Any) -> np.ndarray:
     """CKA around each encoder's attention, class-token rows, calibration images."""
     from search.paths.cka import cka_matrix
-    from sw.data.fashion_mnist import padded, to_input
+    from sw.data.pixels import padded, to_input
 
     images = to_input(padded(worker_data().calibration.images, network.image_size))
     batches = (network.streams(images[start : start + CKA_BATCH]) for start in range(0, len(images), CKA_BATCH))

@@ -25,11 +25,13 @@ from hw.files import read_json, write_json
 from hw.tables import text_table
 from search.paths.cka import cka_matrix
 from search.paths.path_score import best_paths, path_scores, random_paths
-from sw.data.fashion_mnist import load_fashion_mnist, to_input
+from sw.data.fashion_mnist import load_fashion_mnist
+from sw.data.pixels import to_input
 from sw.graph.path import Path as NetworkPath
 from sw.graph.path_vit import PathVit
 from sw.networks.network import build_network
 from sw.training.finetune import finetune, teacher_answers
+from sw.training.recipe import finetuning
 from sw.training.trainer import accuracy, evaluate_fp32
 
 BENCHMARK = Benchmark("pivot.path_scores")
@@ -112,7 +114,7 @@ def _accuracy(path: NetworkPath, name: str) -> float:
     steps = {"before": 0, "after": STEPS, "longer": LONGER_STEPS}[name]
     if steps:
         network = finetune(
-            network, path, data.train, teacher_logits=_teacher(), steps=steps, batch=BATCH, lr=LEARNING_RATE, seed=SEED
+            network, path, data.train, finetuning(steps, batch=BATCH, lr=LEARNING_RATE, seed=SEED), teacher_logits=_teacher()
         )  # fmt: skip
     return accuracy(evaluate_fp32(network, data.test_all, path), data.test_all)
 

@@ -31,12 +31,15 @@ from hw.errors import InputError
 from hw.tables import text_table
 from search.intervals import paired_difference
 from search.pairs import least_threshold
-from sw.data.fashion_mnist import FashionMnist, Split, load_fashion_mnist, padded, to_input
+from sw.data.fashion_mnist import FashionMnist, load_fashion_mnist
+from sw.data.pixels import padded, to_input
+from sw.data.split import Split
 from sw.gated.inference import cascade
 from sw.graph.path import Path as NetworkPath
 from sw.graph.path_vit import PathVit
 from sw.networks.network import build_network
 from sw.training.finetune import finetune
+from sw.training.recipe import finetuning
 from sw.training.trainer import evaluate_fp32
 
 BENCHMARK = Benchmark("pivot.throughput")
@@ -108,7 +111,7 @@ def shipped_vit_pair(data: FashionMnist) -> TorchPair:
         InputError: no F_low keeps the loss.
     """
     high = PathVit(build_network(SHIPPED)).eval()
-    low = finetune(high, NetworkPath.keeping(SHIPPED_LOW, high.depth), data.train, teacher=high, **FINETUNING)
+    low = finetune(high, NetworkPath.keeping(SHIPPED_LOW, high.depth), data.train, finetuning(**FINETUNING), teacher=high)
     calibrated = Calibrated.of(low, high, data.calibration)
     kept = [f_low for f_low in F_LOW if calibrated.loss(f_low) <= SHIPPED_LOSS]
     if not kept:

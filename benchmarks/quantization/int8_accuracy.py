@@ -23,13 +23,14 @@ from hw.presets import find_preset
 from hw.tables import text_table
 from search.intervals import paired_difference
 from sw.compiler.compiler import compile_network
-from sw.data.fashion_mnist import FashionMnist, Split, load_fashion_mnist, padded, to_input, to_pixels
-from sw.graph.float_network import fold_network
+from sw.data.fashion_mnist import FashionMnist, load_fashion_mnist
+from sw.data.pixels import CALIBRATION_IMAGES, padded, to_input, to_pixels
+from sw.data.split import Split
 from sw.graph.path_vit import PathVit
+from sw.importing import import_network
 from sw.networks.network import build_network
 from sw.quantization.quantize import logits_sqnr_db, quantize
 from sw.quantization.tensor_noise import report, worst
-from sw.quantization_report import CALIBRATION_IMAGES
 from sw.training.trainer import evaluate_fp32
 
 BENCHMARK = Benchmark("quantization.int8_accuracy")
@@ -56,7 +57,7 @@ def measure(network: PathVit, data: FashionMnist, test: Split) -> dict[str, Any]
     program = compile_network(quantize(network, to_input(scaling)), find_preset(PRESET))
     integer = GoldenMachine(program).run(to_pixels(padded(test.images, network.image_size)))
     right = {"fp32": exact.argmax(1) == test.labels, "int8": integer.top1 == test.labels}
-    noises = report(fold_network(network.vit), to_input(scaling), to_pixels(others))
+    noises = report(import_network(network.vit), to_input(scaling), to_pixels(others))
     layer = worst(noises)
     return {
         "accuracy": {name: float(values.mean()) for name, values in right.items()},

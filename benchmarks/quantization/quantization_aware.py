@@ -20,6 +20,7 @@ from sw.data.fashion_mnist import load_fashion_mnist
 from sw.graph.path_vit import PathVit
 from sw.networks.network import build_network
 from sw.training.finetune import finetune, teacher_answers
+from sw.training.recipe import finetuning
 
 BENCHMARK = Benchmark("quantization.quantization_aware")
 STEPS, BATCH, LEARNING_RATE, SEED = 200, 128, 1e-4, 0
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
             for name, aware in (("fine-tuned", False), ("fine-tuned with roundings", True)):
                 task = progress.add_task(name, total=options.steps)
                 networks[name] = finetune(
-                    shipped, None, data.train, teacher_logits=teacher, quantization_aware=aware, **recipe,
+                    shipped, None, data.train, finetuning(quantization_aware=aware, **recipe), teacher_logits=teacher,
                     progress=lambda done, *_, task=task: progress.update(task, completed=done),
                 )  # fmt: skip
     except InputError as error:

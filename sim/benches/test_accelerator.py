@@ -117,7 +117,7 @@ def test_gated_pair_takes_both_exits(device):
     import torch
 
     from sw.compiler.compiler import compile_pair
-    from sw.data.fashion_mnist import to_input
+    from sw.data.pixels import to_input, to_pixels
     from sw.graph.path import Path
     from sw.networks.network import build_network, parse_network
     from sw.quantization.quantize import quantize
@@ -128,7 +128,7 @@ def test_gated_pair_takes_both_exits(device):
     with torch.no_grad():
         low, high = (quantize(build_network(SMALL, "random", seed), to_input(pixels[:64])) for seed in (5, 6))
     program = compile_pair(low, high, CONFIG, threshold=0, low_path=Path.keeping([1], low.depth))
-    images = (pixels[64:].astype(np.int16) - 128).astype(np.int8)
+    images = to_pixels(pixels[64:])
     entropies = GoldenMachine(program).run(images, threshold=0).gate_entropy
     threshold = int(np.median(entropies))
     expected = GoldenMachine(replace(program, threshold=threshold)).run(images)
@@ -145,7 +145,7 @@ def test_a_pair_with_a_stem_resumes(device):
 
     from sim.cycle_model import predict
     from sw.compiler.compiler import compile_pair
-    from sw.data.fashion_mnist import to_input
+    from sw.data.pixels import to_input, to_pixels
     from sw.graph.path import Path
     from sw.networks.network import build_network, parse_network
     from sw.quantization.quantize import quantize
@@ -155,7 +155,7 @@ def test_a_pair_with_a_stem_resumes(device):
     pixels = np.random.default_rng(4).integers(0, 256, (40, *spec.image_size, 2), dtype=np.uint8)
     with torch.no_grad():
         network = quantize(build_network(name, "random", 7), to_input(pixels[:32]))
-    images = (pixels[32:].astype(np.int16) - 128).astype(np.int8)
+    images = to_pixels(pixels[32:])
     resumed = compile_pair(network, network, CONFIG, 0, low_path=Path.keeping([0], network.depth), resume=True)
     plain = compile_pair(network, network, CONFIG, 0, low_path=Path.keeping([0], network.depth), resume=False)
     threshold = int(np.median(GoldenMachine(plain).run(images).gate_entropy))
@@ -177,7 +177,7 @@ def test_prefix_tokens_are_bit_exact_and_timed(device, options):
 
     from sim.cycle_model import predict
     from sw.compiler.compiler import compile_network
-    from sw.data.fashion_mnist import to_input
+    from sw.data.pixels import to_input, to_pixels
     from sw.networks.plain_vit import create_from_arguments, import_timm
     from sw.networks.random_weights import draw_weights
     from sw.quantization.quantize import quantize
@@ -194,7 +194,7 @@ def test_prefix_tokens_are_bit_exact_and_timed(device, options):
     pixels = np.random.default_rng(2).integers(0, 256, (34, 6, 9, 2), dtype=np.uint8)
     with torch.no_grad():
         program = compile_network(quantize(vit, to_input(pixels[:32])), CONFIG)
-    images = (pixels[32:].astype(np.int16) - 128).astype(np.int8)
+    images = to_pixels(pixels[32:])
     result = device.run(program, images)
     assert mismatches(GoldenMachine(program).run(images), result) == 0
     one = device.run(program, images[:1])

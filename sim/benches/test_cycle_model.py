@@ -85,7 +85,7 @@ def test_gated_pair(device):
     import torch
 
     from sw.compiler.compiler import compile_pair
-    from sw.data.fashion_mnist import to_input
+    from sw.data.pixels import to_input, to_pixels
     from sw.graph.path import Path
     from sw.networks.network import build_network, parse_network
     from sw.quantization.quantize import quantize
@@ -95,7 +95,7 @@ def test_gated_pair(device):
     with torch.no_grad():
         low, high = (quantize(build_network(SMALL, "random", seed), to_input(pixels[:32])) for seed in (5, 6))
     program = compile_pair(low, high, CONFIG, threshold=0, low_path=Path.keeping([1], low.depth))
-    images = (pixels[32:].astype(np.int16) - 128).astype(np.int8)
+    images = to_pixels(pixels[32:])
     jobs = [
         Job(program=program, images=images, threshold=threshold, path_masks=masks)
         for threshold in (0, ANY_THRESHOLD)

@@ -128,7 +128,7 @@ def _gated_pair(config: AcceleratorConfig) -> tuple[Program, np.ndarray]:
     import torch
 
     from sw.compiler.compiler import compile_pair
-    from sw.data.fashion_mnist import to_input
+    from sw.data.pixels import to_input, to_pixels
     from sw.graph.path import Path
     from sw.networks.network import RANDOM, build_network, parse_network
     from sw.quantization.quantize import quantize
@@ -138,7 +138,7 @@ def _gated_pair(config: AcceleratorConfig) -> tuple[Program, np.ndarray]:
     with torch.no_grad():
         low, high = (quantize(build_network(GATED, RANDOM, seed), to_input(pixels)) for seed in (1, 2))
     program = compile_pair(low, high, config, threshold=0, low_path=Path.keeping([1], low.depth))
-    images = (pixels[:8].astype(np.int16) - 128).astype(np.int8)
+    images = to_pixels(pixels[:8])
     entropy = GoldenMachine(program).run(images, threshold=0).gate_entropy
     order = np.argsort(entropy)
     return replace(program, threshold=int(entropy[order[0]])), images[order[[-1, 0]]]

@@ -8,10 +8,8 @@ import numpy as np
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
 from hw.program import Program
+from sw.data.pixels import CALIBRATION_IMAGES, fitted, random_pixels, to_input, to_pixels
 from sw.graph.path import Path, parse_encoders
-
-CALIBRATION_IMAGES = 512
-"""Images that quantization scales are chosen on."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,7 @@ def _pixels(spec: Any, count: int, seed: int, data: str | None) -> tuple[np.ndar
         splits = load_data(data, spec)
         calibration = splits.calibration.take(min(CALIBRATION_IMAGES, len(splits.calibration)))
         return calibration.images, splits.test_all.take(count).images, splits.source
-    # Few images calibrate a network on noise as well as many do, and large ones are slow.
-    shape = (*spec.image_size, spec.channels)
-    calibrating = CALIBRATION_IMAGES if np.prod(shape) * spec.dim < 1 << 18 else 32
-    drawn = np.random.default_rng(seed).integers(0, 256, (calibrating + count, *shape), dtype=np.uint8)
-    return drawn[:calibrating], drawn[calibrating:], "random"
+    return *random_pixels(spec, count, seed), "random"
 
 
 def prepare(
@@ -98,12 +92,11 @@ def prepare(
     import torch
 
     from sw.compiler.compiler import compile_network
-    from sw.data.fashion_mnist import fitted, to_input, to_pixels
-    from sw.graph.float_network import image_shape
     from sw.graph.path_vit import PathVit
+    from sw.importing import module_image_shape
     from sw.quantization.quantize import quantize
 
-    calibration, test = (fitted(images, image_shape(network)) for images in (calibration, test))
+    calibration, test = (fitted(images, module_image_shape(network)) for images in (calibration, test))
     program = compile_network(quantize(network, to_input(calibration)), config, path=path, loop_order=loop_order)
     with torch.no_grad():
         logits = PathVit(network, path).eval()(to_input(test)).numpy()

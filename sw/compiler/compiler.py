@@ -1,9 +1,5 @@
 """Compiles integer networks to Programs: descriptors, weights, parameters and tables for one machine."""
 
-from dataclasses import fields, is_dataclass
-
-import numpy as np
-
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
 from hw.isa import Opcode, Operation
@@ -14,6 +10,7 @@ from sw.compiler.network_compiler import NetworkCompiler
 from sw.compiler.program_image import ProgramImage
 from sw.graph.integer_network import IntegerNetwork
 from sw.graph.path import Path, path_or_full
+from sw.graph.shared import shared_encoders
 
 _GREATEST_THRESHOLD = (1 << 32) - 1
 
@@ -64,7 +61,7 @@ def compile_pair(
 
     Equal weights and tables of the two are stored once; the path masks choose among the attentions they have.
 
-    Where the networks begin alike (see `shared_encoders`), the high effort can go on from the residual stream behind the shared
+    Where the networks begin alike (see `sw.graph.shared`), the high effort can go on from the residual stream behind the shared
     encoders, which the low effort then leaves alone: it goes on in a second region of the residual banks. The paths of the
     shared encoders, and of the low effort's next one, are then compiled in: their attentions follow no path mask.
 
@@ -119,44 +116,6 @@ def compile_pair(
     return _program(first, paths, int(threshold), fork)
 
 
-def shared_encoders(
-    low: IntegerNetwork, high: IntegerNetwork, low_path: Path | None = None, high_path: Path | None = None
-) -> int | None:
-    """How many first encoders compute the same in two networks; None where not even what enters the first one is the same.
-
-    Args:
-        low: one network.
-        high: the other.
-        low_path: whose attentions run in `low`; None for all that it has.
-        high_path: the same for `high`.
-    """
-    before = ("image_size", "channels", "patch_size", "heads", "residual_scale", "prefix_tokens", "head_tokens")
-    arrays = ("stem", "embedding", "initial_residual")
-    if any(getattr(low, name) != getattr(high, name) for name in before):
-        return None
-    if not all(_equal(getattr(low, name), getattr(high, name)) for name in arrays):
-        return None
-    paths = (low_path or low.path, high_path or high.path)
-    count = 0
-    for index, (one, other) in enumerate(zip(low.encoders, high.encoders, strict=False)):
-        kept = [path.keeps(index) for path in paths]
-        if kept[0] != kept[1] or (kept[0] and not _equal(one.attention, other.attention)) or not _equal(one.mlp, other.mlp):
-            break
-        count += 1
-    return count
-
-
-def _equal(one: object, other: object) -> bool:
-    """Whether two parts of integer networks hold the same numbers."""
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return np.array_equal(one, other)
-    if isinstance(one, tuple) and isinstance(other, tuple):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    if is_dataclass(one) and type(one) is type(other):
-        return all(_equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
-    return one == other
-
-
 def _checked(path: Path | None, network: IntegerNetwork) -> Path:
     """A path whose attentions the network has; for None the one of all of them."""
     path = path_or_full(path or network.path, network.depth)
@@ -173,11 +132,12 @@ def _finish(stream: DescriptorStream, opcode: Opcode, classes: int) -> None:
 
 def _program(compiler: "NetworkCompiler", paths: tuple[Path, Path], threshold: int, shared: int | None = None) -> Program:
     """The Program of a compiler's stream and image."""
-    network, descriptors, layout = compiler.network, compiler.stream.descriptors, compiler.image_layout
-    memory, regions = compiler.image.finish(descriptors)
+    emitter, network, layout = compiler.emitter, compiler.network, compiler.image_layout
+    descriptors = emitter.stream.descriptors
+    memory, regions = emitter.image.finish(descriptors)
     height, width = network.image_size
     return Program(
-        config=compiler.config,
+        config=emitter.config,
         memory=memory,
         descriptor_count=len(descriptors),
         image_bytes=layout.image_bytes if layout else height * width * network.channels,

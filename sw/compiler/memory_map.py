@@ -5,7 +5,8 @@ from typing import Protocol
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.errors import InputError
-from sw.compiler.stem_layout import ConvolutionShape, StemGeometry, StemPlan, least_plan, most_k_words
+from sw.compiler.stem_layout import StemGeometry, StemPlan, least_plan, most_k_words
+from sw.graph.convolution import ConvolutionShape
 from sw.graph.path import MAX_ENCODERS
 
 MAX_DIM = 4095

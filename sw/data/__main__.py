@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from hw.errors import InputError
-from sw.data.fashion_mnist import EMBEDDED, fetch_full, find_data, load_fashion_mnist, write_embedded
+from sw.data.embedded import fetch_full, write_embedded
+from sw.data.fashion_mnist import EMBEDDED, find_data, load_fashion_mnist
 
 
 def main(arguments: list[str] | None = None) -> int:

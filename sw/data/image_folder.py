@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from hw.errors import InputError
-from sw.data.fashion_mnist import CLASS_NAMES, IMAGE_SIDE, Split, takes_fashion_mnist
+from sw.data.fashion_mnist import CLASS_NAMES, takes_fashion_mnist
+from sw.data.idx import IMAGE_SIDE
+from sw.data.split import Split
 from sw.networks.network import NetworkSpec
 
 IMAGENET_CLASSES = 1000
@@ -202,7 +204,7 @@ def load_data(root: Path | str | None, spec: NetworkSpec) -> Any:
     """Return a network's data: `sw.data.fashion_mnist.FashionMnist` for networks of it, else the `ImageFolder` at ``root``.
 
     Both have ``source``, ``class_names``, and ``calibration``, ``test`` and ``test_all`` whose ``take(count)`` gives a
-    `sw.data.fashion_mnist.Split`.
+    `sw.data.split.Split`.
 
     Raises:
         InputError: the data is absent or not what it should be.

@@ -6,12 +6,15 @@ effort answers all images, and those that are hard are gathered into batches for
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hw.device import EXIT_LOW, Device
 from sw.gated.pair import UNITS_PER_NAT, Pair
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def infer(pair: Pair, images: np.ndarray, device: Device) -> Answers:
 
     Args:
         pair: the pair.
-        images: int8 [n, height, width, channels], pixel - 128 (`sw.data.fashion_mnist.to_pixels`).
+        images: int8 [n, height, width, channels], pixel - 128 (`sw.data.pixels.to_pixels`).
         device: golden, simulated or real; of the pair's configuration.
 
     Returns:
@@ -74,14 +77,14 @@ def infer(pair: Pair, images: np.ndarray, device: Device) -> Answers:
     return Answers(result.logits / UNITS_PER_NAT, low, entropy, delay, _of_exit(pair, low, "energy_mj"), result.wall_s)
 
 
-def infer_torch(pair: Pair, images: Any, batch: int = 64) -> Answers:
+def infer_torch(pair: Pair, images: "Tensor", batch: int = 64) -> Answers:
     """Answer images in float32 with torch on this computer; delay and energy are still the machine's.
 
     The threshold was chosen on the machine's integer entropy; float entropy is within 0.01 nat of it on the same logits.
 
     Args:
         pair: the pair.
-        images: float32 tensor [n, channels, height, width] of `sw.data.fashion_mnist.to_input`.
+        images: float32 tensor [n, channels, height, width] of `sw.data.pixels.to_input`.
         batch: most images of a pass.
     """
     low, high = pair.modules
@@ -93,7 +96,9 @@ def infer_torch(pair: Pair, images: Any, batch: int = 64) -> Answers:
     return Answers(logits.double().numpy(), exits, entropy.double().numpy(), delay, energy, wall_s)
 
 
-def cascade(low: Any, high: Any, images: Any, threshold_nats: float, batch: int = 64) -> tuple[Any, Any, Any]:
+def cascade(
+    low: "nn.Module", high: "nn.Module", images: "Tensor", threshold_nats: float, batch: int = 64
+) -> "tuple[Tensor, Tensor, Tensor]":
     """Answer images with two torch networks.
 
     Args:
@@ -108,6 +113,8 @@ def cascade(low: Any, high: Any, images: Any, threshold_nats: float, batch: int 
     """
     import torch
 
+    from sw.graph.entropy import entropy_nats
+
     with torch.inference_mode():
         logits = torch.cat([low(images[start : start + batch]) for start in range(0, len(images), batch)])
         entropy = entropy_nats(logits)
@@ -117,14 +124,6 @@ def cascade(low: Any, high: Any, images: Any, threshold_nats: float, batch: int 
             chosen = hard[start : start + batch]
             logits[chosen] = high(images[chosen])
     return logits, exits_low, entropy
-
-
-def entropy_nats(logits: Any) -> Any:
-    """Return the entropy Σ -p·ln p of softmax(logits), float32 [n], of float32 logits [n, classes]; 0·ln 0 = 0."""
-    shifted = logits - logits.amax(-1, keepdim=True)
-    exps = shifted.exp()
-    total = exps.sum(-1)
-    return total.log() - (exps * shifted).sum(-1) / total
 
 
 def _of_exit(pair: Pair, low: np.ndarray, name: str) -> np.ndarray:

@@ -4,28 +4,30 @@ W (gamma ⊙ x̂ + beta) + b = (W · diag gamma) x̂ + (W beta + b), and scale �
 so every LayerNorm is a pure normalisation and every branch ends in a linear layer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, ClassVar
 
-Tap = Callable[[str, Any], Any]
-"""Called with a tensor's name and the tensor; what it returns takes the tensor's place."""
+from sw.graph.branch import TOKENS, BranchKind
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class FloatLinear:
-    """``x @ weight.T + bias``: torch float32 weight [outputs, inputs] and bias [outputs]."""
+    """``x @ weight.T + bias``: float32 weight [outputs, inputs] and bias [outputs]."""
 
-    weight: Any
-    bias: Any
+    weight: "Tensor"
+    bias: "Tensor"
 
-    def __call__(self, inputs: Any) -> Any:
+    def __call__(self, inputs: "Tensor") -> "Tensor":
         """Return the outputs [..., outputs] of float32 inputs [..., inputs]."""
         return inputs @ self.weight.T + self.bias
 
 
 @dataclass(frozen=True, eq=False)
-class FoldedConvolution:
+class FloatConvolution:
     """A convolution of a stem with BatchNorm folded in, and the elementwise activation behind it.
 
     Attributes:
@@ -33,42 +35,77 @@ class FoldedConvolution:
         bias: float32 [outputs].
         stride: of both axes.
         padding: zeros on all four sides.
-        activation: a callable on float tensors, such as a ReLU.
+        activation: on float tensors, such as a ReLU.
     """
 
-    weight: Any
-    bias: Any
+    weight: "Tensor"
+    bias: "Tensor"
     stride: int
     padding: int
-    activation: Any
+    activation: Callable[["Tensor"], "Tensor"]
 
-    def convolved(self, maps: Any) -> Any:
+    def convolved(self, maps: "Tensor") -> "Tensor":
         """Return the map before the activation, [n, outputs, height', width'], of float32 maps [n, inputs, height, width]."""
         from torch.nn.functional import conv2d
 
         return conv2d(maps, self.weight, self.bias, stride=self.stride, padding=self.padding)
 
-    def __call__(self, maps: Any) -> Any:
-        """Return the activated map [n, outputs, height', width'] of float32 maps [n, inputs, height, width]."""
-        return self.activation(self.convolved(maps))
-
 
 @dataclass(frozen=True, eq=False)
-class FoldedEncoder:
-    """Linear layers of one encoder and the epsilons of its norms; `activation` is the MLP's function on tensors."""
+class FloatAttention:
+    """Attention over the tokens of a stream.
 
+    Attributes:
+        epsilon: of the norm before it.
+        query, key, value: [dim, dim]; head h has rows h * head_dim .... An imported key has no bias: softmax ignores what one
+            adds to a row of scores. Calibration gives it one that centres the keys.
+        projection: [dim, dim].
+        reads, adds_to: streams.
+    """
+
+    kind: ClassVar = BranchKind.ATTENTION
+    epsilon: float
     query: FloatLinear
     key: FloatLinear
     value: FloatLinear
     projection: FloatLinear
-    fc1: FloatLinear
-    fc2: FloatLinear
-    epsilons: tuple[float, float]
-    activation: Any
+    reads: str = TOKENS
+    adds_to: str = TOKENS
 
 
 @dataclass(frozen=True, eq=False)
-class FoldedNetwork:
+class FloatMlp:
+    """Two linear layers with an activation between them.
+
+    Attributes:
+        epsilon: of the norm before it.
+        fc1: [hidden, dim].
+        fc2: [dim, hidden].
+        activation: on float tensors.
+        reads, adds_to: streams.
+    """
+
+    kind: ClassVar = BranchKind.MLP
+    epsilon: float
+    fc1: FloatLinear
+    fc2: FloatLinear
+    activation: Callable[["Tensor"], "Tensor"]
+    reads: str = TOKENS
+    adds_to: str = TOKENS
+
+
+FloatBranch = FloatAttention | FloatMlp
+
+
+@dataclass(frozen=True, eq=False)
+class FloatEncoder:
+    """One encoder: its branches in the order of computation."""
+
+    branches: tuple[FloatBranch, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FloatNetwork:
     """A plain ViT, folded.
 
     Attributes:
@@ -89,98 +126,23 @@ class FoldedNetwork:
     patch_size: int
     heads: int
     embedding: FloatLinear
-    positions: Any
-    encoders: tuple[FoldedEncoder, ...]
+    positions: "Tensor"
+    encoders: tuple[FloatEncoder, ...]
     head: FloatLinear
     epsilon: float
-    stem: tuple[FoldedConvolution, ...] = ()
+    stem: tuple[FloatConvolution, ...] = ()
     prefix_tokens: int = 1
     head_tokens: int = 1
 
-    def patches(self, images: Any) -> Any:
-        """Return the embedding's input rows [n, patches, patch_size² · channels] of images [n, channels, height, width]."""
-        for convolution in self.stem:
-            images = convolution(images)
-        return self.patches_of(images)
+    @property
+    def depth(self) -> int:
+        """Encoders."""
+        return len(self.encoders)
 
-    def patches_of(self, maps: Any) -> Any:
-        """Return the same of the maps [n, channels, height, width] that the embedding reads."""
+    def patches(self, maps: "Tensor") -> "Tensor":
+        """Return the embedding's input rows [n, patches, patch_size² · channels] of the maps [n, channels, height, width]
+        that it reads: images, or the stem's last maps."""
         count, channels, height, width = maps.shape
         side = self.patch_size
         grid = maps.reshape(count, channels, height // side, side, width // side, side)
         return grid.permute(0, 2, 4, 3, 5, 1).reshape(count, -1, side * side * channels)
-
-
-def normalized(tokens: Any, epsilon: float) -> Any:
-    """Return (x - mean) / sqrt(variance + epsilon) over the last axis of a float tensor."""
-    centred = tokens - tokens.mean(-1, keepdim=True)
-    return centred / (centred.square().mean(-1, keepdim=True) + epsilon).sqrt()
-
-
-def walk(network: FoldedNetwork, inputs: Any, key_means: Sequence[Any], tap: Tap) -> Any:
-    """Compute a folded network and show every tensor that the machine has, too.
-
-    Args:
-        network: the float network.
-        inputs: float32 tensor [n, channels, height, width].
-        key_means: what is subtracted from each encoder's keys; None where its attention is skipped.
-        tap: sees tensors [n, tokens, channels], maps [n, channels, height, width] and scores [n, heads, tokens, tokens].
-
-    Returns:
-        Logits [n, classes].
-    """
-    maps = inputs
-    for index, convolution in enumerate(network.stem):
-        maps = tap(f"stem{index}", convolution(maps))
-    tokens = network.positions.expand(len(inputs), -1, -1).clone()
-    tokens[:, network.prefix_tokens :] += network.embedding(network.patches_of(maps))
-    tokens = tap("embedding", tokens)
-    for index, (encoder, key_mean) in enumerate(zip(network.encoders, key_means, strict=True)):
-        name = f"encoder{index}"
-        if key_mean is not None:
-            rows = tap(f"{name}.norm1", normalized(tokens, encoder.epsilons[0]))
-            parts = (encoder.query(rows), rows @ encoder.key.weight.T - key_mean, encoder.value(rows))
-            named = (tap(f"{name}.{part}", values) for part, values in zip(("query", "key", "value"), parts, strict=True))
-            query, key, value = (part.unflatten(-1, (network.heads, -1)).transpose(1, 2) for part in named)
-            scores = tap(f"{name}.scores", query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5)
-            context = tap(f"{name}.context", (scores.softmax(-1) @ value).transpose(1, 2).flatten(2))
-            tokens = tap(f"{name}.attention", tokens + encoder.projection(context))
-        rows = tap(f"{name}.norm2", normalized(tokens, encoder.epsilons[1]))
-        hidden = tap(f"{name}.fc1", encoder.activation(encoder.fc1(rows)))
-        tokens = tap(f"{name}.mlp", tokens + encoder.fc2(hidden))
-    final = tap("norm", normalized(tokens[:, : network.head_tokens], network.epsilon))
-    return tap("logits", network.head(final.flatten(1))[:, None])[:, 0]
-
-
-def fold_network(vit: Any) -> FoldedNetwork:
-    """Fold a torch network whose images are of `image_shape`; its parameters are left alone.
-
-    Raises:
-        InputError: it is not a plain ViT; see `sw.importing.import_network`.
-    """
-    from sw.importing import import_network
-
-    return import_network(vit, image_shape(vit))
-
-
-def image_shape(vit: Any) -> tuple[int, int, int]:
-    """Return channels, height and width of a network's images: its ``patch_embed.img_size``, or else timm's configuration."""
-    from torch import nn
-
-    channels = next((part.in_channels for part in vit.modules() if isinstance(part, nn.Conv2d)), 3)
-    size = getattr(getattr(vit, "patch_embed", None), "img_size", None) or vit.pretrained_cfg["input_size"][1:]
-    return channels, int(size[0]), int(size[1])
-
-
-def after_norm(weight: Any, bias: Any, norm: Any) -> FloatLinear:
-    """Return the layer ``weight``, ``bias`` on a LayerNorm's output as a layer on the pure normalisation.
-
-    Args:
-        weight: [outputs, inputs].
-        bias: [outputs].
-        norm: anything with the LayerNorm's ``weight`` and ``bias`` [inputs], each of which may be None.
-    """
-    if norm.weight is not None:
-        bias = bias if norm.bias is None else bias + weight @ norm.bias
-        weight = weight * norm.weight
-    return FloatLinear(weight, bias)

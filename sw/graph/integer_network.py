@@ -8,15 +8,16 @@ is int16 with one scale for the whole network, biases are int32 at the scale of 
 import json
 import pathlib
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from hw.errors import InputError
-from sw.compiler.stem_layout import ConvolutionShape
+from sw.graph.branch import TOKENS, BranchKind
+from sw.graph.convolution import ConvolutionShape
 from sw.graph.path import Path
 
-FORMAT = "pivot-integer-network-1"
+FORMAT = "pivot-integer-network-2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +107,10 @@ class IntegerAttention:
         exp_table: uint8 [256], entry d for a score d below the row's maximum.
         context_multiplier, context_shift: scale of the values over that of the context.
         projection: [dim, dim], to the residual stream.
+        reads, adds_to: streams.
     """
 
+    kind: ClassVar = BranchKind.ATTENTION
     norm: IntegerNorm
     query: IntegerLinear
     key: IntegerLinear
@@ -119,6 +122,8 @@ class IntegerAttention:
     context_multiplier: int
     context_shift: int
     projection: IntegerLinear
+    reads: str = TOKENS
+    adds_to: str = TOKENS
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,24 +132,30 @@ class IntegerMlp:
 
     Attributes:
         norm: LayerNorm before it.
-        fc1: [hidden, dim], to the GELU's int8 input, whose code of 0 is in the bias.
+        fc1: [hidden, dim], to the activation's int8 input, whose code of 0 is in the bias.
         activation_table: of the MLP's activation, whichever it is: uint8 [256], entry code + 128; each entry is an int8 in two's
             complement.
-        fc2: [dim, hidden], to the residual stream; the GELU output's zero point is in its bias.
+        fc2: [dim, hidden], to the residual stream; the activation's zero point is in its bias.
+        reads, adds_to: streams.
     """
 
+    kind: ClassVar = BranchKind.MLP
     norm: IntegerNorm
     fc1: IntegerLinear
     activation_table: np.ndarray
     fc2: IntegerLinear
+    reads: str = TOKENS
+    adds_to: str = TOKENS
+
+
+IntegerBranch = IntegerAttention | IntegerMlp
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerEncoder:
-    """One encoder; `attention` is None where the network's path skips it."""
+    """One encoder: its branches in the order of computation, without those that the network's path skips."""
 
-    attention: IntegerAttention | None
-    mlp: IntegerMlp
+    branches: tuple[IntegerBranch, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +221,7 @@ class IntegerNetwork:
     @property
     def hidden(self) -> int:
         """Hidden channels of an MLP."""
-        return self.encoders[0].mlp.fc1.outputs
+        return next(branch.fc1.outputs for branch in self.encoders[0].branches if isinstance(branch, IntegerMlp))
 
     @property
     def tokens(self) -> int:
@@ -225,7 +236,8 @@ class IntegerNetwork:
     @property
     def path(self) -> Path:
         """The path whose attentions the network holds; others skip some of them."""
-        return Path.keeping((index for index, encoder in enumerate(self.encoders) if encoder.attention), self.depth)
+        attentions = [any(branch.kind is BranchKind.ATTENTION for branch in encoder.branches) for encoder in self.encoders]
+        return Path.keeping((index for index, there in enumerate(attentions) if there), self.depth)
 
     def save(self, path: pathlib.Path) -> None:
         """Write one safetensors file, whose metadata holds everything but the arrays as JSON, atomically."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hw.errors import InputError
+from sw.graph.branch import BranchKind
 
 MAX_ENCODERS = 32
 """Encoders that a path mask, a register of as many bits, tells apart."""
@@ -15,6 +16,10 @@ class Kind(StrEnum):
 
     FULL = "full"
     MLP = "mlp"
+
+
+_BRANCHES = {Kind.FULL: frozenset(BranchKind), Kind.MLP: frozenset({BranchKind.MLP})}
+"""Branches that run in an encoder of each kind."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,10 @@ class Path:
         if self.depth > MAX_ENCODERS:
             raise InputError(f"A path mask must be of at most {MAX_ENCODERS} encoders, not {self.depth}")
         return sum(1 << index for index in self.kept)
+
+    def runs(self, index: int, branch: BranchKind) -> bool:
+        """Return whether a branch of that kind runs in encoder ``index``."""
+        return branch in _BRANCHES[self.kinds[index]]
 
     def keeps(self, index: int) -> bool:
         """Return whether encoder ``index`` keeps its attention."""

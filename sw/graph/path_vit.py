@@ -47,7 +47,7 @@ class PathVit(nn.Module):
         """Return the logits [n, classes] of images [n, channels, height, width] on one path.
 
         Args:
-            images: float32 network inputs (see `sw.data.fashion_mnist.to_input`).
+            images: float32 network inputs (see `sw.data.pixels.to_input`).
             path: of this call; None for ``self.path``.
         """
         path = path_or_full(path or self.path, self.depth)

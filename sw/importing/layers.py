@@ -8,7 +8,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from sw.graph.float_network import FloatLinear, FoldedConvolution
+from sw.graph.float_network import FloatConvolution, FloatLinear
 from sw.importing.values import (
     Answer,
     Context,
@@ -46,7 +46,7 @@ def conv2d(
     bias = weight.new_zeros(weight.shape[0]) if bias is None else bias
     height, width = ((inputs.source.size[axis] + 2 * border - weight.shape[axis + 1]) // step + 1 for axis in (1, 2))
     size = (weight.shape[0], height, width)
-    convolution = FoldedConvolution(weight, bias, step, border, identity)
+    convolution = FloatConvolution(weight, bias, step, border, identity)
     return whole(Map((*inputs.source.convolutions, convolution), size), (1, *size))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sw.graph.float_network import FloatLinear, FoldedConvolution
+from sw.graph.float_network import FloatConvolution, FloatLinear
 
 
 class Unsupported(Exception):
@@ -25,7 +25,7 @@ class Map:
     The last convolution's activation is `identity` as long as none has been met.
     """
 
-    convolutions: tuple[FoldedConvolution, ...]
+    convolutions: tuple[FloatConvolution, ...]
     size: tuple[int, int, int]
 
 

@@ -1,19 +1,16 @@
 """Walks the ATen graph of an exported network and finds the plain ViT in it, whatever its modules are called."""
 
 import inspect
-import math
 import operator
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 from hw.errors import InputError
-from sw.graph.float_network import FloatLinear, FoldedEncoder, FoldedNetwork, after_norm
+from sw.graph.float_network import FloatNetwork
 from sw.importing import arithmetic, layers
-from sw.importing.values import Answer, AttentionBranch, Map, MlpBranch, Stream, Unsupported, Value, whole
-
-_SCALE_TOLERANCE = 1e-6
-"""Relative difference from 1 / sqrt(head channels) up to which a scale of scores is that one in another rounding."""
+from sw.importing.folding import folded
+from sw.importing.values import Map, Unsupported, Value, whole
 
 
 class ImportedGraph:
@@ -27,7 +24,7 @@ class ImportedGraph:
         with torch.no_grad():
             self._program = _export(module, image_shape)
 
-    def fold(self) -> FoldedNetwork:
+    def fold(self) -> FloatNetwork:
         """Fold the parameters as they are now; where gradients are recorded, they reach the module's parameters.
 
         Raises:
@@ -41,13 +38,13 @@ class ImportedGraph:
         return _Walk(self._program, self._image_shape, state).run()
 
 
-def import_network(module: Any, image_shape: tuple[int, int, int]) -> FoldedNetwork:
+def import_network(module: Any, image_shape: tuple[int, int, int] | None = None) -> FloatNetwork:
     """Import a torch module through `torch.export` as a folded plain ViT.
 
     Args:
         module: a network that answers images [n, channels, height, width] with logits [n, classes]; its parameters are left
             alone. On the meta device only the shapes of the result mean anything.
-        image_shape: channels, height and width.
+        image_shape: channels, height and width; None for what the module itself says (`module_image_shape`).
 
     Raises:
         InputError: an operation that the accelerator does not run; the message names the operation, the module that it is
@@ -56,7 +53,16 @@ def import_network(module: Any, image_shape: tuple[int, int, int]) -> FoldedNetw
     import torch
 
     with torch.no_grad():
-        return ImportedGraph(module, image_shape).fold()
+        return ImportedGraph(module, image_shape or module_image_shape(module)).fold()
+
+
+def module_image_shape(vit: Any) -> tuple[int, int, int]:
+    """Return channels, height and width of a network's images: its ``patch_embed.img_size``, or else timm's configuration."""
+    from torch import nn
+
+    channels = next((part.in_channels for part in vit.modules() if isinstance(part, nn.Conv2d)), 3)
+    size = getattr(getattr(vit, "patch_embed", None), "img_size", None) or vit.pretrained_cfg["input_size"][1:]
+    return channels, int(size[0]), int(size[1])
 
 
 def _export(module: Any, image_shape: tuple[int, int, int]) -> Any:
@@ -88,7 +94,7 @@ class _Walk:
         self._picture = whole(Map((), image_shape), (1, *image_shape))
         self._values: dict[Any, Any] = {}
 
-    def run(self) -> FoldedNetwork:
+    def run(self) -> FloatNetwork:
         """Walk to the output; return the network.
 
         Raises:
@@ -104,7 +110,7 @@ class _Walk:
                 if node.op == "output":
                     output = node.args[0]
                     answer = layers.answer(self._values.get(output[0]) if len(output) == 1 else None)
-                    return _folded(answer, self._picture.source.size)  # type: ignore[arg-type]
+                    return folded(answer, self._picture.source.size)  # type: ignore[arg-type]
                 self._values[node] = self._apply(node)
             except Unsupported as problem:
                 what = "" if node.op == "output" else f" operation {node.target} at {_where(node)}"
@@ -204,87 +210,3 @@ def _where(node: Any) -> str:
     stack = node.meta.get("nn_module_stack")
     path = list(stack.values())[-1][0] if stack else ""
     return path or "the top level"
-
-
-def _folded(answer: Answer, picture: tuple[int, int, int]) -> FoldedNetwork:
-    """Fold norms into the layers behind them.
-
-    Raises:
-        Unsupported: the parts are there, but not in a plain ViT's order.
-    """
-    import torch
-
-    norm, stream = answer.source, answer.source.stream
-    if sorted(answer.parts) != list(range(len(answer.parts))) or len(answer.parts) > min(2, stream.prefix):
-        found = sorted(answer.parts)
-        raise Unsupported(f"the network must answer from its class token, and at most one more behind it, not from tokens {found}")
-    heads = [after_norm(layer.weight, layer.bias, norm) for _, layer in sorted(answer.parts.items())]
-    *stem, embedding = stream.patches.convolutions
-    channels, height, width = picture
-    side, before = embedding.stride, _size_before(picture, stem)
-    if before[0] % side or before[1] % side:
-        sides = f"{before[0]}x{before[1]}"
-        what = "the embedding's map" if stem else "the image"
-        raise Unsupported(f"{what} must have sides that are multiples of the patch {side}, not {sides}")
-    encoders = _encoders(stream)
-    return FoldedNetwork(
-        image_size=(height, width),
-        channels=channels,
-        patch_size=side,
-        heads=_same("heads", [half.context.scores.heads for half in stream.branches if isinstance(half, AttentionBranch)]),
-        embedding=FloatLinear(embedding.weight.permute(0, 2, 3, 1).flatten(1), embedding.bias),
-        positions=stream.positions,
-        encoders=encoders,
-        head=FloatLinear(torch.cat([part.weight for part in heads], 1), sum(part.bias for part in heads)),
-        epsilon=norm.epsilon,
-        stem=tuple(stem),
-        prefix_tokens=stream.prefix,
-        head_tokens=len(heads),
-    )
-
-
-def _size_before(picture: tuple[int, int, int], stem: list[Any]) -> tuple[int, int]:
-    """Height and width of the stem's last map."""
-    sides: tuple[int, ...] = picture[1:]
-    for convolution in stem:
-        kernels = convolution.weight.shape[2:]
-        grown = (side + 2 * convolution.padding - kernel for side, kernel in zip(sides, kernels, strict=True))
-        sides = tuple(side // convolution.stride + 1 for side in grown)
-    return sides[0], sides[1]
-
-
-def _encoders(stream: Stream) -> tuple[FoldedEncoder, ...]:
-    pairs = list(zip(stream.branches[::2], stream.branches[1::2], strict=False))
-    if len(stream.branches) % 2 or not all(isinstance(a, AttentionBranch) and isinstance(m, MlpBranch) for a, m in pairs):
-        raise Unsupported("the network must have encoders of an attention and then an MLP")
-    if not pairs:
-        raise Unsupported("the network must have at least one encoder")
-    encoders = tuple(_encoder(attention, mlp) for attention, mlp in pairs)  # type: ignore[arg-type]
-    _same("hidden channels", [len(encoder.fc1.weight) for encoder in encoders])
-    return encoders
-
-
-def _encoder(attention: AttentionBranch, mlp: MlpBranch) -> FoldedEncoder:
-    scores = attention.context.scores
-    norm = scores.source
-    query = scores.query
-    scale = scores.factor * math.sqrt(query.weight.shape[0] // scores.heads)
-    if abs(scale - 1) > _SCALE_TOLERANCE:
-        query = FloatLinear(query.weight * scale, query.bias * scale)
-    query, key, value = (after_norm(part.weight, part.bias, norm) for part in (query, scores.key, attention.context.value))
-    return FoldedEncoder(
-        query=query,
-        key=key,
-        value=value,
-        projection=attention.projection,
-        fc1=after_norm(mlp.fc1.weight, mlp.fc1.bias, mlp.source),
-        fc2=mlp.fc2,
-        epsilons=(norm.epsilon, mlp.source.epsilon),
-        activation=mlp.activation,
-    )
-
-
-def _same(what: str, numbers: list[int]) -> int:
-    if len(set(numbers)) != 1:
-        raise Unsupported(f"all encoders must have the same number of {what}, not {sorted(set(numbers))}")
-    return numbers[0]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.errors import InputError
-from sw.compiler.stem_layout import ConvolutionShape
+from sw.graph.convolution import ConvolutionShape
 
 CHECKPOINTS = Path(__file__).parents[1] / "assets"
 SHIPPED = ("fmnist_vit_tiny",)
@@ -212,15 +212,17 @@ def _grid(patches: int) -> tuple[int, int]:
 
 
 def _parse_timm(name: str, image_size: tuple[int, int] | None) -> NetworkSpec:
-    from sw.graph.float_network import fold_network
+    from sw.graph.float_network import FloatMlp
+    from sw.importing import import_network
     from sw.networks.plain_vit import create_by_name
 
     vit = create_by_name(name, image_size, device="meta")
     try:
-        network = fold_network(vit)
+        network = import_network(vit)
     except InputError as error:
         raise InputError(f"{error} (network {name!r})") from None
     dim = len(network.embedding.weight)
+    hidden = next(len(branch.fc1.weight) for branch in network.encoders[0].branches if isinstance(branch, FloatMlp))
     sides, patches = network.image_size, len(network.positions) - network.prefix_tokens
     return NetworkSpec(
         name=name,
@@ -228,9 +230,9 @@ def _parse_timm(name: str, image_size: tuple[int, int] | None) -> NetworkSpec:
         channels=network.channels,
         patch_size=math.isqrt(sides[0] * sides[1] // patches),
         dim=dim,
-        depth=len(network.encoders),
+        depth=network.depth,
         heads=network.heads,
-        mlp_ratio=len(network.encoders[0].fc1.weight) / dim,
+        mlp_ratio=hidden / dim,
         classes=len(network.head.weight),
         timm_name=name,
         prefix_tokens=network.prefix_tokens,

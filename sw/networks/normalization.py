@@ -6,7 +6,7 @@ offset = (128 / 255 - mean) / std, computes the same from x with the weights W Â
 
 A convolution that pads its input with zeros pads what is *normalised*: there the offset must not act. So where the first
 convolution pads, the offset gets an input channel of its own, which is 1 inside the image: a plane of 255-valued pixels behind
-the colours (`sw.data.fashion_mnist.fitted`), whose padding is 0 like the others'. That is exact too, and four channels a pixel
+the colours (`sw.data.pixels.fitted`), whose padding is 0 like the others'. That is exact too, and four channels a pixel
 align better.
 """
 

@@ -24,7 +24,7 @@ def draw_weights(vit: Any, seed: int) -> None:
     import torch
     from torch import nn
 
-    from sw.graph.float_network import image_shape
+    from sw.importing import module_image_shape
 
     random = torch.Generator().manual_seed(seed)
     vit.eval()
@@ -35,7 +35,7 @@ def draw_weights(vit: Any, seed: int) -> None:
             if isinstance(part, nn.BatchNorm2d):
                 part.running_mean.copy_(0.2 * torch.randn(part.running_mean.shape, generator=random))
                 part.running_var.copy_(0.5 + torch.rand(part.running_var.shape, generator=random))
-        images = (torch.randint(0, 256, (_PROBE_IMAGES, *image_shape(vit)), generator=random) - 128) / 128
+        images = (torch.randint(0, 256, (_PROBE_IMAGES, *module_image_shape(vit)), generator=random) - 128) / 128
         tokens = vit._pos_embed(vit.patch_embed(images))
         for block in vit.blocks:
             _scale_scores(block, tokens)

@@ -8,19 +8,23 @@ machine, so what is rounded is what the machine holds, and the parameters that a
 ordinary checkpoint, which `sw.quantization.quantize.quantize` calibrates anew.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from sw.graph.float_network import FloatLinear, FoldedConvolution, FoldedEncoder, FoldedNetwork, image_shape, walk
+from hw.errors import InputError
+from sw.graph.branch import BranchKind
+from sw.graph.float_network import FloatAttention, FloatBranch, FloatConvolution, FloatLinear, FloatMlp, FloatNetwork
+from sw.graph.forward import Observer, forward
 from sw.graph.path import Path, path_or_full
 from sw.graph.path_vit import PathVit
-from sw.importing import ImportedGraph
-from sw.quantization.calibration import ActivationScales, calibrate
+from sw.importing import ImportedGraph, module_image_shape
+from sw.quantization.calibration import calibrate
+from sw.quantization.integer_layers import WEIGHT_PEAK
 from sw.quantization.quantize import residual_scale
-
-_WEIGHT_PEAK = 127
+from sw.quantization.scales import ActivationScales, AttentionScales, Calibration, MlpScales, centred
 
 
 class QuantizationAware:
@@ -28,6 +32,8 @@ class QuantizationAware:
 
     Attributes:
         network: its parameters are read anew in every call, and gradients reach them.
+        calibration: the scales.
+        observer: rounds the tensors of a call.
     """
 
     def __init__(self, network: PathVit, inputs: torch.Tensor, path: Path | None = None) -> None:
@@ -42,33 +48,55 @@ class QuantizationAware:
             InputError: the network is not a plain ViT, or the path of another depth.
         """
         self.network = network
-        self._graph = ImportedGraph(network.vit, image_shape(network.vit))
+        self._graph = ImportedGraph(network.vit, module_image_shape(network.vit))
         with torch.no_grad():
-            folded = self._graph.fold()
-            self._calibration = calibrate(folded, inputs, path_or_full(path or network.path, network.depth))
-            self._residual = residual_scale(folded, self._calibration)
+            imported = self._graph.fold()
+            self._path = path_or_full(path or network.path, network.depth)
+            self.calibration = calibrate(imported, inputs, self._path)
+            self.observer = RoundingObserver(self.calibration, residual_scale(imported, self.calibration))
 
     def __call__(self, images: torch.Tensor, path: Path) -> torch.Tensor:
-        """Return the logits [n, classes] of float32 images [n, channels, height, width] on one path."""
-        attentions = self._calibration.attentions
-        means = [attention.key_mean if attention and path.keeps(index) else None for index, attention in enumerate(attentions)]
-        return walk(self._rounded(self._graph.fold()), images, means, self._tensor)
+        """Return the logits [n, classes] of float32 images [n, channels, height, width] on one path.
 
-    def _tensor(self, name: str, values: torch.Tensor) -> torch.Tensor:
-        scale, zero, bits = self._calibration.code(name, self._residual)
-        return rounded(values, scale, zero, bits)
+        Raises:
+            InputError: the path keeps an attention that no scales were chosen for.
+        """
+        if not set(path.kept) <= set(self._path.kept):
+            raise InputError(f"Path must keep none but the attentions {self._path}, not {path}")
+        return forward(self.rounded_network(), images, path, self.observer)
 
-    def _rounded(self, network: FoldedNetwork) -> FoldedNetwork:
-        """The network with rounded weights, and activations that read rounded numbers."""
-        stem = zip(network.stem, self._calibration.stem, strict=True)
-        encoders = zip(network.encoders, self._calibration.mlps, strict=True)
+    def rounded_network(self) -> FloatNetwork:
+        """Return the network with rounded weights, and activations that read rounded numbers."""
+        network = centred(self._graph.fold(), self.calibration)
+        encoders = (
+            replace(encoder, branches=tuple(map(_branch, encoder.branches, scales)))
+            for encoder, scales in zip(network.encoders, self.calibration.encoders, strict=True)
+        )
         return replace(
             network,
             embedding=_linear(network.embedding),
-            stem=tuple(_convolution(convolution, around) for convolution, around in stem),
-            encoders=tuple(_encoder(encoder, mlp.activation) for encoder, mlp in encoders),
+            stem=tuple(map(_convolution, network.stem, self.calibration.stem)),
+            encoders=tuple(encoders),
             head=_linear(network.head),
         )
+
+
+class RoundingObserver(Observer):
+    """Rounds every tensor to the numbers that the machine's codes stand for.
+
+    Attributes:
+        calibration: the scales.
+        residual_scale: of the residual stream.
+    """
+
+    def __init__(self, calibration: Calibration, residual_scale: float) -> None:
+        """Round by these scales."""
+        self.calibration, self.residual_scale = calibration, residual_scale
+
+    def tensor(self, name: str, values: torch.Tensor) -> torch.Tensor:
+        """Return the tensor, rounded."""
+        scale, zero, bits = self.calibration.code(name, self.residual_scale)
+        return rounded(values, scale, zero, bits)
 
 
 def rounded(values: torch.Tensor, scale: Any, zero: int = 0, bits: int = 8) -> torch.Tensor:
@@ -87,23 +115,38 @@ def rounded(values: torch.Tensor, scale: Any, zero: int = 0, bits: int = 8) -> t
 def _weights(weight: torch.Tensor) -> torch.Tensor:
     """Weights [outputs, ...] rounded per output channel."""
     peak = weight.detach().abs().flatten(1).amax(1).clamp(min=1e-30)
-    return rounded(weight, (peak / _WEIGHT_PEAK).reshape(-1, *[1] * (weight.ndim - 1)))
+    return rounded(weight, (peak / WEIGHT_PEAK).reshape(-1, *[1] * (weight.ndim - 1)))
 
 
 def _linear(layer: FloatLinear) -> FloatLinear:
     return FloatLinear(_weights(layer.weight), layer.bias)
 
 
-def _activation(function: Any, around: ActivationScales) -> Any:
+def _activation(
+    function: Callable[[torch.Tensor], torch.Tensor], around: ActivationScales
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """The function of what the requantizer hands to its table."""
     return lambda values: function(rounded(values, around.scale_in, around.zero_in))
 
 
-def _convolution(convolution: FoldedConvolution, around: ActivationScales) -> FoldedConvolution:
+def _convolution(convolution: FloatConvolution, around: ActivationScales) -> FloatConvolution:
     return replace(convolution, weight=_weights(convolution.weight), activation=_activation(convolution.activation, around))
 
 
-def _encoder(encoder: FoldedEncoder, activation: ActivationScales) -> FoldedEncoder:
-    names = ("query", "key", "value", "projection", "fc1", "fc2")
-    layers: dict[str, Any] = {name: _linear(getattr(encoder, name)) for name in names}
-    return replace(encoder, **layers, activation=_activation(encoder.activation, activation))
+def _attention(branch: FloatAttention, _scales: AttentionScales) -> FloatAttention:
+    names = ("query", "key", "value", "projection")
+    layers: dict[str, Any] = {name: _linear(getattr(branch, name)) for name in names}
+    return replace(branch, **layers)
+
+
+def _mlp(branch: FloatMlp, scales: MlpScales) -> FloatMlp:
+    activation = _activation(branch.activation, scales.activation)
+    return replace(branch, fc1=_linear(branch.fc1), fc2=_linear(branch.fc2), activation=activation)
+
+
+_ROUNDED: dict[BranchKind, Callable[..., FloatBranch]] = {BranchKind.ATTENTION: _attention, BranchKind.MLP: _mlp}
+"""Rounds the weights of a branch of each kind."""
+
+
+def _branch(branch: FloatBranch, scales: Any) -> FloatBranch:
+    return branch if scales is None else _ROUNDED[branch.kind](branch, scales)

@@ -5,8 +5,9 @@ float network from the image on, so noise adds up along the network; ``own_db`` 
 inputs, so it shows what this layer's rounding, clipping and tables add. The worst layer is the one with the least ``own_db``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,13 +17,19 @@ from hw.isa import FLAG_ATTENTION, Descriptor, Opcode, Operation, Post
 from hw.program import Program
 from sw.compiler.compiler import compile_network
 from sw.compiler.memory_map import required_config, stem_geometry
-from sw.compiler.network_compiler import token_order
 from sw.compiler.stem_layout import StemPlan, choose_plan
-from sw.graph.float_network import FoldedNetwork, walk
+from sw.compiler.token_order import token_order
+from sw.graph.float_network import FloatNetwork
+from sw.graph.forward import Observer, forward
 from sw.graph.integer_network import IntegerNetwork
 from sw.graph.path import Path
-from sw.quantization.calibration import Options, calibrate
-from sw.quantization.quantize import quantize_folded
+from sw.quantization.calibration import calibrate
+from sw.quantization.options import Options
+from sw.quantization.quantize import quantize_calibrated
+from sw.quantization.scales import centred
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOST_ROWS = 64
 
@@ -43,7 +50,7 @@ class TensorNoise:
 
 
 class MachineTensors:
-    """Observes a golden machine and puts together the tensors that `walk` names, as codes."""
+    """Observes a golden machine and puts together the tensors that `sw.graph.forward` names, as codes."""
 
     def __init__(self, network: IntegerNetwork, program: Program) -> None:
         """Observe a Program of the network; one batch."""
@@ -115,7 +122,7 @@ class MachineTensors:
         return choose_plan(stem_geometry(self.network), self.network.dim, row_tiles, config)
 
     def codes(self, name: str) -> np.ndarray:
-        """A tensor as `walk` has it."""
+        """A tensor as `sw.graph.forward` has it."""
         parts, kind = self.parts[name], name.split(".")[-1]
         if name.startswith("stem"):
             return parts[0].transpose(0, 3, 1, 2)
@@ -130,13 +137,13 @@ class MachineTensors:
         return np.concatenate([part[:, self._places] for part in parts], axis=2)
 
 
-def _decibel(exact: Any, found: Any) -> float:
+def _decibel(exact: "Tensor", found: "Tensor") -> float:
     noise = float((exact - found).double().square().sum())
     return float("inf") if noise == 0 else float(10 * np.log10(float(exact.double().square().sum()) / noise))
 
 
 def report(
-    network: FoldedNetwork, calibration_inputs: Any, images: np.ndarray, options: Options | None = None
+    network: FloatNetwork, calibration_inputs: "Tensor", images: np.ndarray, options: Options | None = None
 ) -> list[TensorNoise]:
     """Every tensor's noise, in the order of computation.
 
@@ -149,36 +156,38 @@ def report(
     import torch
 
     options = options or Options()
-    calibration = calibrate(network, calibration_inputs, Path.full(len(network.encoders)), options.scales)
-    integer = quantize_folded(network, calibration, correct_bias=options.correct_bias)
+    calibration = calibrate(network, calibration_inputs, Path.full(network.depth), options.scales)
+    integer = quantize_calibrated(network, calibration, correct_bias=options.correct_bias)
     rows = min(MOST_ROWS, integer.tokens - (integer.head_tokens == 2))
     config = AcceleratorConfig(rows=rows, cols=16, pe_depth=16, **required_config(integer, rows, 16, 16))
     program = compile_network(integer, config)
     tensors = MachineTensors(integer, program)
     GoldenMachine(program, chunk=len(images), threads=1, observer=tensors).run(images)
 
-    def machine(name: str) -> Any:
+    def machine(name: str) -> "Tensor":
         scale, zero, _ = calibration.code(name, integer.residual_scale)
         return torch.from_numpy((tensors.codes(name).astype(np.float64) - zero) * scale).float()
 
-    along: dict[str, float] = {}
-    own: dict[str, float] = {}
-
-    def watch(name: str, exact: Any) -> Any:
-        along[name] = _decibel(exact, machine(name))
-        return exact
-
-    def replaced(name: str, exact: Any) -> Any:
-        found = machine(name)
-        own[name] = _decibel(exact, found)
-        return found
-
     inputs = torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32) / 128)
-    key_means = [attention and attention.key_mean for attention in calibration.attentions]
+    along, own = _Comparison(machine, replaces=False), _Comparison(machine, replaces=True)
     with torch.no_grad():
-        walk(network, inputs, key_means, watch)
-        walk(network, inputs, key_means, replaced)
-    return [TensorNoise(name, along[name], own[name]) for name in along]
+        for comparison in (along, own):
+            forward(centred(network, calibration), inputs, observer=comparison)
+    return [TensorNoise(name, along.decibels[name], own.decibels[name]) for name in along.decibels]
+
+
+class _Comparison(Observer):
+    """Compares every tensor with the machine's, which may take its place for what follows."""
+
+    def __init__(self, machine: Callable[[str], "Tensor"], *, replaces: bool) -> None:
+        self._machine, self._replaces = machine, replaces
+        self.decibels: dict[str, float] = {}
+
+    def tensor(self, name: str, values: "Tensor") -> "Tensor":
+        """Compare; return the machine's tensor or the same."""
+        found = self._machine(name)
+        self.decibels[name] = _decibel(values, found)
+        return found if self._replaces else values
 
 
 def worst(noises: list[TensorNoise]) -> TensorNoise:

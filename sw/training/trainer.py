@@ -14,10 +14,12 @@ import torch
 from torch import nn
 
 from hw.errors import InputError
-from sw.data.fashion_mnist import Split, padded, to_input
+from sw.data.pixels import padded, to_input
+from sw.data.split import Split
 from sw.graph.path import Path, path_or_full
 from sw.graph.path_vit import PathVit
-from sw.training.objective import Recipe, augment, batch_loss, learning_rate
+from sw.training.objective import augment, batch_loss, learning_rate
+from sw.training.recipe import Recipe
 
 QUANTIZATION_IMAGES = 512
 """Training images on which quantization-aware training chooses the scales of activations."""

@@ -17,12 +17,17 @@ from sim.program_counts import count_program
 from sw.compiler.compiler import compile_network, compile_pair
 from sw.compiler.memory_map import required_config, stem_geometry
 from sw.compiler.stem_compiler import patch_runs, pixel_runs
-from sw.compiler.stem_layout import ConvolutionShape, StemGeometry, choose_plan, chunks, picture_windows
-from sw.graph.float_network import FloatLinear, FoldedConvolution, FoldedNetwork, fold_network
+from sw.compiler.stem_layout import StemGeometry, choose_plan, chunks, picture_windows
+from sw.graph.convolution import ConvolutionShape
+from sw.graph.float_network import FloatConvolution, FloatLinear, FloatNetwork
 from sw.graph.integer_network import IntegerNetwork
+from sw.graph.path import Path
 from sw.graph.path_vit import PathVit
+from sw.importing import import_network
 from sw.networks.network import build_network, parse_network
-from sw.quantization.quantize import QuantizationError, calibrate, logits_sqnr_db, quantize, quantize_folded
+from sw.quantization.calibration import calibrate
+from sw.quantization.integer_layers import QuantizationError
+from sw.quantization.quantize import logits_sqnr_db, quantize, quantize_calibrated
 
 NETWORK = "vit:dim=12,depth=2,heads=2,tokens=10,classes=5,patch=6,channels=3,stem=8"
 MACHINES = [(4, 4, 4), (3, 2, 8), (1, 1, 1), (7, 5, 7), (9, 1, 16), (33, 16, 8), (2, 1, 64), (5, 3, 5), (2, 3, 6)]
@@ -44,7 +49,7 @@ def made(name: str, seed: int) -> tuple[IntegerNetwork, np.ndarray]:
     return quantize(build_network(name, "random", seed), inputs), images
 
 
-def with_stem(folded: FoldedNetwork, stem: list[tuple[int, ...]], side: int, image_size: tuple[int, int]) -> FoldedNetwork:
+def with_stem(folded: FloatNetwork, stem: list[tuple[int, ...]], side: int, image_size: tuple[int, int]) -> FloatNetwork:
     """The network with other convolutions, (outputs, kernel, stride, padding) each, and random weights for them."""
     random = torch.Generator().manual_seed(len(stem) + side)
 
@@ -54,7 +59,7 @@ def with_stem(folded: FoldedNetwork, stem: list[tuple[int, ...]], side: int, ima
     convolutions, channels = [], folded.channels
     for outputs, kernel, stride, padding in stem:
         bias = 0.2 * torch.randn(outputs, generator=random)
-        convolutions.append(FoldedConvolution(draw(outputs, channels, kernel, kernel), bias, stride, padding, torch.relu))
+        convolutions.append(FloatConvolution(draw(outputs, channels, kernel, kernel), bias, stride, padding, torch.relu))
         channels = outputs
     dim = folded.embedding.weight.shape[0]
     embedding = FloatLinear(draw(dim, side * side * channels), folded.embedding.bias)
@@ -75,10 +80,10 @@ STEMS = [
 def network_and_images(request) -> tuple[IntegerNetwork, np.ndarray]:
     if isinstance(request.param, str):
         return made(request.param, 1)
-    folded = fold_network(build_network("vit:dim=6,depth=1,heads=1,tokens=10,classes=3,patch=2,channels=2", "random", 2))
+    folded = import_network(build_network("vit:dim=6,depth=1,heads=1,tokens=10,classes=3,patch=2,channels=2", "random", 2))
     folded = with_stem(folded, *STEMS[request.param])
     images, inputs = draw_images(folded, 6, request.param)
-    return quantize_folded(folded, calibrate(folded, inputs, frozenset({0}))), images
+    return quantize_calibrated(folded, calibrate(folded, inputs, Path.full(1))), images
 
 
 def reference(network: IntegerNetwork, images: np.ndarray) -> np.ndarray:
@@ -228,12 +233,12 @@ def test_a_stem_that_makes_no_whole_patches_is_refused():
 
 
 def test_an_activation_that_does_not_end_at_zero_is_refused():
-    folded = fold_network(build_network(NETWORK, "random", 1))
+    folded = import_network(build_network(NETWORK, "random", 1))
     inputs = draw_images(folded, 4, 0)[1]
     sigmoid = replace(folded.stem[1], activation=torch.sigmoid)
     folded = replace(folded, stem=(folded.stem[0], sigmoid, folded.stem[2]))
     with pytest.raises(QuantizationError, match="stem1 must have an activation that takes its least input to 0"):
-        quantize_folded(folded, replace(calibrate(folded, inputs, frozenset()), attentions=(None, None)))
+        quantize_calibrated(folded, calibrate(folded, inputs, Path.full(2)))
 
 
 def test_a_pair_of_unlike_stems_is_refused():

@@ -9,7 +9,9 @@ import pytest
 from hw.errors import InputError
 from sw.data import fashion_mnist as data_module
 from sw.data.__main__ import main
-from sw.data.fashion_mnist import ASSETS, DEBIAN_LOCATION, load_fashion_mnist, split_indices, to_input
+from sw.data.embedded import write_embedded
+from sw.data.fashion_mnist import ASSETS, DEBIAN_LOCATION, load_fashion_mnist, split_indices
+from sw.data.pixels import to_input
 
 TRAIN_IMAGES = "train-images-idx3-ubyte.gz"
 TEST_IMAGES = "t10k-images-idx3-ubyte.gz"
@@ -189,7 +191,7 @@ def test_embedded_file_changed(copy, monkeypatch):
 
 
 def test_embedding_reproduces_the_subset(tmp_path):
-    data_module.write_embedded(ASSETS, tmp_path)
+    write_embedded(ASSETS, tmp_path)
     for path in ASSETS.glob("*.gz"):
         # Compressed bytes are a matter of the zlib version, so what they hold is compared.
         assert gzip.decompress((tmp_path / path.name).read_bytes()) == gzip.decompress(path.read_bytes())

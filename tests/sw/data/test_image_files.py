@@ -9,8 +9,9 @@ from PIL import Image
 from torch import nn
 
 from hw.errors import InputError
-from sw.data.fashion_mnist import CLASS_NAMES, fitted, load_fashion_mnist, to_input, to_pixels
+from sw.data.fashion_mnist import CLASS_NAMES, load_fashion_mnist
 from sw.data.image_folder import PictureFormat, class_names, load_data, load_image_folder, picture_format
+from sw.data.pixels import fitted, to_input, to_pixels
 from sw.networks.network import parse_network
 from sw.networks.normalization import fold_normalization
 from sw.networks.plain_vit import import_timm

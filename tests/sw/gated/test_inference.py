@@ -16,8 +16,9 @@ from hw.golden import GoldenDevice, GoldenMachine
 from sw import infer as command
 from sw.compiler.compiler import compile_network
 from sw.compiler.memory_map import required_config
-from sw.data.fashion_mnist import fitted, load_fashion_mnist, to_input, to_pixels
-from sw.gated.inference import cascade, entropy_nats, infer, infer_torch
+from sw.data.fashion_mnist import load_fashion_mnist
+from sw.data.pixels import fitted, to_input, to_pixels
+from sw.gated.inference import cascade, infer, infer_torch
 from sw.gated.pair import ExitCost, Guarantee, Pair
 from sw.graph.path import Path
 from sw.graph.path_vit import PathVit
@@ -118,11 +119,6 @@ def test_torch_and_machine_agree(pair, images):
     assert (found.exits_low != exact.exits_low).mean() <= 0.1
     same = found.exits_low == exact.exits_low
     assert np.abs(found.logits - exact.logits)[same].max() < 1.0
-
-
-def test_entropy_of_certain_answers():
-    logits = torch.tensor([[1000.0, 0.0, 0.0], [2.0, 2.0, 2.0]])
-    assert entropy_nats(logits).tolist() == [0.0, pytest.approx(np.log(3))]
 
 
 def test_best_answers_are_in_order(pair, images):

@@ -15,13 +15,14 @@ from hw.golden import GoldenMachine
 from hw.isa import FLAG_ATTENTION, FLAG_HIGH, Opcode, Operation, Post
 from hw.program import Program
 from sim.cycle_model import predict
-from sw.compiler.compiler import compile_network, compile_pair, shared_encoders
+from sw.compiler.compiler import compile_network, compile_pair
 from sw.compiler.memory_map import required_config
 from sw.graph.integer_network import IntegerNetwork
 from sw.graph.path import Path
 from sw.graph.path_vit import PathVit
+from sw.graph.shared import shared_encoders
 from sw.networks.network import build_network, parse_network
-from sw.quantization.calibration import GREATEST, MSE, Options
+from sw.quantization.options import GREATEST, MSE, Options
 from sw.quantization.quantize import quantize, quantize_jointly
 
 NETWORK = "vit:dim=12,depth=4,heads=2,tokens=11,classes=6,patch=2,channels=2"
@@ -88,7 +89,7 @@ CASES = [
 def test_resuming_changes_no_number(name, frozen, low_kept, high_kept, shared):
     """Of fine-tuned paths, quantized together."""
     low, high = quantized(name, frozen, low_kept, high_kept)
-    assert shared_encoders(low, high) == shared
+    assert shared_encoders(low, high, low.path, high.path) == shared
     images, _ = random_inputs(name)
     for seed in range(4):
         config = roomy(high, seed)
@@ -156,7 +157,7 @@ def test_a_pair_without_room_runs_as_two_networks():
 def test_networks_that_share_nothing_do_not_resume():
     _, inputs = random_inputs(NETWORK)
     low, high = (quantize(build_network(NETWORK, "random", seed), inputs) for seed in (1, 2))
-    assert shared_encoders(low, high) is None
+    assert shared_encoders(low, high, low.path, high.path) is None
     config = roomy(high, 1)
     assert compile_pair(low, high, config, 0).shared_encoders is None
     with pytest.raises(InputError, match="its networks begin differently"):
@@ -168,7 +169,7 @@ def test_networks_quantized_apart_have_scales_of_their_own():
     vit = build_network(NETWORK, "random", 4)
     _, inputs = random_inputs(NETWORK)
     low, high = (quantize(PathVit(network), inputs) for network in (changed_from(vit, 2), vit))
-    assert shared_encoders(low, high) is None
+    assert shared_encoders(low, high, low.path, high.path) is None
 
 
 @pytest.mark.parametrize("scales", [MSE, GREATEST])
@@ -177,7 +178,8 @@ def test_any_two_of_networks_quantized_jointly_resume(scales: str):
     vit, (images, inputs) = build_network(STEM, "random", 4), random_inputs(STEM)
     efforts = [PathVit(changed_from(vit, 0), path_of(vit, [0])), PathVit(changed_from(vit, 1), path_of(vit, [0, 2])), PathVit(vit)]
     integers = quantize_jointly(efforts, inputs, Options(scales))
-    assert [shared_encoders(integers[first], integers[second]) for first, second in ((0, 1), (0, 2), (1, 2))] == [0, 0, 1]
+    pairs = [(integers[first], integers[second]) for first, second in ((0, 1), (0, 2), (1, 2))]
+    assert [shared_encoders(low, high, low.path, high.path) for low, high in pairs] == [0, 0, 1]
     for low, high in combinations(integers, 2):
         resumed, plain = (compile_pair(low, high, roomy(high, 5), 0, resume=resume) for resume in (True, False))
         threshold = int(np.median(GoldenMachine(plain).run(images, threshold=1 << 31).entropy))

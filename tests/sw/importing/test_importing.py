@@ -1,6 +1,5 @@
 """Networks imported by their operations: what is folded computes what the module computes, and what does not fit is named."""
 
-import math
 
 import numpy as np
 import pytest
@@ -13,8 +12,9 @@ from hw.errors import InputError
 from hw.golden import GoldenMachine
 from sw.compiler.compiler import compile_network
 from sw.compiler.memory_map import required_config
-from sw.graph.float_network import FoldedNetwork, fold_network, image_shape, normalized
-from sw.importing import import_network
+from sw.graph.float_network import FloatNetwork
+from sw.graph.forward import forward
+from sw.importing import import_network, module_image_shape
 from sw.networks.network import build_network
 from sw.networks.plain_vit import create_from_arguments, import_timm
 from sw.networks.random_weights import draw_weights
@@ -30,24 +30,10 @@ def distilled() -> nn.Module:
     return VisionTransformerDistilled(**SHAPE)
 
 
-def run_folded(network: FoldedNetwork, images: torch.Tensor) -> torch.Tensor:
-    """Logits of a folded network in float32."""
-    tokens = network.positions.expand(len(images), -1, -1).clone()
-    tokens[:, network.prefix_tokens :] += network.embedding(network.patches(images))
-    for encoder in network.encoders:
-        inputs = normalized(tokens, encoder.epsilons[0])
-        layers = (encoder.query, encoder.key, encoder.value)
-        query, key, value = (layer(inputs).unflatten(-1, (network.heads, -1)).transpose(1, 2) for layer in layers)
-        weights = (query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])).softmax(-1)
-        tokens = tokens + encoder.projection((weights @ value).transpose(1, 2).flatten(2))
-        tokens = tokens + encoder.fc2(encoder.activation(encoder.fc1(normalized(tokens, encoder.epsilons[1]))))
-    return network.head(normalized(tokens[:, : network.head_tokens], network.epsilon).flatten(1))
-
-
-def assert_same(module: nn.Module, network: FoldedNetwork) -> None:
+def assert_same(module: nn.Module, network: FloatNetwork) -> None:
     images = torch.randn(3, network.channels, *network.image_size, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        torch.testing.assert_close(run_folded(network, images), module.eval()(images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(forward(network, images), module.eval()(images), rtol=1e-4, atol=1e-4)
 
 
 class Attention(nn.Module):
@@ -123,7 +109,7 @@ def test_timm_variants(options, fused):
     draw_weights(vit, 2)
     for block in vit.blocks:
         block.attn.fused_attn = fused
-    network = fold_network(vit)
+    network = import_network(vit)
     assert (network.prefix_tokens, network.head_tokens) == (1 + options.get("reg_tokens", 0), 1)
     assert_same(vit, network)
 
@@ -131,7 +117,7 @@ def test_timm_variants(options, fused):
 def test_distillation_token_has_its_half_of_the_answer():
     vit = distilled()
     draw_weights(vit, 2)
-    network = fold_network(vit)
+    network = import_network(vit)
     assert (network.prefix_tokens, network.head_tokens, network.head.weight.shape) == (2, 2, (5, 24))
     assert_same(vit, network)
 
@@ -148,7 +134,7 @@ def test_another_spelling_with_a_convolution_stem():
 def test_importing_leaves_the_module_in_its_mode():
     vit = create_from_arguments({**SHAPE, "proj_drop_rate": 0.5}).train()
     vit.blocks[0].eval()
-    fold_network(vit)
+    import_network(vit)
     assert vit.training and vit.blocks[1].attn.training and not vit.blocks[0].training
 
 
@@ -235,7 +221,7 @@ def test_prefix_tokens_on_the_machine(make, array):
 def test_distillation_token_needs_a_second_row_tile():
     vit = distilled()
     draw_weights(vit, 3)
-    network = quantize(vit, torch.rand(4, *image_shape(vit)))
+    network = quantize(vit, torch.rand(4, *module_image_shape(vit)))
     config = AcceleratorConfig(rows=8, cols=4, pe_depth=4, **required_config(network, 8, 4, 4))
     with pytest.raises(InputError, match="rows must be less than 8"):
         compile_network(network, config)
@@ -243,6 +229,6 @@ def test_distillation_token_needs_a_second_row_tile():
 
 def test_sizes_of_timm_models():
     vit = build_network("test_vit", "random", image_size=(48, 80))
-    network = fold_network(vit)
+    network = import_network(vit)
     assert network.image_size == (48, 80) and len(network.positions) == 1 + 3 * 5
     assert_same(vit, network)

@@ -13,21 +13,17 @@ from hw.golden import GoldenMachine
 from hw.row.normalizer import LayerNorm
 from sw.compiler.compiler import compile_network
 from sw.compiler.memory_map import required_config
-from sw.graph.float_network import FloatLinear, fold_network, normalized
-from sw.graph.integer_network import IntegerLinear, IntegerNetwork
+from sw.graph.float_network import FloatLinear
+from sw.graph.forward import normalized
+from sw.graph.integer_network import IntegerAttention, IntegerLinear, IntegerNetwork
 from sw.graph.path import Path
 from sw.graph.path_vit import PathVit
+from sw.importing import import_network
 from sw.networks.network import CHECKPOINTS, build_network, parse_network
 from sw.networks.plain_vit import create_from_arguments
 from sw.networks.random_weights import draw_weights
-from sw.quantization.quantize import (
-    ACCUMULATOR_LIMIT,
-    QuantizationError,
-    integer_linear,
-    integer_norm,
-    logits_sqnr_db,
-    quantize,
-)
+from sw.quantization.integer_layers import ACCUMULATOR_LIMIT, QuantizationError, integer_linear, integer_norm
+from sw.quantization.quantize import logits_sqnr_db, quantize
 
 NETWORK = "vit:dim=24,depth=3,heads=3,tokens=10,classes=7,patch=3,channels=2"
 
@@ -67,10 +63,11 @@ def sqnr(vit, network: IntegerNetwork, spec, path=None) -> float:
 def linears(network: IntegerNetwork) -> list[IntegerLinear]:
     parts = [network.embedding, network.head]
     for encoder in network.encoders:
-        parts += [encoder.mlp.fc1, encoder.mlp.fc2]
-        if encoder.attention is not None:
-            attention = encoder.attention
-            parts += [attention.query, attention.key, attention.value, attention.projection]
+        for branch in encoder.branches:
+            if isinstance(branch, IntegerAttention):
+                parts += [branch.query, branch.key, branch.value, branch.projection]
+            else:
+                parts += [branch.fc1, branch.fc2]
     return parts
 
 
@@ -89,8 +86,9 @@ def test_numbers_keep_their_ranges(network):
         growth = np.abs(linear.weights.astype(np.int64)).sum(1) * 128 + np.abs(linear.bias.astype(np.int64))
         assert growth.max() < ACCUMULATOR_LIMIT
     for encoder in network.encoders:
-        assert encoder.attention.exp_table[0] == 127 == encoder.attention.exp_table.max()
-        assert len(encoder.mlp.activation_table) == 256
+        attention, mlp = encoder.branches
+        assert attention.exp_table[0] == 127 == attention.exp_table.max()
+        assert len(mlp.activation_table) == 256
 
 
 def test_logits_are_near_the_float_network(vit, network, spec):
@@ -128,7 +126,7 @@ def test_variants_of_timm_are_folded(options, spec):
 
 def test_folding_changes_nothing(vit, spec):
     inputs = draw_images(spec, 4, 2)[1]
-    folded = fold_network(vit)
+    folded = import_network(vit)
     with torch.no_grad():
         embedded = folded.embedding(folded.patches(inputs)) + folded.positions[1:]
         tokens = vit._pos_embed(vit.patch_embed(inputs))
@@ -141,7 +139,7 @@ def test_class_token_starts_exactly(network):
     embedding = network.embedding
     bias = numerics.requantize(np.zeros(network.dim, int), embedding.bias, embedding.multiplier, embedding.shift, 16)
     with torch.no_grad():
-        exact = fold_network(build_network(NETWORK, "random", seed=3)).positions[0].numpy()
+        exact = import_network(build_network(NETWORK, "random", seed=3)).positions[0].numpy()
     assert np.abs((network.initial_residual[0] + bias) * network.residual_scale - exact).max() <= network.residual_scale
 
 
@@ -214,10 +212,10 @@ def test_sqnr():
 def test_keys_lie_around_zero(vit, network, spec):
     """Softmax ignores a key bias, so calibration spends it on centring the keys."""
     inputs = draw_images(spec, 64, 0)[1]
-    folded, attention = fold_network(vit), network.encoders[0].attention
+    folded, attention = import_network(vit), network.encoders[0].branches[0]
     tokens = folded.positions.repeat(len(inputs), 1, 1)
     tokens[:, 1:] += folded.embedding(folded.patches(inputs))
-    rows = normalized(tokens, folded.encoders[0].epsilons[0]).flatten(0, 1).numpy()
+    rows = normalized(tokens, folded.encoders[0].branches[0].epsilon).flatten(0, 1).numpy()
     codes = np.clip(np.rint(rows / attention.norm.scale), -128, 127).astype(int)
     key = attention.key
     keys = numerics.requantize(codes @ key.weights.T.astype(int), key.bias, key.multiplier.astype(int), key.shift.astype(int), 8)
@@ -228,12 +226,13 @@ def test_keys_lie_around_zero(vit, network, spec):
 @pytest.mark.skipif(not (CHECKPOINTS / "fmnist_vit_tiny").is_dir(), reason="the checkpoint is not there")
 def test_int8_accuracy_on_the_test_images():
     from hw.presets import PRESETS
-    from sw.data.fashion_mnist import load_fashion_mnist, to_input
+    from sw.data.fashion_mnist import load_fashion_mnist
+    from sw.data.pixels import to_input, to_pixels
 
     data = load_fashion_mnist("embedded")
     vit = build_network("fmnist_vit_tiny")
     network = quantize(vit, to_input(data.calibration.images[:256]))
-    images = (data.test.images.astype(np.int16) - 128).astype(np.int8)
+    images = to_pixels(data.test.images)
     logits = GoldenMachine(compile_network(network, PRESETS["nano"])).run(images).logits
     with torch.no_grad():
         reference = vit(to_input(data.test.images)).numpy()

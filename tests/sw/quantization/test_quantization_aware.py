@@ -8,17 +8,18 @@ from hw.presets import find_preset
 from sw import train
 from sw.compiler.compiler import compile_network
 from sw.compiler.memory_map import required_config
-from sw.data.fashion_mnist import padded, to_input
-from sw.graph.float_network import walk
+from sw.data.pixels import padded, to_input, to_pixels
+from sw.graph.forward import Observer, forward
 from sw.graph.path import Path
 from sw.graph.path_vit import PathVit
 from sw.networks.network import build_network, parse_network, untrained_network
 from sw.quantization import quantization_aware
 from sw.quantization.quantization_aware import QuantizationAware, rounded
-from sw.quantization.quantize import LOGIT_SCALE, logits_sqnr_db, quantize_folded
+from sw.quantization.quantize import LOGIT_SCALE, logits_sqnr_db, quantize_calibrated
+from sw.quantization.scales import centred
 from sw.quantization.tensor_noise import MachineTensors
 from sw.training.finetune import finetune
-from sw.training.objective import Recipe
+from sw.training.recipe import Recipe, finetuning
 from sw.training.trainer import Trainer
 
 TINY = "vit:dim=12,depth=3,heads=2,tokens=5,classes=10,patch=14"
@@ -26,14 +27,10 @@ TINY = "vit:dim=12,depth=3,heads=2,tokens=5,classes=10,patch=14"
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def machine_codes(images):
-    return (images.astype("int16") - 128).astype("int8")
-
-
 def integer_of(aware):
     """The integer network with the scales that the rounded one has."""
     with torch.no_grad():
-        return quantize_folded(aware._graph.fold(), aware._calibration, aware._residual)
+        return quantize_calibrated(aware._graph.fold(), aware.calibration, aware.observer.residual_scale)
 
 
 def test_rounding_hits_the_codes_and_gradients_pass_inside_their_range():
@@ -61,7 +58,7 @@ def test_noise_is_the_machines(data, name, kept):
         found = machine(inputs, network.path).numpy() / LOGIT_SCALE
         exact = network(inputs).numpy()
     program = compile_network(integer_of(machine), find_preset("nano"), mask_register=False)
-    integer = GoldenMachine(program).run(machine_codes(images)).logits
+    integer = GoldenMachine(program).run(to_pixels(images)).logits
     assert abs(found - found.round()).max() < 0.01  # in the machine's unit
     assert abs(logits_sqnr_db(exact, found) - logits_sqnr_db(exact, integer)) < 1.5
 
@@ -72,16 +69,16 @@ def test_first_layers_round_as_the_machine(data):
     images = data.calibration.images[:48]
     inputs, seen, exact = to_input(images), {}, {}
     aware = QuantizationAware(network, inputs)
-    tensor = aware._tensor
-    aware._tensor = lambda name, values: seen.setdefault(name, tensor(name, values))
-    integer, calibration = integer_of(aware), aware._calibration
+    rounded_tensor = aware.observer.tensor
+    aware.observer.tensor = lambda name, values: seen.setdefault(name, rounded_tensor(name, values))
+    integer, calibration, exactly = integer_of(aware), aware.calibration, Observer()
+    exactly.tensor = lambda name, values: exact.setdefault(name, values)
     program = compile_network(integer, AcceleratorConfig(rows=17, cols=16, pe_depth=16, **required_config(integer, 17, 16, 16)))
     machine = MachineTensors(integer, program)
-    GoldenMachine(program, chunk=64, threads=1, observer=machine).run(machine_codes(images))
-    key_means = [part.key_mean for part in calibration.attentions]
+    GoldenMachine(program, chunk=64, threads=1, observer=machine).run(to_pixels(images))
     with torch.no_grad():
         aware(inputs, network.path)
-        walk(aware._graph.fold(), inputs, key_means, lambda name, values: exact.setdefault(name, values))
+        forward(centred(aware._graph.fold(), calibration), inputs, observer=exactly)
     for name in ("embedding", "encoder0.norm1", "encoder0.query", "encoder0.key", "encoder0.value", "encoder0.attention"):
         scale, zero, _ = calibration.code(name, integer.residual_scale)
         codes = torch.from_numpy(machine.codes(name) - zero) * scale
@@ -103,7 +100,7 @@ def test_every_parameter_gets_a_gradient_and_the_graph_sees_its_steps(data):
 
 
 def test_training_repairs_what_coarse_roundings_cost(data, monkeypatch):
-    monkeypatch.setattr(quantization_aware, "_WEIGHT_PEAK", 2)  # weights of five values, far coarser than the machine's
+    monkeypatch.setattr(quantization_aware, "WEIGHT_PEAK", 2)  # weights of five values, far coarser than the machine's
     network = PathVit(untrained_network(parse_network(TINY)))
     Trainer(network, data.train, Recipe(steps=200, batch=64, lr=4e-3, warmup_steps=20, shift=1)).run()
     images, labels = to_input(data.calibration.images), torch.from_numpy(data.calibration.labels)
@@ -113,13 +110,13 @@ def test_training_repairs_what_coarse_roundings_cost(data, monkeypatch):
             return (QuantizationAware(tuned, images[:256])(images, tuned.path).argmax(1) == labels).float().mean()
 
     options = {"steps": 100, "batch": 64, "lr": 1e-3}
-    plain, aware = (finetune(network, None, data.train, quantization_aware=each, **options) for each in (False, True))
+    plain, aware = (finetune(network, None, data.train, finetuning(quantization_aware=each, **options)) for each in (False, True))
     assert right(aware) > right(plain) + 0.05
 
 
 def test_resumed_training_is_bit_identical(data, tmp_path):
     network = PathVit(untrained_network(parse_network(TINY)))
-    options = {"steps": 60, "batch": 16, "quantization_aware": True}
+    recipe, path = finetuning(60, batch=16, quantization_aware=True), Path.keeping([0, 2], network.depth)
 
     class Stop(Exception):
         pass
@@ -128,10 +125,10 @@ def test_resumed_training_is_bit_identical(data, tmp_path):
         if done == 50:
             raise Stop
 
-    whole = finetune(network, Path.keeping([0, 2], network.depth), data.train, **options)
+    whole = finetune(network, path, data.train, recipe)
     with pytest.raises(Stop):
-        finetune(network, Path.keeping([0, 2], network.depth), data.train, state_dir=tmp_path, progress=stop, **options)
-    again = finetune(network, Path.keeping([0, 2], network.depth), data.train, state_dir=tmp_path, **options)
+        finetune(network, path, data.train, recipe, state_dir=tmp_path, progress=stop)
+    again = finetune(network, path, data.train, recipe, state_dir=tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from hw.errors import InputError
-from sw.graph.float_network import fold_network
+from sw.importing import import_network
 from sw.networks.network import build_network, parse_network
 from sw.networks.plain_vit import create_from_arguments
 from sw.networks.random_weights import draw_weights
 from sw.quantization import calibration, tensor_noise
-from sw.quantization.calibration import Options
+from sw.quantization.options import Options
 from sw.quantization.tensor_noise import report, worst
 from sw.quantization_report import main
 
@@ -27,7 +27,7 @@ def pixels(spec, count: int) -> np.ndarray:
 def noises_of(vit, spec, options=None):
     images = pixels(spec, 40)
     inputs = torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32) / 128)
-    return report(fold_network(vit), inputs[:32], images[32:], options)
+    return report(import_network(vit), inputs[:32], images[32:], options)
 
 
 @pytest.mark.parametrize("name, rows", [(PLAIN, 64), (STEM, 64), (STEM, 4), (PLAIN, 3)])
@@ -58,8 +58,8 @@ def test_a_spoilt_scale_is_named(monkeypatch):
     spec, vit = parse_network(PLAIN), create_from_arguments(parse_network(PLAIN).arguments()).eval()
     draw_weights(vit, 2)
     before = {noise.name: noise for noise in noises_of(vit, spec)}
-    chosen = calibration._score_scale
-    monkeypatch.setattr(calibration, "_score_scale", lambda *arguments: 6 * chosen(*arguments))
+    chosen = calibration.score_scale
+    monkeypatch.setattr(calibration, "score_scale", lambda *arguments: 6 * chosen(*arguments))
     after = {noise.name: noise for noise in noises_of(vit, spec)}
     assert worst(list(after.values())).name.endswith(".scores")
     assert after["encoder0.scores"].own_db < before["encoder0.scores"].own_db - 10
@@ -79,8 +79,8 @@ def test_clipping_beats_the_greatest_magnitude():
 def test_bias_correction_takes_the_mean_error_away():
     """Of a layer whose weights are coarse beside its inputs' mean."""
     from sw.graph.float_network import FloatLinear
-    from sw.quantization.calibration import InputMeans
-    from sw.quantization.quantize import integer_linear
+    from sw.quantization.integer_layers import integer_linear
+    from sw.quantization.scales import InputMeans
 
     random = torch.Generator().manual_seed(3)
     layer = FloatLinear(torch.randn(6, 40, generator=random), torch.randn(6, generator=random))

@@ -7,12 +7,14 @@ import torch
 
 from hw.errors import InputError
 from sw import train
-from sw.data.fashion_mnist import Split
+from sw.data.split import Split
+from sw.graph.entropy import entropy_nats
 from sw.graph.path import Path
 from sw.graph.path_vit import PathVit
 from sw.networks.checkpoint import load_run_state, save_run_state
 from sw.networks.network import build_network, parse_network, untrained_network
-from sw.training.objective import Recipe, augment, batch_loss, correct_entropy, distillation, entropy_nats, learning_rate
+from sw.training.objective import augment, batch_loss, correct_entropy, distillation, learning_rate
+from sw.training.recipe import Recipe
 from sw.training.trainer import Trainer, accuracy, evaluate_fp32
 
 # 28x28 pictures in 4 patches of 14x14: the smallest network that takes Fashion-MNIST.
