@@ -19,7 +19,8 @@ from benchmarks.result import DOCS, ROOT, Benchmark
 from hw.files import read_json, write_file
 from hw.tables import markdown_table
 from search.intervals import Z95
-from sw.networks.network import NetworkSpec, parse_network
+from sw.networks.network import parse_network
+from sw.networks.spec import NetworkSpec
 
 PAGE = DOCS / "reproduction.md"
 DELAY_SPLIT, PATH_SCORES, PIVOT_RESULT = (Benchmark(f"pivot.{name}") for name in ("delay_split", "path_scores", "pivot_result"))

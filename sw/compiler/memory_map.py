@@ -5,7 +5,8 @@ from typing import Protocol
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.errors import InputError
-from sw.compiler.stem_layout import StemGeometry, StemPlan, least_plan, most_k_words
+from sw.compiler.stem_geometry import StemGeometry
+from sw.compiler.stem_layout import StemPlan, least_plan, most_k_words
 from sw.graph.convolution import ConvolutionShape
 from sw.graph.path import MAX_ENCODERS
 
@@ -16,7 +17,7 @@ MAX_TOKENS = 4096
 
 
 class Shapes(Protocol):
-    """What sizes depend on; `sw.networks.network.NetworkSpec` and `sw.graph.integer_network.IntegerNetwork` both have it."""
+    """What sizes depend on; `sw.networks.spec.NetworkSpec` and `sw.graph.integer_network.IntegerNetwork` both have it."""
 
     @property
     def image_size(self) -> tuple[int, int]:

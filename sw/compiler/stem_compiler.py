@@ -11,7 +11,8 @@ from hw.isa import FLAG_CONTIGUOUS, FLAG_IMAGE, FLAG_PER_COLUMN, Opcode, Operati
 from sw.compiler.descriptor_stream import DescriptorStream, Span
 from sw.compiler.memory_map import stem_geometry
 from sw.compiler.program_image import ProgramImage, parameter_bytes, weight_bytes
-from sw.compiler.stem_layout import StemPlan, Window, choose_plan, chunks
+from sw.compiler.stem_layout import StemPlan, choose_plan, chunks
+from sw.compiler.stem_window import Window
 from sw.graph.integer_network import IntegerConvolution, IntegerLinear, IntegerNetwork
 
 

@@ -67,7 +67,7 @@ class FashionMnist:
 
 
 def takes_fashion_mnist(spec: Any) -> bool:
-    """Whether a network (`sw.networks.network.NetworkSpec`) takes the data set's images, as they are or in a black border."""
+    """Whether a network (`sw.networks.spec.NetworkSpec`) takes the data set's images, as they are or in a black border."""
     height, width = spec.image_size
     fits = min(height, width) >= IMAGE_SIDE and max(height, width) <= MOST_PADDED
     return bool(fits and spec.channels == 1 and spec.classes == CLASSES)

@@ -17,7 +17,7 @@ from hw.errors import InputError
 from sw.data.fashion_mnist import CLASS_NAMES, takes_fashion_mnist
 from sw.data.idx import IMAGE_SIDE
 from sw.data.split import Split
-from sw.networks.network import NetworkSpec
+from sw.networks.spec import NetworkSpec
 
 IMAGENET_CLASSES = 1000
 _CALIBRATION_SHARE = 5

@@ -70,7 +70,7 @@ def random_pixels(spec: Any, count: int, seed: int) -> tuple[np.ndarray, np.ndar
     Few images calibrate a network on noise as well as many do, and large ones are slow.
 
     Args:
-        spec: the network, a `sw.networks.network.NetworkSpec`.
+        spec: the network, a `sw.networks.spec.NetworkSpec`.
         count: of the others.
         seed: of the noise.
     """

@@ -20,7 +20,8 @@ from hw.files import read_json, write_json
 from hw.program import Program
 from sw.graph.integer_network import IntegerNetwork
 from sw.graph.path import Path
-from sw.networks.network import NetworkSpec, parse_network
+from sw.networks.network import parse_network
+from sw.networks.spec import NetworkSpec
 
 FORMAT = "pivot-pair-1"
 UNITS_PER_NAT = 1 << numerics.ENTROPY_FRACTION

@@ -109,7 +109,7 @@ class FloatNetwork:
     """A plain ViT, folded.
 
     Attributes:
-        image_size, channels, heads: as in `sw.networks.network.NetworkSpec`.
+        image_size, channels, heads: as in `sw.networks.spec.NetworkSpec`.
         patch_size: side of a patch in pixels of the map that the embedding reads: the picture, or the stem's last map.
         embedding: weight [dim, patch_size² · channels of that map] in the order (ky, kx, channel).
         positions: float32 [tokens, dim]: initial residual stream, the class token included.

@@ -17,7 +17,9 @@ from sim.program_counts import count_program
 from sw.compiler.compiler import compile_network, compile_pair
 from sw.compiler.memory_map import required_config, stem_geometry
 from sw.compiler.stem_compiler import patch_runs, pixel_runs
-from sw.compiler.stem_layout import StemGeometry, choose_plan, chunks, picture_windows
+from sw.compiler.stem_geometry import StemGeometry
+from sw.compiler.stem_layout import choose_plan, chunks
+from sw.compiler.stem_window import picture_windows
 from sw.graph.convolution import ConvolutionShape
 from sw.graph.float_network import FloatConvolution, FloatLinear, FloatNetwork
 from sw.graph.integer_network import IntegerNetwork
