@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hw import numerics
 from hw.config import AcceleratorConfig
@@ -22,6 +22,11 @@ from sw.graph.integer_network import IntegerNetwork
 from sw.graph.path import Path
 from sw.networks.network import parse_network
 from sw.networks.spec import NetworkSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sw.graph.path_vit import PathVit
 
 FORMAT = "pivot-pair-1"
 UNITS_PER_NAT = 1 << numerics.ENTROPY_FRACTION
@@ -92,7 +97,7 @@ class Pair:
     guarantee: Guarantee
     costs: tuple[ExitCost, ExitCost]
     integer: tuple[IntegerNetwork, IntegerNetwork]
-    states: tuple[Mapping[str, Any], Mapping[str, Any]]
+    states: "tuple[Mapping[str, Tensor], Mapping[str, Tensor]]"
 
     @property
     def threshold_nats(self) -> float:
@@ -113,7 +118,7 @@ class Pair:
         return compile_pair(*self.integer, self.config, self.threshold, low_path=low, high_path=high)
 
     @cached_property
-    def modules(self) -> tuple[Any, Any]:
+    def modules(self) -> "tuple[PathVit, PathVit]":
         """The torch networks (`sw.graph.path_vit.PathVit`) of low and high effort, in eval mode."""
         from sw.graph.path_vit import PathVit
         from sw.networks.network import untrained_network

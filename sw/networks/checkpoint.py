@@ -3,13 +3,16 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hw.errors import InputError
 from hw.files import read_json, write_file, write_json
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def save_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
+
+def save_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] | None = None) -> None:
     """Write named torch tensors to a safetensors file, atomically."""
     from safetensors.torch import save
 
@@ -17,7 +20,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, 
     write_file(path, save(contiguous, dict(metadata) if metadata else None))
 
 
-def load_tensors(path: Path) -> dict[str, Any]:
+def load_tensors(path: Path) -> "dict[str, Tensor]":
     """Return the named torch tensors of a safetensors file.
 
     Raises:
@@ -41,7 +44,7 @@ _STATE_KEYS = ("state_dict", "model")
 """Where published checkpoints keep their state dict."""
 
 
-def load_state_dict(path: Path) -> dict[str, Any]:
+def load_state_dict(path: Path) -> "dict[str, Tensor]":
     """Return the named torch tensors of a state dict that ``torch.save`` wrote, such as a published ``.pth``.
 
     Nothing but tensors and plain containers is read from it (``weights_only``).
@@ -65,7 +68,7 @@ def load_state_dict(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def save_run_state(directory: Path, tensors: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+def save_run_state(directory: Path, tensors: "Mapping[str, Tensor]", values: Mapping[str, Any]) -> None:
     """Write the state of a training run, replacing the one before.
 
     The tensors go to ``state-<step>.safetensors``; then ``state.json``, which names that file and its SHA-256, is
@@ -80,7 +83,7 @@ def save_run_state(directory: Path, tensors: Mapping[str, Any], values: Mapping[
             old.unlink()
 
 
-def load_run_state(directory: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+def load_run_state(directory: Path) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
     """Return the tensors and values of the run in ``directory``, or None where it holds none.
 
     Raises:

@@ -12,10 +12,13 @@ All are torch modules of timm, their code unchanged; LV-ViT with another patch e
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hw.errors import InputError
 from sw.networks.spec import NetworkSpec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CHECKPOINTS = Path(__file__).parents[1] / "assets"
 SHIPPED = ("fmnist_vit_tiny",)
@@ -137,7 +140,7 @@ def _parse_timm(name: str, image_size: tuple[int, int] | None) -> NetworkSpec:
     )
 
 
-def untrained_network(spec: NetworkSpec, seed: int = 0) -> Any:
+def untrained_network(spec: NetworkSpec, seed: int = 0) -> "nn.Module":
     """Return the network's module in training mode with timm's own initial weights, drawn from ``seed``."""
     import torch
 
@@ -155,7 +158,7 @@ def untrained_network(spec: NetworkSpec, seed: int = 0) -> Any:
     return _unfused(vit)
 
 
-def _unfused(vit: Any) -> Any:
+def _unfused(vit: "nn.Module") -> "nn.Module":
     """The module with plain attention: at 17 tokens it trains 960 images/s under bfloat16, torch's fused attention 600."""
     for block in vit.blocks:
         block.attn.fused_attn = False
@@ -164,7 +167,7 @@ def _unfused(vit: Any) -> Any:
 
 def build_network(
     name: str, weights: str | Path | None = None, seed: int = 0, image_size: tuple[int, int] | None = None
-) -> Any:  # fmt: skip
+) -> "nn.Module":  # fmt: skip
     """Return the named network, a torch module in eval mode.
 
     Weights of a file and `pretrained` ones are of images normalised as their data set is; that normalisation is folded into the
@@ -201,7 +204,7 @@ def build_network(
     return _normalized(vit, spec).eval()
 
 
-def _normalized(vit: Any, spec: NetworkSpec) -> Any:
+def _normalized(vit: "nn.Module", spec: NetworkSpec) -> "nn.Module":
     """The network with its training images' normalisation in its weights: timm's configuration, or ImageNet's for LV-ViT-S.
 
     Networks of grey images and those made on the spot take (pixel - 128) / 128 as it is.
@@ -218,7 +221,7 @@ def _normalized(vit: Any, spec: NetworkSpec) -> Any:
     return vit
 
 
-def load_weights(vit: Any, path: Path) -> None:
+def load_weights(vit: "nn.Module", path: Path) -> None:
     """Load a safetensors file, or a state dict that torch saved, into ``vit``.
 
     Raises:

@@ -11,13 +11,16 @@ align better.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 PLANE_VALUE = (255 - 128) / 128
 """What a pixel of the added channel stands for."""
 
 
-def fold_normalization(vit: Any, mean: Sequence[float], std: Sequence[float]) -> None:
+def fold_normalization(vit: "nn.Module", mean: Sequence[float], std: Sequence[float]) -> None:
     """Change a network's first convolution so that it takes (pixel - 128) / 128 in place of (pixel / 255 - mean) / std.
 
     Args:
@@ -45,7 +48,7 @@ def fold_normalization(vit: Any, mean: Sequence[float], std: Sequence[float]) ->
         first.weight = nn.Parameter(scaled.float())
 
 
-def match_first_convolution(vit: Any, state: Mapping[str, Any]) -> None:
+def match_first_convolution(vit: "nn.Module", state: "Mapping[str, Tensor]") -> None:
     """Give a network's first convolution the channels and the bias that a state dict has for it, for `fold_normalization` may
     have added them."""
     from torch import nn

@@ -4,9 +4,12 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hw.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 NEW_CLASSES = 1000
 """Classes of the head that a model defined without one gets."""
@@ -22,7 +25,7 @@ def import_timm() -> Any:
     return timm
 
 
-def create_from_arguments(arguments: dict[str, Any]) -> Any:
+def create_from_arguments(arguments: dict[str, Any]) -> "nn.Module":
     """Return ``timm.models.vision_transformer.VisionTransformer(**arguments)``."""
     import_timm()
     from timm.models.vision_transformer import VisionTransformer
@@ -32,7 +35,7 @@ def create_from_arguments(arguments: dict[str, Any]) -> Any:
 
 def create_by_name(
     name: str, image_size: tuple[int, int] | None = None, *, device: str = "cpu", pretrained: bool = False
-) -> Any:  # fmt: skip
+) -> "nn.Module":  # fmt: skip
     """Return the timm model of that name; one that timm defines without a classifier gets one of `NEW_CLASSES` classes.
 
     Args:

@@ -138,9 +138,9 @@ def test_skipped_attention_is_not_trained(data):
 def test_attention_drop_keeps_encoder_0_and_skips_some_others(data):
     trainer = Trainer(tiny(), data.train, Recipe(steps=1, attention_drop=0.9))
     paths = [trainer._draw_path() for _ in range(300)]
-    assert all(0 in path for path in paths)
-    assert 0.5 < np.mean([len(path) == 3 for path in paths]) < 0.9
-    assert frozenset({0}) in paths
+    assert all(path.keeps(0) for path in paths)
+    assert 0.5 < np.mean([path.effort == 3 for path in paths]) < 0.9
+    assert Path.keeping([0], 3) in paths
 
 
 @pytest.mark.parametrize("stop", [1, 4, 7])
