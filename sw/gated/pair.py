@@ -18,6 +18,7 @@ from hw.config import AcceleratorConfig
 from hw.errors import InputError
 from hw.files import read_json, write_json
 from hw.program import Program
+from sw.graph.integer_file import load_integer_network, save_integer_network
 from sw.graph.integer_network import IntegerNetwork
 from sw.graph.path import Path
 from sw.networks.network import parse_network
@@ -137,7 +138,7 @@ class Pair:
         from sw.networks.checkpoint import save_tensors
 
         for side, integer, state in zip(_SIDES, self.integer, self.states, strict=True):
-            integer.save(directory / f"{side}.safetensors")
+            save_integer_network(integer, directory / f"{side}.safetensors")
             save_tensors(directory / f"{side}.float.safetensors", state)
         head = {
             "format": FORMAT,
@@ -178,7 +179,7 @@ class Pair:
                 guarantee=Guarantee(**head["guarantee"]),
                 costs=tuple(ExitCost(**head["costs"][side]) for side in _SIDES),
             )
-            integer = tuple(IntegerNetwork.load(place / f"{side}.safetensors") for side in _SIDES)
+            integer = tuple(load_integer_network(place / f"{side}.safetensors") for side in _SIDES)
             paths = tuple(Path.keeping(kept, network.depth) for kept, network in zip(head["kept"], integer, strict=True))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{place / 'pair.json'} must hold a whole pair: {type(error).__name__}: {error}") from None

@@ -5,19 +5,14 @@ is int16 with one scale for the whole network, biases are int32 at the scale of 
 ``numerics.requantize`` with a multiplier and a shift per output channel.
 """
 
-import json
-import pathlib
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from hw.errors import InputError
 from sw.graph.branch import TOKENS, BranchKind
 from sw.graph.convolution import ConvolutionShape
 from sw.graph.path import Path
-
-FORMAT = "pivot-integer-network-2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,65 +233,3 @@ class IntegerNetwork:
         """The path whose attentions the network holds; others skip some of them."""
         attentions = [any(branch.kind is BranchKind.ATTENTION for branch in encoder.branches) for encoder in self.encoders]
         return Path.keeping((index for index, there in enumerate(attentions) if there), self.depth)
-
-    def save(self, path: pathlib.Path) -> None:
-        """Write one safetensors file, whose metadata holds everything but the arrays as JSON, atomically."""
-        from safetensors.numpy import save
-
-        from hw.files import write_file
-
-        arrays: dict[str, np.ndarray] = {}
-        structure = _flatten(self, "network", arrays)
-        metadata = {"format": FORMAT, "network": json.dumps(structure)}
-        write_file(path, save(arrays, metadata))
-
-    @staticmethod
-    def load(path: pathlib.Path) -> "IntegerNetwork":
-        """Read what `save` wrote.
-
-        Raises:
-            InputError: the file is missing, corrupt or something else.
-        """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(str(path), framework="numpy") as file:
-                metadata = file.metadata() or {}
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except FileNotFoundError:
-            raise InputError(f"Integer network file {path} must exist") from None
-        except (SafetensorError, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"Integer network file {path} must be a whole safetensors file: {reason}") from None
-        if metadata.get("format") != FORMAT:
-            raise InputError(f"Integer network file {path} must have format {FORMAT}, not {metadata.get('format', 'none')}")
-        return _rebuild(json.loads(metadata["network"]), arrays)
-
-
-_CLASSES = {
-    kind.__name__: kind
-    for kind in (IntegerLinear, IntegerConvolution, IntegerNorm, IntegerAttention, IntegerMlp, IntegerEncoder, IntegerNetwork)
-}
-
-
-def _flatten(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    if isinstance(value, np.ndarray):
-        arrays[name] = np.ascontiguousarray(value)
-        return {"array": name}
-    if is_dataclass(value):
-        members = {field.name: _flatten(getattr(value, field.name), f"{name}.{field.name}", arrays) for field in fields(value)}
-        return {"class": type(value).__name__, **members}
-    if isinstance(value, tuple):
-        return [_flatten(item, f"{name}.{index}", arrays) for index, item in enumerate(value)]
-    return value
-
-
-def _rebuild(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    if isinstance(value, list):
-        return tuple(_rebuild(item, arrays) for item in value)
-    if isinstance(value, dict) and "array" in value:
-        return arrays[value["array"]]
-    if isinstance(value, dict):
-        members = {name: _rebuild(item, arrays) for name, item in value.items() if name != "class"}
-        return _CLASSES[value["class"]](**members)
-    return value

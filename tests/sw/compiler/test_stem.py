@@ -22,6 +22,7 @@ from sw.compiler.stem_layout import choose_plan, chunks
 from sw.compiler.stem_window import picture_windows
 from sw.graph.convolution import ConvolutionShape
 from sw.graph.float_network import FloatConvolution, FloatLinear, FloatNetwork
+from sw.graph.integer_file import load_integer_network, save_integer_network
 from sw.graph.integer_network import IntegerNetwork
 from sw.graph.path import Path
 from sw.graph.path_vit import PathVit
@@ -193,8 +194,8 @@ def test_macs_are_the_convolutions_own():
 
 def test_a_stem_is_saved_and_loaded(tmp_path):
     network, _ = made(NETWORK, 1)
-    network.save(tmp_path / "network.safetensors")
-    again = IntegerNetwork.load(tmp_path / "network.safetensors")
+    save_integer_network(network, tmp_path / "network.safetensors")
+    again = load_integer_network(tmp_path / "network.safetensors")
     config = machine_for(network, 4, 4, 4)
     assert again.stem_shapes == network.stem_shapes == parse_network(NETWORK).stem_shapes
     assert compile_network(again, config).memory == compile_network(network, config).memory
