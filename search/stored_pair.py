@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from search.costs import path_cost
 from search.decision import Decision
 from search.experiment import Run
 
@@ -18,7 +19,6 @@ def store_pair(run: Run, decision: Decision, directory: Path) -> None:
         directory: of `result.json`.
     """
     from sim.cycle_model import predict
-    from sim.energy.estimate import energy_mj
     from sw.compiler.compiler import compile_pair
     from sw.gated.pair import ExitCost, Guarantee, Pair
 
@@ -27,9 +27,8 @@ def store_pair(run: Run, decision: Decision, directory: Path) -> None:
     program = compile_pair(low.integer, high.integer, config, cascade.threshold)
     costs = []
     for exits_low in (True, False):
-        counters = predict(program, run.memory, exits_low=exits_low).counters
-        cycles = counters["cycles"]
-        costs.append(ExitCost(cycles, cycles / (config.clock_mhz * 1e3), energy_mj(counters, config, cycles).total_mj))
+        cost = path_cost(run, predict(program, run.memory, exits_low=exits_low).counters)
+        costs.append(ExitCost(cost.cycles, cost.delay_ms, cost.energy_mj))
     guarantee = Guarantee(
         split="calibration",
         images=len(cascade.low.correct),

@@ -75,7 +75,7 @@ def other_titles(source: str) -> list[str]:
     return [line for line in lines if line in OTHER_TITLES]
 
 
-@pytest.mark.parametrize("path", python_files("sw", "sim", "search", "benchmarks", "tests"), ids=dotted)
+@pytest.mark.parametrize("path", python_files(*PACKAGES, "benchmarks", "tests"), ids=dotted)
 def test_arguments_have_one_title(path: Path):
     assert not other_titles(path.read_text())
 
