@@ -5,7 +5,8 @@
 Accuracy: the shipped LV-ViTs of `benchmarks/lv_vit/` (three seeds, `lv_vit_training.py` makes them) in int8 on the golden machine,
 all 10,000 test images of Fashion-MNIST. Baseline: the whole ViT in int8 with the same extra fine-tuning as its efforts. Delay and
 energy: LV-ViT-S at 224x224, stem included, on the same paths, by the cycle model (which equals the RTL) and the energy table, with
-the test F_low. Pair and threshold are chosen on the 2,000 calibration images alone; nothing here trains.
+the test F_low. Pair and threshold are chosen on the 2,000 calibration images alone; nothing here trains. It is a search beside
+`search.cosearch`, which knows neither several seeds nor another network's costs.
 
 Rules, on calibration images, means over the seeds, F_low from 0.5 to 0.95, prefix-resume in both pairs: of all pairs of two efforts
 whose EDP gain on `pivot` is at least 2.9, the one that loses least; of all pairs that lose at most 0.2 points, the one with the
