@@ -217,8 +217,8 @@ PROOFS = (
             Mutant(
                 "a start that comes too early is heard",
                 _MODULE,
-                "words.restart.eq(self.start & self.idle)",
-                "words.restart.eq(self.start)",
+                "words.restart.eq(self.record.start & self.idle)",
+                "words.restart.eq(self.record.start)",
             ),
         ),
     ),

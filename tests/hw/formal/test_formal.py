@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -35,6 +36,13 @@ def test_names_differ_and_settings_are_told():
     assert all(proof.setting and proof.depth > 0 for proof in PROOFS)
     kinds = {proof.family or proof.name for proof in PROOFS}
     assert {proof.family or proof.name for proof in PROOFS if proof.mutants} == kinds  # every kind of proof can fail
+
+
+def test_every_mutant_fits_the_source_that_it_is_put_into():
+    for proof in PROOFS:
+        for mutant in proof.mutants:
+            source = Path(importlib.util.find_spec(mutant.module).origin).read_text()
+            assert source.count(mutant.old) == 1, f"{proof.name}: {mutant.what}"
 
 
 def test_induction_proves_and_finds_the_shortest_counterexample(tmp_path):
