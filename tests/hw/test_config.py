@@ -53,7 +53,7 @@ def test_weight_port_bytes_are_whole_beats():
         ("rows", "--set takes field=value"),
         ("colour=3", "--set takes field=value with a field of"),
         ("rows=two", "--set rows must be an integer, not 'two'"),
-        ("norm_elements=3", r"norm_elements must divide depth \(4\), not 3"),
+        ("norm_elements=3", r"norm_elements must divide pe_depth \(4\), not 3"),
         ("normalized_words=1", "normalized_words must be between 2 and 65536, not 1"),
         ("exp_units=5", r"exp_units must be 0 or 1 to rows \(4\), not 5"),
         ("exp_units=-1", "exp_units must be 0 or a positive integer, not -1"),
