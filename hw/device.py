@@ -2,16 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from importlib.metadata import entry_points
+from typing import Any, Protocol
 
 import numpy as np
 
-from hw.errors import InputError
+from hw.config import AcceleratorConfig
+from hw.errors import InputError, MachineError
 from hw.isa import Error
 from hw.program import Program
 
 EXIT_LOW, EXIT_END = 0, 1
 """Values of a record's `exit`: the image left at a gate; it went on to END."""
+
+DEVICES = "pivot_codesign.devices"
+"""Group of entry points: classes that `open_device` gives a configuration."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,16 @@ class RunResult:
     def __len__(self) -> int:
         """Number of images with a record."""
         return len(self.exits)
+
+    def checked(self) -> "RunResult":
+        """This result.
+
+        Raises:
+            MachineError: the machine stopped with an error.
+        """
+        if self.error:
+            raise MachineError(f"Machine stopped with error {self.error.name} at descriptor {self.error_descriptor}")
+        return self
 
     @property
     def top1(self) -> np.ndarray:
@@ -85,6 +100,23 @@ class Device(Protocol):
             InputError: When images and Program do not fit each other, or the Program does not fit the device.
         """
         ...
+
+
+def open_device(name: str, config: AcceleratorConfig, **options: Any) -> Device:
+    """A device by its name among those that installed packages offer (entry points ``pivot_codesign.devices``).
+
+    Args:
+        name: such as ``golden`` or ``rtl``.
+        config: the machine.
+        options: of the device's own constructor.
+
+    Raises:
+        InputError: for an unknown name; the message lists the known ones. Also whatever the device raises.
+    """
+    known = {point.name: point for point in entry_points(group=DEVICES)}
+    if name not in known:
+        raise InputError(f"device must be one of {', '.join(sorted(known)) or 'none (install pivot-codesign)'}, not {name!r}")
+    return known[name].load()(config, **options)
 
 
 def check_images(program: Program, images: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The golden machine: runs a Program with the components' own integer-exact models, vectorised over images.
+"""The golden device: runs Programs with the components' own integer-exact models, vectorised over images.
 
 It interprets the same descriptors and the same bytes of memory as the RTL, so there is no second implementation of the
 network: flipping a bit of the Program changes both alike.
@@ -8,18 +8,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from hw import isa, numerics
-from hw.config import PARAMETER_BYTES, TABLE_ENTRIES, AcceleratorConfig
+from hw.config import TABLE_ENTRIES, AcceleratorConfig
 from hw.control.gate import Gate
 from hw.device import RunResult, check_images
 from hw.errors import InputError
-from hw.isa import Descriptor, Opcode, Post, Target
+from hw.isa import NO_GATE, Descriptor, Opcode, Post, Target
 from hw.program import Program
+from hw.program_image import unpack_parameters, unpack_weights
 from hw.row.feed import Feed
 from hw.row.lane import Lane
 from hw.row.normalizer import LayerNorm
@@ -48,56 +48,25 @@ class _State:
         return _State(**{name: value[keep] for name, value in vars(self).items()})
 
 
-class GoldenMachine:
-    """Numpy model of the whole accelerator running one Program.
+class _Interpreter:
+    """Runs the descriptors of one Program on batches of images.
 
-    Args:
-        program: what to run; its configuration gives the memories' shapes.
-        chunk: images per batch; bounds the memory used.
-        threads: batches run side by side.
-        observer: sees what the descriptors compute; called for every batch, by its thread.
+    Attributes:
+        program: whose configuration gives the memories' shapes.
+        observer: sees what the descriptors compute.
     """
 
-    def __init__(self, program: Program, *, chunk: int = 64, threads: int = 2, observer: Observer | None = None):
+    def __init__(self, program: Program, observer: Observer | None = None):
         self.program = program
-        self.chunk = chunk
-        self.threads = threads
         self.observer = observer
         self._descriptors = program.descriptors()
         self._memory = np.frombuffer(program.memory, dtype=np.int8)
         self._weights: dict[tuple[int, int, int], np.ndarray] = {}  # by address, words and columns
-
-    def run(self, images: np.ndarray, *, path_masks: tuple[int, int] | None = None, threshold: int | None = None) -> RunResult:
-        """Run a batch.
-
-        Args:
-            images: int8 [n, height, width, channels], pixel - 128.
-            path_masks: (low, high) kept-attention masks; the Program's own by default.
-            threshold: gate threshold in 2^-12 nat; the Program's own by default.
-
-        Returns:
-            Logits, exits and entropies of every image; no cycles or counters, which only hardware has.
-
-        Raises:
-            InputError: the images are not int8 or not of the Program's size.
-        """
-        started = time.perf_counter()
-        masks = self.program.path_masks if path_masks is None else path_masks
-        limit = self.program.threshold if threshold is None else threshold
-        for descriptor in self._descriptors:  # decode once, before the threads share it
+        for descriptor in self._descriptors:  # decoded once, before threads share them
             if descriptor.opcode == Opcode.GEMM and not descriptor.flags & isa.FLAG_KV:
                 self._weight_matrix(descriptor)
-        flat = check_images(self.program, images)
-        chunks = [flat[start : start + self.chunk] for start in range(0, len(flat), self.chunk)]
-        # The batches are the parallelism: threads of their own in small matrix products cost far more than they give.
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(self.threads) as pool:
-            parts = list(pool.map(lambda chunk: self._run_chunk(chunk, masks, limit), chunks))
-        logits, exits, entropy, gate_entropy = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return RunResult(
-            logits=logits, exits=exits, entropy=entropy, gate_entropy=gate_entropy, wall_s=time.perf_counter() - started
-        )
 
-    def _run_chunk(self, images: np.ndarray, masks: tuple[int, int], threshold: int):
+    def run(self, images: np.ndarray, masks: tuple[int, int], threshold: int):
         """(logits, exits, entropy, gate entropy) of one batch of flat images."""
         count, config = len(images), self.program.config
         state = _State(
@@ -111,7 +80,7 @@ class GoldenMachine:
         )
         logits = np.zeros((count, self.program.classes), np.int64)
         exits, entropies = np.zeros(count, np.int64), np.zeros(count, np.int64)
-        gates = np.full(count, 0xFFFFFFFF, np.int64)
+        gates = np.full(count, NO_GATE, np.int64)
         running = np.arange(count)
         for index, descriptor in enumerate(self._descriptors):
             if descriptor.flags & isa.FLAG_ATTENTION:
@@ -281,17 +250,8 @@ class GoldenMachine:
         """int8 [k_words * depth, columns] of a GEMM's streamed weights."""
         key = (d.weights, d.k_words, d.columns)
         if key not in self._weights:
-            config = self.program.config
-            size = config.weight_port_bytes(d.k_words, d.column_tiles)
-            shape = (d.column_tiles, d.k_words, config.groups_per_port, config.columns_per_beat, config.pe_depth)
-            ports = [
-                self._memory[d.weights + port * size :][: int(np.prod(shape))].reshape(shape) for port in range(config.weight_ports)
-            ]
-            tiles = np.stack(ports, axis=3)  # [tiles, words, groups, ports, columns, depth]
-            tiles = tiles.reshape(d.column_tiles, d.k_words, -1, config.pe_depth)[:, :, : config.cols]
-            self._weights[key] = np.ascontiguousarray(
-                tiles.transpose(1, 3, 0, 2).reshape(d.k_words * config.pe_depth, -1)[:, : d.columns]
-            )
+            weights = unpack_weights(self.program.config, self._memory[d.weights :], d.columns, d.k_words)
+            self._weights[key] = np.ascontiguousarray(weights.T)
         return self._weights[key]
 
     def _kv_matrix(self, state: _State, d: Descriptor) -> np.ndarray:
@@ -306,13 +266,7 @@ class GoldenMachine:
         """(bias, multiplier, shift), int64 [columns] or scalars."""
         if not d.flags & isa.FLAG_PER_COLUMN:
             return 0, d.multiplier, d.shift
-        raw = self._memory[d.parameters :][: d.columns * PARAMETER_BYTES].tobytes()
-        entries = np.frombuffer(raw, dtype=self._parameter_dtype)
-        return (entries[name].astype(np.int64) for name in ("bias", "multiplier", "shift"))
-
-    @cached_property
-    def _parameter_dtype(self) -> np.dtype:
-        return np.dtype([("bias", "<i4"), ("multiplier", "<u2"), ("shift", "u1"), ("reserved", "u1")])
+        return unpack_parameters(self._memory[d.parameters :], d.columns)
 
     def _table(self, d: Descriptor) -> np.ndarray:
         """int8 [256]: the table of a GEMM or a SOFTMAX."""
@@ -320,15 +274,23 @@ class GoldenMachine:
 
 
 class GoldenDevice:
-    """`hw.device.Device` that answers with the golden machine; it has no time, so it knows no deadline.
+    """`hw.device.Device` that answers with the components' models; it has no time, so no cycles, counters or deadline.
 
     Args:
-        config: machine whose Programs it runs.
+        config: machine whose Programs it runs; any Program on its own machine when None.
+        chunk: images per batch; bounds the memory used.
+        threads: batches run side by side.
+        observer: sees what the descriptors compute; called for every batch, by its thread.
     """
 
-    def __init__(self, config: AcceleratorConfig):
+    def __init__(
+        self, config: AcceleratorConfig | None = None, *, chunk: int = 64, threads: int = 2, observer: Observer | None = None
+    ):
         self.config = config
-        self._machine: GoldenMachine | None = None
+        self.chunk = chunk
+        self.threads = threads
+        self.observer = observer
+        self._interpreter: _Interpreter | None = None
 
     def run(
         self,
@@ -339,13 +301,23 @@ class GoldenDevice:
         threshold: int | None = None,
         deadline: int | None = None,
     ) -> RunResult:
-        """Run a batch; see `hw.device.Device`.
+        """Run a batch; see `hw.device.Device`. The same Program again finds its weights unpacked.
 
         Raises:
             InputError: the Program is for another configuration, or the images do not fit it.
         """
-        if program.config != self.config:
+        if self.config not in (None, program.config):
             raise InputError(f"Program must be compiled for {self.config}, not {program.config}")
-        if self._machine is None or self._machine.program is not program:
-            self._machine = GoldenMachine(program)
-        return self._machine.run(images, path_masks=path_masks, threshold=threshold)
+        started = time.perf_counter()
+        interpreter = self._interpreter
+        if interpreter is None or interpreter.program is not program:
+            interpreter = self._interpreter = _Interpreter(program, self.observer)
+        masks = program.path_masks if path_masks is None else path_masks
+        limit = program.threshold if threshold is None else threshold
+        flat = check_images(program, images)
+        chunks = [flat[start : start + self.chunk] for start in range(0, len(flat), self.chunk)]
+        # The batches are the parallelism: threads of their own in small matrix products cost far more than they give.
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(self.threads) as pool:
+            parts = list(pool.map(lambda chunk: interpreter.run(chunk, masks, limit), chunks))
+        logits, exits, entropy, gate_entropy = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return RunResult(logits, exits, entropy, gate_entropy, wall_s=time.perf_counter() - started)

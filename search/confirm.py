@@ -58,11 +58,12 @@ def gated_run(run: Run, program: Any, exits_low: np.ndarray) -> dict[str, Any]:
         ``cycles_high``: mean cycles of an image by exit, None without one.
     """
     from hw.device import EXIT_LOW, mismatches
-    from hw.golden import GoldenMachine
+    from hw.golden import GoldenDevice
+    from hw.golden import GoldenDevice
     from sim.rtl.device import RtlDevice
 
     images = to_pixels(run.data.test.images)[gated_images(exits_low, run.arguments.rtl_images)]
-    golden, device = GoldenMachine(program), RtlDevice(run.config)
+    golden, device = GoldenDevice(run.config), RtlDevice(run.config)
 
     def compute(start: int) -> dict[str, Any]:
         batch = images[start : start + _GATED_BATCH]
@@ -71,7 +72,7 @@ def gated_run(run: Run, program: Any, exits_low: np.ndarray) -> dict[str, Any]:
         return {
             "images": len(batch),
             "exits_low": int(low.sum()),
-            "mismatches": mismatches(golden.run(batch), rtl),
+            "mismatches": mismatches(golden.run(program, batch), rtl),
             "cycles_low": int(rtl.cycles[low].sum()),
             "cycles_high": int(rtl.cycles[~low].sum()),
         }

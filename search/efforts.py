@@ -162,14 +162,14 @@ class Candidate:
         return self._answers[split.name]
 
     def _answer(self, split: Any) -> Answers:
-        from hw.golden import GoldenMachine
+        from hw.golden import GoldenDevice
         from sw.training.finetune import evaluate_fp32
 
         def torch_answers() -> dict[str, np.ndarray]:
             return {"logits": evaluate_fp32(self.network, split).numpy()}
 
         def golden_answers() -> dict[str, np.ndarray]:
-            outcome = GoldenMachine(self.program).run(to_pixels(split.images))
+            outcome = GoldenDevice().run(self.program, to_pixels(split.images))
             return {"logits": outcome.logits, "entropy": outcome.entropy}
 
         store = self._run.store

@@ -8,7 +8,7 @@ import numpy as np
 
 from hw.config import AcceleratorConfig
 from hw.device import RunResult, mismatches
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.memory_timing import MemoryTiming
 from hw.program import Program
 from sim.cycle_model import predict
@@ -19,10 +19,6 @@ from sim.rtl.device import Job, RtlDevice
 from sim.stimulus.workload import Workload
 
 SCHEMA_VERSION = 1
-
-
-class MachineError(RuntimeError):
-    """The machine ended with an error code; the message says which and where."""
 
 
 def breakdown(counters: Mapping[str, int]) -> dict[str, int]:
@@ -38,14 +34,8 @@ def signal_to_noise_db(workload: Workload, result: RunResult) -> float | None:
     return round(value, 2) if np.isfinite(value) else None
 
 
-def _checked(result: RunResult) -> RunResult:
-    if result.error:
-        raise MachineError(f"Machine stopped with error {result.error.name} at descriptor {result.error_descriptor}")
-    return result
-
-
 def _golden(workload: Workload) -> RunResult:
-    return GoldenMachine(workload.program).run(workload.images)
+    return GoldenDevice().run(workload.program, workload.images)
 
 
 def _masks(workload: Workload) -> tuple[int, int, int]:
@@ -63,7 +53,7 @@ def run_rtl(workload: Workload, config: AcceleratorConfig, timing: MemoryTiming)
     """
     jobs = [Job(program=workload.program, images=workload.images)]
     jobs += [Job(program=workload.program, images=workload.images[:1], path_masks=(mask, mask)) for mask in _masks(workload)]
-    batch, *single = (_checked(result) for result in RtlDevice(config).run_jobs(jobs, memory_timing=timing))
+    batch, *single = (result.checked() for result in RtlDevice(config).run_jobs(jobs, memory_timing=timing))
     return batch, single
 
 

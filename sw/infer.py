@@ -116,6 +116,7 @@ def _pictures(options: argparse.Namespace, spec: Any) -> tuple[Any, list[str], A
 
 
 def _answer(options: argparse.Namespace, pair: Any, pixels: Any) -> Any:
+    from hw.device import open_device
     from sw.data.pixels import fitted, to_input, to_pixels
     from sw.gated.inference import infer, infer_torch
 
@@ -123,18 +124,7 @@ def _answer(options: argparse.Namespace, pair: Any, pixels: Any) -> Any:
     images = fitted(pixels, (network.channels, *network.image_size))
     if options.device == "torch":
         return infer_torch(pair, to_input(images), options.batch)
-    return infer(pair, to_pixels(images), _device(options.device, pair.config))
-
-
-def _device(name: str, config: Any) -> Any:
-    """The device of that name; the simulated one lives above this package and is looked for only when it is asked for."""
-    if name == "golden":
-        from hw.golden import GoldenDevice
-
-        return GoldenDevice(config)
-    from importlib import import_module
-
-    return import_module("sim.rtl.device").RtlDevice(config)
+    return infer(pair, to_pixels(images), open_device(options.device, pair.config))
 
 
 def _print_tables(fields: dict[str, Any]) -> None:

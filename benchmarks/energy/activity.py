@@ -16,7 +16,7 @@ from rich.progress import track
 from benchmarks.result import Benchmark
 from hw.config import AcceleratorConfig
 from hw.device import mismatches
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.presets import find_preset
 from hw.tables import text_table
 from sim.energy.activity import CLOCK_PJ, EVENTS, MEMORY_BYTE_PJ, TOGGLE_PJ, activity_energy_mj, fit_scales, scaled_units
@@ -71,7 +71,7 @@ def record(config: AcceleratorConfig, network: str) -> dict:
     return {
         "network": network,
         "cycles": counters["cycles"],
-        "mismatches": mismatches(GoldenMachine(workload.program).run(workload.images), result),
+        "mismatches": mismatches(GoldenDevice().run(workload.program, workload.images), result),
         "counters": {name: value for name, value in counters.items() if value},
         "activity_mj": activity,
         "events_mj": energy_mj(counters, config, counters["cycles"], dsp48=False).classes_mj,

@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from benchmarks.result import Benchmark
 from hw.device import RunResult, mismatches
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.isa import FLAG_ATTENTION, Opcode
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
@@ -49,7 +49,7 @@ def _entry(program: Program, images: np.ndarray, result: RunResult, masks: tuple
     """What a run of one image showed."""
     config, counters = program.config, dict(result.counters)
     counts = count_program(program, masks)
-    golden = GoldenMachine(program).run(images, path_masks=masks)
+    golden = GoldenDevice().run(program, images, path_masks=masks)
     return {
         "kept_mask": masks[0],
         "mismatches": mismatches(golden, result),

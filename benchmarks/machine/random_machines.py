@@ -19,7 +19,8 @@ from benchmarks.processes import pool
 from benchmarks.result import Benchmark
 from hw.config import AcceleratorConfig
 from hw.device import mismatches
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
+from hw.golden import GoldenDevice
 from sim.cycle_model import predict
 from sim.measurement import signal_to_noise_db
 from sim.rtl.device import Job, RtlDevice
@@ -50,9 +51,9 @@ def measure(seed: int) -> dict:
     for workload, (_, order), mask, batch, single, skipping in zip(
         workloads, case.networks, masks, batches, singles, masked, strict=True
     ):
-        machine = GoldenMachine(workload.program)
-        wrong = mismatches(machine.run(workload.images), batch)
-        wrong += mismatches(machine.run(workload.images[:1], path_masks=(mask, mask)), skipping)
+        device = GoldenDevice()
+        wrong = mismatches(device.run(workload.program, workload.images), batch)
+        wrong += mismatches(device.run(workload.program, workload.images[:1], path_masks=(mask, mask)), skipping)
         quality = signal_to_noise_db(workload, batch)
         entries.append(
             {

@@ -22,7 +22,7 @@ from matplotlib import pyplot
 from rich.console import Console
 
 from hw.device import mismatches
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
 from sim.cycle_model import predict
@@ -86,7 +86,7 @@ def run_rtl(workload: Workload, preset: str) -> dict[str, Any]:
         "preset": preset,
         "model": workload.model,
         "cycles": result.counters["cycles"],
-        "mismatches": mismatches(GoldenMachine(workload.program).run(workload.images), result),
+        "mismatches": mismatches(GoldenDevice().run(workload.program, workload.images), result),
         "cycle_model_equal": predict(workload.program).counters == dict(result.counters),
         "sim_wall_s": round(result.wall_s, 1),
         "build_wall_s": round(result.build_wall_s, 1),

@@ -20,7 +20,7 @@ from rich.progress import Progress
 
 from benchmarks.result import Benchmark
 from hw.device import EXIT_END, EXIT_LOW, mismatches
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
 from hw.program import Program
@@ -58,7 +58,7 @@ def quantized_pair(model: str) -> tuple[Any, Any, np.ndarray]:
 
 def run(program: Program, images: np.ndarray, device: RtlDevice) -> dict[str, Any]:
     """A pair's Program in RTL, on an image that goes on and one that leaves at the gate, in this order on one simulated machine."""
-    golden = GoldenMachine(program).run(images)
+    golden = GoldenDevice().run(program, images)
     places = {name: int(np.flatnonzero(golden.exits == side)[0]) for name, side in (("high", EXIT_END), ("low", EXIT_LOW))}
     parts = {name: images[place : place + 1] for name, place in places.items()}
     results = dict(zip(parts, device.run_jobs([Job(program=program, images=part) for part in parts.values()]), strict=True))
@@ -68,7 +68,7 @@ def run(program: Program, images: np.ndarray, device: RtlDevice) -> dict[str, An
     return {
         "program_bytes": len(program.memory),
         "exits": {name: int(result.exits[0]) for name, result in results.items()},
-        "mismatches": sum(mismatches(GoldenMachine(program).run(parts[name]), result) for name, result in results.items()),
+        "mismatches": sum(mismatches(GoldenDevice().run(program, parts[name]), result) for name, result in results.items()),
         "cycle_model_equal": {name: counters[name] == models[name] for name in parts},
         "cycles": {name: values["cycles"] for name, values in counters.items()},
         "macs": {name: count_program(program, exit_low=name == "low").macs for name in parts},
@@ -109,7 +109,7 @@ def measure(model: str, device: RtlDevice, step: Any) -> dict[str, Any]:
 
     low, high, images = quantized_pair(model)
     fresh = compile_pair(low, high, device.config, 0, resume=False)
-    entropies = np.sort(GoldenMachine(fresh).run(images).gate_entropy)
+    entropies = np.sort(GoldenDevice().run(fresh, images).gate_entropy)
     threshold = int(entropies[:2].sum()) // 2
     fresh = replace(fresh, threshold=threshold)
     step("afresh")

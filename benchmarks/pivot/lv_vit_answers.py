@@ -130,7 +130,7 @@ def _quantized(seed: int, paths: dict[int, tuple[int, ...]]) -> dict[int, Networ
 def _answer(integers: tuple[Any, ...], split: str, start: int, stop: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """(right, entropy) of some images, of one network or two."""
     from hw.config import AcceleratorConfig
-    from hw.golden import GoldenMachine
+    from hw.golden import GoldenDevice
     from hw.isa import FLAG_HIGH, Opcode, Post
     from sw.compiler.compiler import compile_network, compile_pair
     from sw.compiler.memory_map import required_config
@@ -152,7 +152,7 @@ def _answer(integers: tuple[Any, ...], split: str, start: int, stop: int) -> lis
             logits.append(values[:, 0])
 
     images = to_pixels(padded(part.images[start:stop], last.image_size))
-    outcome = GoldenMachine(program, threads=1, observer=see).run(images, threshold=-1)
+    outcome = GoldenDevice(threads=1, observer=see).run(program, images, threshold=-1)
     answers = [(outcome.top1, outcome.entropy)]
     if len(integers) == 2:
         answers.insert(0, (np.concatenate(logits).argmax(axis=1), outcome.gate_entropy))

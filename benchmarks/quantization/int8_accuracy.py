@@ -18,7 +18,7 @@ from rich.progress import track
 from benchmarks.pivot.lv_vit_weights import BASELINE, MODEL, effort_name, load_network, shipped_paths
 from benchmarks.result import Benchmark
 from hw.errors import InputError
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.presets import find_preset
 from hw.tables import text_table
 from search.intervals import paired_difference
@@ -55,7 +55,7 @@ def measure(network: PathVit, data: FashionMnist, test: Split) -> dict[str, Any]
     scaling, others = calibration[:CALIBRATION_IMAGES], calibration[CALIBRATION_IMAGES : CALIBRATION_IMAGES + REPORT_IMAGES]
     exact = evaluate_fp32(network, test).numpy()
     program = compile_network(quantize(network, to_input(scaling)), find_preset(PRESET))
-    integer = GoldenMachine(program).run(to_pixels(padded(test.images, network.image_size)))
+    integer = GoldenDevice().run(program, to_pixels(padded(test.images, network.image_size)))
     right = {"fp32": exact.argmax(1) == test.labels, "int8": integer.top1 == test.labels}
     noises = report(import_network(network.vit), to_input(scaling), to_pixels(others))
     layer = worst(noises)

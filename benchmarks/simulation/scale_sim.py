@@ -217,7 +217,7 @@ def measure_own(rtl: bool, status: Callable[[str], None]) -> dict[str, Any]:
         BenchFailure: When the simulated machine stops.
     """
     from hw.device import mismatches
-    from hw.golden import GoldenMachine
+    from hw.golden import GoldenDevice
     from hw.presets import find_preset
     from sim.cycle_model import predict
     from sim.program_counts import count_program
@@ -252,7 +252,7 @@ def measure_own(rtl: bool, status: Callable[[str], None]) -> dict[str, Any]:
         entry = {"macs": macs, "cycles": counted, "utilization": round(macs / (counted * config.macs_per_cycle), 4)}
         result["rtl"] = with_rates({**entry, "wall_s": run.wall_s}) | {
             "build_wall_s": round(run.build_wall_s, 1),
-            "mismatches": mismatches(GoldenMachine(program).run(workload.images), run),
+            "mismatches": mismatches(GoldenDevice().run(program, workload.images), run),
             "cycle_model_equal": counted == cycles,
         }
     return result

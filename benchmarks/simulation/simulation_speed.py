@@ -23,7 +23,7 @@ WORKLOADS = {
 def measure(preset: str, model: str) -> dict[str, int | float | str]:
     """Build and run one machine."""
     from hw.device import mismatches
-    from hw.golden import GoldenMachine
+    from hw.golden import GoldenDevice
     from hw.presets import find_preset
     from sim.program_counts import count_program
     from sim.rtl.device import RtlDevice, build_simulation
@@ -40,7 +40,7 @@ def measure(preset: str, model: str) -> dict[str, int | float | str]:
         "model": model,
         "build_wall_s": round(build_s, 1),
         "cycles": cycles,
-        "mismatches": mismatches(GoldenMachine(workload.program).run(workload.images), result),
+        "mismatches": mismatches(GoldenDevice().run(workload.program, workload.images), result),
         "cycles_per_s": round(speed),
         "macs_per_s": round(count_program(workload.program).macs * speed / cycles),
     }

@@ -11,7 +11,8 @@ import time
 
 from benchmarks.result import Benchmark
 from hw.device import mismatches
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
+from hw.golden import GoldenDevice
 from hw.presets import find_preset
 from sim.cycle_model import predict
 from sim.rtl.device import RtlDevice, build_simulation
@@ -26,9 +27,9 @@ def main(arguments: list[str] | None = None) -> None:
     BENCHMARK.parser(__doc__).parse_args(arguments)
     config = find_preset("nano")
     workload = prepare("fmnist_vit_tiny", config, images=GOLDEN_IMAGES, data="embedded")
-    golden = GoldenMachine(workload.program)
-    golden.run(workload.images[:64])
-    answers = golden.run(workload.images)
+    golden = GoldenDevice(config)
+    golden.run(workload.program, workload.images[:64])
+    answers = golden.run(workload.program, workload.images)
     _, build_s = build_simulation(config)
     rtl = RtlDevice(config).run(workload.program, workload.images[:RTL_IMAGES])
     started = time.perf_counter()
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
         "preset": "nano",
         "golden_images_per_s": round(GOLDEN_IMAGES / answers.wall_s, 1),
         "rtl_images": RTL_IMAGES,
-        "rtl_mismatches": mismatches(golden.run(workload.images[:RTL_IMAGES]), rtl),
+        "rtl_mismatches": mismatches(golden.run(workload.program, workload.images[:RTL_IMAGES]), rtl),
         "rtl_cycles_per_s": round(rtl.sim_cycles_per_s),
         "rtl_images_per_s": round(RTL_IMAGES / rtl.wall_s, 3),
         "rtl_build_wall_s": round(build_s, 1),

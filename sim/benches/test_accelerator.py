@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hw.device import mismatches
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
 from sim.measurement import breakdown
@@ -34,7 +34,7 @@ def default_vit():
 
 
 def golden(workload, **options):
-    return GoldenMachine(workload.program).run(workload.images, **options)
+    return GoldenDevice().run(workload.program, workload.images, **options)
 
 
 def checked_counters(program, result, masks=None):
@@ -129,9 +129,9 @@ def test_gated_pair_takes_both_exits(device):
         low, high = (quantize(build_network(SMALL, "random", seed), to_input(pixels[:64])) for seed in (5, 6))
     program = compile_pair(low, high, CONFIG, threshold=0, low_path=Path.keeping([1], low.depth))
     images = to_pixels(pixels[64:])
-    entropies = GoldenMachine(program).run(images, threshold=0).gate_entropy
+    entropies = GoldenDevice().run(program, images, threshold=0).gate_entropy
     threshold = int(np.median(entropies))
-    expected = GoldenMachine(replace(program, threshold=threshold)).run(images)
+    expected = GoldenDevice().run(replace(program, threshold=threshold), images)
     result = device.run(replace(program, threshold=threshold), images)
     assert mismatches(expected, result) == 0
     assert set(result.exits) == {0, 1}
@@ -158,11 +158,11 @@ def test_a_pair_with_a_stem_resumes(device):
     images = to_pixels(pixels[32:])
     resumed = compile_pair(network, network, CONFIG, 0, low_path=Path.keeping([0], network.depth), resume=True)
     plain = compile_pair(network, network, CONFIG, 0, low_path=Path.keeping([0], network.depth), resume=False)
-    threshold = int(np.median(GoldenMachine(plain).run(images).gate_entropy))
+    threshold = int(np.median(GoldenDevice().run(plain, images).gate_entropy))
     cycles = []
     for program in (resumed, plain):
         result = device.run(replace(program, threshold=threshold), images)
-        assert mismatches(GoldenMachine(plain).run(images, threshold=threshold), result) == 0 and set(result.exits) == {0, 1}
+        assert mismatches(GoldenDevice().run(plain, images, threshold=threshold), result) == 0 and set(result.exits) == {0, 1}
         one = device.run(program, images[:1])
         assert one.counters == predict(program).counters
         cycles.append(one.counters["cycles"])
@@ -196,7 +196,7 @@ def test_prefix_tokens_are_bit_exact_and_timed(device, options):
         program = compile_network(quantize(vit, to_input(pixels[:32])), CONFIG)
     images = to_pixels(pixels[32:])
     result = device.run(program, images)
-    assert mismatches(GoldenMachine(program).run(images), result) == 0
+    assert mismatches(GoldenDevice().run(program, images), result) == 0
     one = device.run(program, images[:1])
     assert dict(one.counters) == predict(program).counters
     checked_counters(program, one)

@@ -4,7 +4,7 @@ import pytest
 
 from hw.device import mismatches
 from hw.errors import InputError
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.presets import find_preset
 from sim.cycle_model import predict
 from sim.energy.activity import CLOCK_PJ, EVENTS, activity_energy_mj, count_flip_flops, parse_modules
@@ -33,7 +33,7 @@ def runs(tmp_path_factory):
 def test_tracing_changes_nothing(runs):
     workload, found = runs
     for masks, (result, saif, _) in zip(((1, 1), (0, 0)), found, strict=True):
-        golden = GoldenMachine(workload.program).run(workload.images, path_masks=masks)
+        golden = GoldenDevice().run(workload.program, workload.images, path_masks=masks)
         assert mismatches(golden, result) == 0
         assert dict(result.counters) == predict(workload.program, path_masks=masks).counters
         assert result.counters["cycles"] < saif.duration / (CLOCK_PERIOD_NS * 1000) < result.counters["cycles"] + 300

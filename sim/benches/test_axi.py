@@ -5,7 +5,7 @@ import random
 import pytest
 
 from hw.device import mismatches
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.presets import find_preset
 from sim.measurement import breakdown
 from sim.program_counts import count_program
@@ -25,7 +25,7 @@ def test_bit_exact_and_counters_add_up(idle):
     results = device.run_jobs(jobs, max_cycles=500_000)
     for job, result, seen in zip(jobs, results, device.seen, strict=True):
         assert result.error == 0
-        assert mismatches(GoldenMachine(workload.program).run(workload.images, path_masks=job.path_masks), result) == 0
+        assert mismatches(GoldenDevice().run(workload.program, workload.images, path_masks=job.path_masks), result) == 0
         counters = result.counters
         assert {name: counters[name] for name in seen} == seen, "Bytes counted must be the bytes that crossed the ports"
         expected = count_program(workload.program, job.path_masks).counters()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from hw.device import mismatches
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.isa import DESCRIPTOR_BYTES, DESCRIPTOR_FIELDS, Error, Opcode
 from hw.presets import find_preset
 from sim.rtl.device import Job, RtlDevice
@@ -84,7 +84,7 @@ def test_every_error_is_reported_and_recovered_from(device, workload):
     cases = bad_programs(workload.program)
     jobs = [job for changes, _, _ in cases.values() for job in (replace(good, **changes), good)]
     results = device.run_jobs(jobs, max_cycles=MAX_CYCLES)
-    expected = GoldenMachine(workload.program).run(workload.images)
+    expected = GoldenDevice().run(workload.program, workload.images)
     wrong = []
     for (name, (_, error, index)), bad, after in zip(cases.items(), results[::2], results[1::2], strict=True):
         if bad.error != error or (index is not None and bad.error_descriptor != index):

@@ -3,7 +3,7 @@
 import pytest
 
 from hw.device import mismatches
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from sim.measurement import signal_to_noise_db
 from sim.rtl.device import Job, RtlDevice
 from sim.stimulus.random_machines import ALL_SEEDS, SHARED_SEEDS, random_case
@@ -23,7 +23,7 @@ def check_machine(seed):
     for workload, result in zip(workloads, results, strict=True):
         print(workload.model)
         assert result.error == 0, f"{result.error.name} at descriptor {result.error_descriptor}"
-        assert mismatches(GoldenMachine(workload.program).run(workload.images), result) == 0
+        assert mismatches(GoldenDevice().run(workload.program, workload.images), result) == 0
         quality = signal_to_noise_db(workload, result)
         assert quality is None or quality >= LEAST_SQNR_DB
 

@@ -8,7 +8,7 @@ import pytest
 
 from hw.config import AcceleratorConfig
 from hw.device import mismatches
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.isa import FLAG_WAIT, Opcode, Post
 from hw.memory_timing import MemoryTiming
 from sim.cycle_model import predict
@@ -59,7 +59,7 @@ def test_random_programs(name):
     print(config)
     cases = [random_program(config, seed) for seed in range(PROGRAMS)]
     jobs = [Job(program=program, images=images[:1]) for program, images in cases]
-    golden = [GoldenMachine(job.program).run(job.images) for job in jobs]
+    golden = [GoldenDevice().run(job.program, job.images) for job in jobs]
     assert len({tuple(result.logits[0]) for result in golden}) == PROGRAMS
     device = RtlDevice(config, timeout_s=600, quick_build=True)
     for timing in TIMINGS:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hw.device import mismatches
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.isa import Error, Opcode, Post
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
@@ -30,9 +30,9 @@ ONE_COLUMN = "rows=3,cols=1,pe_depth=16,"
 def test_limited_exp_units(fields):
     config = NANO.with_fields(fields)
     workload = prepare(SMALL, config, images=3)
-    golden = GoldenMachine(workload.program).run(workload.images)
+    golden = GoldenDevice().run(workload.program, workload.images)
     unlimited = prepare(SMALL, replace(config, exp_units=0), images=3).program
-    np.testing.assert_array_equal(golden.logits, GoldenMachine(unlimited).run(workload.images).logits)
+    np.testing.assert_array_equal(golden.logits, GoldenDevice().run(unlimited, workload.images).logits)
 
     device = RtlDevice(config, timeout_s=600, quick_build=True)
     single = Job(program=workload.program, images=workload.images[:1])
@@ -65,7 +65,7 @@ def test_bad_passes_are_errors_and_recovered_from():
         "table between beats": ("table", 8, Error.ADDRESS),
     }
     good = Job(program=workload.program, images=workload.images)
-    expected = GoldenMachine(workload.program).run(workload.images)
+    expected = GoldenDevice().run(workload.program, workload.images)
     jobs, places = [], []
     for name, value, _ in cases.values():
         program, index = with_field(workload.program, Opcode.SOFTMAX, name, value)

@@ -18,10 +18,10 @@ import numpy as np
 
 from hw import isa
 from hw.batch import Batch, Status, decode_records
-from hw.config import PARAMETER_BYTES, TABLE_ENTRIES, AcceleratorConfig, ceil_div
+from hw.config import TABLE_ENTRIES, AcceleratorConfig, ceil_div
 from hw.control.descriptor_check import known_opcodes
 from hw.device import RunResult, mismatches
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.isa import (
     COUNTERS,
     DESCRIPTOR_BYTES,
@@ -38,6 +38,7 @@ from hw.isa import (
 from hw.memory_timing import MemoryTiming
 from hw.numerics import EXP_WIDTH, SHIFT_WIDTH
 from hw.program import Program
+from hw.program_image import unpack_parameters
 from sim.rtl.device import RtlDevice, memory_image
 from sim.stimulus.workload import prepare
 
@@ -120,7 +121,7 @@ def correct_programs(config: AcceleratorConfig) -> tuple[Correct, ...]:
     """The Programs that cases are made of and run between."""
     workloads = [prepare(name, config, images=2) for name in NETWORKS]
     pairs = [(workload.program, workload.images) for workload in workloads] + [_gated_pair(config)]
-    return tuple(Correct(program, images, GoldenMachine(program).run(images)) for program, images in pairs)
+    return tuple(Correct(program, images, GoldenDevice().run(program, images)) for program, images in pairs)
 
 
 def _gated_pair(config: AcceleratorConfig) -> tuple[Program, np.ndarray]:
@@ -139,7 +140,7 @@ def _gated_pair(config: AcceleratorConfig) -> tuple[Program, np.ndarray]:
         low, high = (quantize(build_network(GATED, RANDOM, seed), to_input(pixels)) for seed in (1, 2))
     program = compile_pair(low, high, config, threshold=0, low_path=Path.keeping([1], low.depth))
     images = to_pixels(pixels[:8])
-    entropy = GoldenMachine(program).run(images, threshold=0).gate_entropy
+    entropy = GoldenDevice().run(program, images, threshold=0).gate_entropy
     order = np.argsort(entropy)
     return replace(program, threshold=int(entropy[order[0]])), images[order[[-1, 0]]]
 
@@ -438,7 +439,8 @@ def _judge(case: Case, run: dict, answers: Sequence[dict], records: Sequence[byt
         faults.append("busy after a soft reset")
     compared = name == "done" and case.kind == "data" and _representable(case.program)
     if compared:
-        wrong = mismatches(GoldenMachine(case.program).run(case.images), decode_records(case.program, records[0], len(case.images)))
+        golden = GoldenDevice().run(case.program, case.images)
+        wrong = mismatches(golden, decode_records(case.program, records[0], len(case.images)))
         faults += [f"{wrong} images differ from the golden machine"] if wrong else []
     correct, reference = correct_programs(case.program.config)[case.after], fresh[case.after]
     result = decode_records(correct.program, records[1], good["images_done"])
@@ -470,8 +472,7 @@ def _representable(program: Program) -> bool:
         if descriptor.opcode != Opcode.GEMM:
             continue
         if descriptor.flags & FLAG_PER_COLUMN:
-            entries = memory[descriptor.parameters :][: descriptor.columns * PARAMETER_BYTES].reshape(-1, PARAMETER_BYTES)
-            bias, shift = entries[:, :4].copy().view("<i4"), entries[:, 6]
-            if np.any(np.abs(bias.astype(np.int64)) > MOST_BIAS) or np.any(shift >> SHIFT_WIDTH):
+            bias, _, shift = unpack_parameters(memory[descriptor.parameters :], descriptor.columns)
+            if np.any(np.abs(bias) > MOST_BIAS) or np.any(shift >> SHIFT_WIDTH):
                 return False
     return True

@@ -13,8 +13,8 @@ from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Descriptor, Opcode, Operation, Post, Target
 from hw.numerics import multiplier_and_shift
 from hw.program import Program
+from hw.program_image import ProgramImage, pack_parameters, pack_weights
 from hw.row.table import exp_table
-from sw.compiler.program_image import ProgramImage, parameter_bytes, weight_bytes
 from sw.graph.integer_network import IntegerLinear
 
 REGIONS = 2
@@ -152,8 +152,8 @@ class _Builder:
             Opcode.GEMM,
             **{
                 "flags": flags, "operation": Operation.MLP, "resident": resident,
-                "weights": self.image.add("weights", weight_bytes(config, linear.weights)),
-                "parameters": self.image.add("parameters", parameter_bytes(config, linear)),
+                "weights": self.image.add("weights", pack_weights(config, linear.weights)),
+                "parameters": self.image.add("parameters", pack_parameters(config, linear)),
                 "multiplier": int(linear.multiplier[0]), "shift": int(linear.shift[0]), "k_words": k_words,
                 "k_elements": k_elements, "columns": columns, "column_tiles": column_tiles, "row_tiles": row_tiles,
                 "tokens": row_tiles * config.rows, **fields,

@@ -6,9 +6,9 @@ A branch's descriptors carry `flags`: FLAG_ATTENTION where a path mask may drop 
 from collections.abc import Callable
 
 from hw.isa import FLAG_EXP, FLAG_KV, FLAG_NORMALIZED, Opcode, Operation, Post
+from hw.program_image import Offset
 from sw.compiler.emitter import Emitter, activation_span, kv_span
 from sw.compiler.memory_map import Region
-from sw.compiler.program_image import Offset
 from sw.graph.branch import BranchKind
 from sw.graph.integer_network import IntegerAttention, IntegerLinear, IntegerMlp
 

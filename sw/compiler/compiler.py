@@ -4,10 +4,10 @@ from hw.config import AcceleratorConfig
 from hw.errors import InputError
 from hw.isa import Opcode, Operation
 from hw.program import Program
+from hw.program_image import ProgramImage
 from sw.compiler.descriptor_stream import DescriptorStream
 from sw.compiler.loop_order import AUTO
 from sw.compiler.network_compiler import NetworkCompiler
-from sw.compiler.program_image import ProgramImage
 from sw.graph.integer_network import IntegerNetwork
 from sw.graph.path import Path, path_or_full
 from sw.graph.shared import shared_encoders

@@ -7,10 +7,10 @@ import numpy as np
 from hw import numerics
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import FLAG_KV, FLAG_NORMALIZED, FLAG_PER_COLUMN, FLAG_WAIT, Operation, Post
+from hw.program_image import Offset, ProgramImage, pack_parameters, pack_weights
 from sw.compiler.descriptor_stream import DescriptorStream, Span
 from sw.compiler.loop_order import GemmShape, checked_order, choose_resident
 from sw.compiler.memory_map import MemoryMap, Region, checked_layout
-from sw.compiler.program_image import Offset, ProgramImage, parameter_bytes, weight_bytes
 from sw.graph.branch import TOKENS
 from sw.graph.integer_network import IntegerLinear, IntegerNetwork, IntegerNorm
 
@@ -79,8 +79,8 @@ class Emitter:
         *, flags: int = 0, encoder: int = 0, **fields: int,
     ) -> None:  # fmt: skip
         """A GEMM with streamed weights; `fields` override or add to its shape."""
-        weights = self.image.add(f"{self.prefix}{name}.weights", weight_bytes(self.config, linear.weights))
-        parameters = self.image.add(f"{self.prefix}{name}.parameters", parameter_bytes(self.config, linear))
+        weights = self.image.add(f"{self.prefix}{name}.weights", pack_weights(self.config, linear.weights))
+        parameters = self.image.add(f"{self.prefix}{name}.parameters", pack_parameters(self.config, linear))
         gemm = self.shape(linear.inputs, linear.outputs, source, target)
         gemm |= {"weights": weights, "parameters": parameters, "post": int(post), "operation": int(operation)}
         gemm |= {"flags": flags | FLAG_PER_COLUMN, "encoder": encoder, **fields}

@@ -8,12 +8,12 @@ import numpy as np
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import FLAG_ATTENTION, FLAG_NORMALIZED, FLAG_WAIT, Operation, Post
 from hw.program import ImageLayout
+from hw.program_image import ProgramImage
 from sw.compiler.branches import EMIT
 from sw.compiler.descriptor_stream import DescriptorStream
 from sw.compiler.embedding import emit_patches, emit_stem
 from sw.compiler.emitter import Emitter, StreamPlace
 from sw.compiler.memory_map import Region
-from sw.compiler.program_image import ProgramImage
 from sw.graph.branch import TOKENS, BranchKind
 from sw.graph.integer_network import IntegerNetwork
 from sw.graph.path import Path

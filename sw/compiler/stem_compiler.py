@@ -8,9 +8,9 @@ import numpy as np
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import FLAG_CONTIGUOUS, FLAG_IMAGE, FLAG_PER_COLUMN, Opcode, Operation, Post, Target
+from hw.program_image import ProgramImage, pack_parameters, pack_weights
 from sw.compiler.descriptor_stream import DescriptorStream, Span
 from sw.compiler.memory_map import stem_geometry
-from sw.compiler.program_image import ProgramImage, parameter_bytes, weight_bytes
 from sw.compiler.stem_layout import StemPlan, choose_plan, chunks
 from sw.compiler.stem_window import Window
 from sw.graph.integer_network import IntegerConvolution, IntegerLinear, IntegerNetwork
@@ -250,7 +250,7 @@ class StemCompiler:
         name = f"{self.prefix}stem{stage}"
         weights = window_weights(self.plan.windows[stage], convolution.linear.weights, phase)
         return weights.shape[1], {
-            "weights": self.image.add(f"{name}.phase{phase}.weights", weight_bytes(self.config, weights)),
-            "parameters": self.image.add(f"{name}.parameters", parameter_bytes(self.config, convolution.linear)),
+            "weights": self.image.add(f"{name}.phase{phase}.weights", pack_weights(self.config, weights)),
+            "parameters": self.image.add(f"{name}.parameters", pack_parameters(self.config, convolution.linear)),
             "table": self.image.add(f"{name}.table", convolution.table.tobytes()),
         }

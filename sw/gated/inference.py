@@ -66,11 +66,9 @@ def infer(pair: Pair, images: np.ndarray, device: Device) -> Answers:
 
     Raises:
         InputError: the images do not fit.
-        RuntimeError: the machine stopped with an error.
+        MachineError: the machine stopped with an error.
     """
-    result = device.run(pair.program, images)
-    if result.error:
-        raise RuntimeError(f"Machine stopped with error {result.error.name} at descriptor {result.error_descriptor}")
+    result = device.run(pair.program, images).checked()
     low = result.exits == EXIT_LOW
     delay = result.cycles / (pair.config.clock_mhz * 1e3) if len(result.cycles) else _of_exit(pair, low, "delay_ms")
     entropy = result.gate_entropy / UNITS_PER_NAT

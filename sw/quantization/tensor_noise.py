@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hw.config import AcceleratorConfig
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.isa import FLAG_ATTENTION, Descriptor, Opcode, Operation, Post
 from hw.program import Program
 from sw.compiler.compiler import compile_network
@@ -162,7 +162,7 @@ def report(
     config = AcceleratorConfig(rows=rows, cols=16, pe_depth=16, **required_config(integer, rows, 16, 16))
     program = compile_network(integer, config)
     tensors = MachineTensors(integer, program)
-    GoldenMachine(program, chunk=len(images), threads=1, observer=tensors).run(images)
+    GoldenDevice(chunk=len(images), threads=1, observer=tensors).run(program, images)
 
     def machine(name: str) -> "Tensor":
         scale, zero, _ = calibration.code(name, integer.residual_scale)

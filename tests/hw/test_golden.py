@@ -1,4 +1,4 @@
-"""The golden machine against small arithmetic done by hand on its Programs; whole networks are compared in tests/sw and sim/."""
+"""The golden device against small arithmetic done by hand on its Programs; whole networks are compared in tests/sw and sim/."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from hw import isa
 from hw.device import EXIT_END, EXIT_LOW
 from hw.errors import InputError
-from hw.golden import GoldenDevice, GoldenMachine, _State
+from hw.golden import GoldenDevice, _Interpreter, _State
 from hw.isa import NO_GATE, Descriptor, Opcode, Operation, Post
 from hw.presets import PRESETS
 from hw.program import Program
@@ -54,7 +54,7 @@ def _program(matrix, bias, *, threshold=0, gate=False):
 def test_logits_are_the_product_with_bias(rng):
     matrix, bias = rng.integers(-127, 128, (PIXELS, CLASSES)), rng.integers(-5000, 5000, CLASSES)
     images = rng.integers(-128, 128, (5, PIXELS), dtype=np.int8)
-    result = GoldenMachine(_program(matrix, bias), chunk=2).run(images)
+    result = GoldenDevice(chunk=2).run(_program(matrix, bias), images)
     np.testing.assert_array_equal(result.logits, images.astype(np.int64) @ matrix + bias)
     assert set(result.exits) == {EXIT_END} and set(result.gate_entropy) == {NO_GATE}
 
@@ -77,15 +77,15 @@ def test_a_flipped_bit_of_a_weight_changes_the_answer(rng):
     memory = bytearray(program.memory)
     memory[program.descriptor_count * isa.DESCRIPTOR_BYTES] ^= 1 << 4
     flipped = Program(CONFIG, bytes(memory), program.descriptor_count, PIXELS, CLASSES, (0, 0))
-    before, after = (GoldenMachine(each).run(images).logits[0] for each in (program, flipped))
+    before, after = (GoldenDevice().run(each, images).logits[0] for each in (program, flipped))
     assert abs(after[0] - before[0]) == 3 << 4 and (after[1:] == before[1:]).all()
 
 
 def _state(rng):
     """Memories of one image with random activations and residuals."""
-    machine = GoldenMachine(_program(np.ones((PIXELS, CLASSES), int), np.zeros(CLASSES)))
+    interpreter = _Interpreter(_program(np.ones((PIXELS, CLASSES), int), np.zeros(CLASSES)))
     rows, depth = CONFIG.rows, CONFIG.pe_depth
-    return machine, _State(
+    return interpreter, _State(
         images=np.zeros((1, PIXELS), np.int8),
         activation=rng.integers(-128, 128, (1, rows, CONFIG.activation_words * depth)).astype(np.int8),
         normalized=np.zeros((1, rows, CONFIG.normalized_words * depth), np.int8),
@@ -112,36 +112,36 @@ def _products(state, words):
 
 
 def test_a_dot_product_is_gathered_from_segments(rng):
-    machine, state = _state(rng)
+    interpreter, state = _state(rng)
     expected = np.clip(_products(state, [0, 1, 7, 8, 14]), -128, 127)
-    machine._gemm(state, Descriptor(Opcode.GEMM, _FIELDS | {"segment_words": 2, "segment_stride": 7}))
+    interpreter._gemm(state, Descriptor(Opcode.GEMM, _FIELDS | {"segment_words": 2, "segment_stride": 7}))
     written = state.activation[0].reshape(CONFIG.rows, -1, CONFIG.pe_depth)
     np.testing.assert_array_equal(np.stack([written[:, 100], written[:, 103]]), expected)
 
 
 def test_blank_rows_write_the_least_code(rng):
-    machine, state = _state(rng)
+    interpreter, state = _state(rng)
     expected = np.clip(_products(state, range(5)), -128, 127)
     expected[:, [1, 3]] = -128
-    machine._gemm(state, Descriptor(Opcode.GEMM, _FIELDS | {"blank_rows": 0b1010}))
+    interpreter._gemm(state, Descriptor(Opcode.GEMM, _FIELDS | {"blank_rows": 0b1010}))
     written = state.activation[0].reshape(CONFIG.rows, -1, CONFIG.pe_depth)
     np.testing.assert_array_equal(np.stack([written[:, 100], written[:, 103]]), expected)
 
 
 def test_a_residual_goes_on_in_another_region(rng):
-    machine, state = _state(rng)
+    interpreter, state = _state(rng)
     before = state.residual[0].reshape(CONFIG.rows, -1, CONFIG.pe_depth).copy()
     expected = before[:, [10, 13]].transpose(1, 0, 2) + _products(state, range(5))
-    machine._gemm(state, Descriptor(Opcode.GEMM, _FIELDS | {"post": Post.RESIDUAL, "addend_base": 10}))
+    interpreter._gemm(state, Descriptor(Opcode.GEMM, _FIELDS | {"post": Post.RESIDUAL, "addend_base": 10}))
     after = state.residual[0].reshape(CONFIG.rows, -1, CONFIG.pe_depth)
     np.testing.assert_array_equal(after[:, [100, 103]].transpose(1, 0, 2), expected)
     np.testing.assert_array_equal(np.delete(after, [100, 103], axis=1), np.delete(before, [100, 103], axis=1))
 
 
 def test_scores_leave_their_maximum_in_the_row_state_they_name(rng):
-    machine, state = _state(rng)
+    interpreter, state = _state(rng)
     scores = Descriptor(Opcode.GEMM, _FIELDS | {"post": Post.SCORE, "first_row_tile": 3})
-    machine._gemm(state, scores)
+    interpreter._gemm(state, scores)
     written = state.activation[0].reshape(CONFIG.rows, -1, CONFIG.pe_depth)
     greatest = np.concatenate([written[:, 100].max(axis=1), written[:, 103].max(axis=1)])
     states = slice(3 * CONFIG.rows, 5 * CONFIG.rows)
@@ -152,6 +152,6 @@ def test_scores_leave_their_maximum_in_the_row_state_they_name(rng):
 def test_images_and_programs_that_do_not_fit_are_refused():
     program = _program(np.ones((PIXELS, CLASSES), int), np.zeros(CLASSES))
     with pytest.raises(InputError, match="Images must have 6 bytes each, not 5"):
-        GoldenMachine(program).run(np.zeros((1, 5), np.int8))
+        GoldenDevice().run(program, np.zeros((1, 5), np.int8))
     with pytest.raises(InputError, match="Program must be compiled for"):
         GoldenDevice(PRESETS["zcu102"]).run(program, np.zeros((1, PIXELS), np.int8))

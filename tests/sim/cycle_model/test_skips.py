@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.isa import FLAG_ATTENTION, FLAG_KV, Opcode
 from hw.presets import find_preset
 from sim.cycle_model import predict
@@ -64,6 +64,6 @@ def test_a_skip_saves_exactly_its_attention(network, whole, seed):
     assert abs(masked.cycles - own.cycles) <= dropped * FETCH_CYCLES
 
     images = np.random.default_rng(seed).integers(-128, 128, (1, 224, 224, 3), dtype=np.int8)
-    by_register = GoldenMachine(whole).run(images, path_masks=(mask, mask)).logits
-    np.testing.assert_array_equal(by_register, GoldenMachine(recompiled).run(images).logits)
-    assert np.any(by_register != GoldenMachine(whole).run(images).logits)
+    by_register = GoldenDevice().run(whole, images, path_masks=(mask, mask)).logits
+    np.testing.assert_array_equal(by_register, GoldenDevice().run(recompiled, images).logits)
+    assert np.any(by_register != GoldenDevice().run(whole, images).logits)

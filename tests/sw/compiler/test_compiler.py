@@ -9,7 +9,7 @@ import torch
 
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.isa import (
     FLAG_ATTENTION,
     FLAG_HIGH,
@@ -23,10 +23,10 @@ from hw.isa import (
 )
 from hw.presets import PRESETS
 from hw.program import Program
+from hw.program_image import pack_weights
 from hw.timing import LANE_LATENCY, Timing
 from sw.compiler.compiler import compile_network, compile_pair
 from sw.compiler.memory_map import required_config
-from sw.compiler.program_image import weight_bytes
 from sw.graph.integer_network import IntegerNetwork
 from sw.graph.path import Path
 from sw.networks.network import build_network, parse_network
@@ -92,17 +92,17 @@ def gemms(program: Program) -> list[Descriptor]:
 @pytest.mark.parametrize("seed", range(12))
 def test_logits_do_not_depend_on_the_machine(network, images, seed):
     config = draw_config(network, random.Random(seed))
-    expected = GoldenMachine(compile_network(network, minimal_config(network))).run(images).logits
+    expected = GoldenDevice().run(compile_network(network, minimal_config(network)), images).logits
     assert len(np.unique(expected, axis=0)) > 1
-    np.testing.assert_array_equal(GoldenMachine(compile_network(network, config)).run(images).logits, expected)
+    np.testing.assert_array_equal(GoldenDevice().run(compile_network(network, config), images).logits, expected)
 
 
 def test_the_class_token_follows_every_row(images, network):
     """On one row and on more rows than tokens, where patches start in another row tile or row."""
-    expected = GoldenMachine(compile_network(network, minimal_config(network))).run(images).logits
+    expected = GoldenDevice().run(compile_network(network, minimal_config(network)), images).logits
     for rows in (1, 2, 13):
         config = AcceleratorConfig(rows=rows, cols=3, pe_depth=5, **required_config(network, rows, 3, 5))
-        np.testing.assert_array_equal(GoldenMachine(compile_network(network, config)).run(images).logits, expected)
+        np.testing.assert_array_equal(GoldenDevice().run(compile_network(network, config), images).logits, expected)
 
 
 def test_a_compiled_path_equals_the_masked_one(network, images):
@@ -112,10 +112,10 @@ def test_a_compiled_path_equals_the_masked_one(network, images):
     assert (whole.path_masks, masked.path_masks, path.path_masks) == ((3, 3), (2, 2), (2, 2))
     assert masked.memory == whole.memory and len(path.memory) < len(whole.memory)
     assert not any(descriptor.flags & FLAG_ATTENTION and descriptor.encoder == 0 for descriptor in path.descriptors())
-    expected = GoldenMachine(masked).run(images).logits
-    np.testing.assert_array_equal(GoldenMachine(path).run(images).logits, expected)
-    np.testing.assert_array_equal(GoldenMachine(whole).run(images, path_masks=(2, 2)).logits, expected)
-    assert np.any(GoldenMachine(whole).run(images).logits != expected)
+    expected = GoldenDevice().run(masked, images).logits
+    np.testing.assert_array_equal(GoldenDevice().run(path, images).logits, expected)
+    np.testing.assert_array_equal(GoldenDevice().run(whole, images, path_masks=(2, 2)).logits, expected)
+    assert np.any(GoldenDevice().run(whole, images).logits != expected)
 
 
 def test_attention_descriptors_are_the_skipped_ones(network):
@@ -132,12 +132,12 @@ def test_attention_descriptors_are_the_skipped_ones(network):
 def test_a_pair_takes_both_ways(network, other, images):
     config = draw_config(other, random.Random(1))
     config = replace(config, **{k: max(v, getattr(config, k)) for k, v in _sizes(network, config).items()})
-    low = GoldenMachine(compile_network(network, config, path=Path.keeping([1], 2))).run(images)
-    high = GoldenMachine(compile_network(other, config)).run(images)
+    low = GoldenDevice().run(compile_network(network, config, path=Path.keeping([1], 2)), images)
+    high = GoldenDevice().run(compile_network(other, config), images)
     threshold = int(np.median(low.entropy))
     program = compile_pair(network, other, config, threshold, low_path=Path.keeping([1], 2))
     assert program.threshold == threshold and program.path_masks == (2, 3)
-    result = GoldenMachine(program).run(images)
+    result = GoldenDevice().run(program, images)
     stays = low.entropy <= threshold
     assert 0 < stays.sum() < len(images)
     np.testing.assert_array_equal(result.exits, ~stays)
@@ -210,7 +210,7 @@ def test_weights_lie_as_the_ports_read_them(seed):
     config = draw_config(parse_network(NETWORK), source)
     outputs, inputs = source.randint(1, 20), source.randint(1, 20)
     weights = np.random.default_rng(seed).integers(-127, 128, (outputs, inputs), dtype=np.int8)
-    content = np.frombuffer(weight_bytes(config, weights), np.int8)
+    content = np.frombuffer(pack_weights(config, weights), np.int8)
     tiles, words = -(-outputs // config.cols), -(-inputs // config.pe_depth)
     size, beat = config.weight_port_bytes(words, tiles), config.columns_per_beat * config.pe_depth
     assert len(content) == size * config.weight_ports
@@ -334,13 +334,13 @@ def test_a_masked_path_still_waits(network):
 def test_loop_orders(network, images):
     """Every order gives the same logits; token_major streams weights again, and nothing is resident beyond the rings."""
     config = minimal_config(network, weight_words=64, parameter_tiles=5)
-    expected = GoldenMachine(compile_network(network, config)).run(images).logits
+    expected = GoldenDevice().run(compile_network(network, config), images).logits
     for order, allowed in (("weight_major", {1}), ("token_major", {0}), ("3", {1, 2, 3}), ("auto", set(range(65)))):
         program = compile_network(network, config, loop_order=order)
         assert {d.resident for d in gemms(program)} <= allowed
         for d in gemms(program):
             assert d.flags & FLAG_KV or (d.resident * d.k_words <= config.weight_words and d.resident <= config.parameter_tiles)
-        np.testing.assert_array_equal(GoldenMachine(program).run(images).logits, expected)
+        np.testing.assert_array_equal(GoldenDevice().run(program, images).logits, expected)
     with pytest.raises(InputError, match="Loop order must be auto, weight_major, token_major or a number"):
         compile_network(network, config, loop_order="0")
 

@@ -9,7 +9,7 @@ import torch
 from hw import numerics
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.isa import FLAG_WAIT, Opcode, Operation, Post
 from hw.presets import PRESETS
 from hw.program import ImageLayout, Program
@@ -120,7 +120,7 @@ def embedded(program: Program, images: np.ndarray) -> np.ndarray:
         if descriptor.operation == Operation.EMBEDDING and descriptor.post == Post.RESIDUAL:
             parts.append(values)
 
-    GoldenMachine(program, observer=watch).run(images)
+    GoldenDevice(observer=watch).run(program, images)
     return np.concatenate(parts, axis=1)
 
 
@@ -157,7 +157,7 @@ def test_the_logits_are_near_the_float_network():
     images, inputs = draw_images(spec, 64, 1)
     with torch.no_grad():
         logits = PathVit(vit)(inputs).numpy()
-    assert logits_sqnr_db(logits, GoldenMachine(compile_network(network, machine_for(network, 4, 4, 4))).run(images).logits) > 26
+    assert logits_sqnr_db(logits, GoldenDevice().run(compile_network(network, machine_for(network, 4, 4, 4)), images).logits) > 26
 
 
 def test_a_norm_waits_behind_the_embedding_of_some_row_tiles():

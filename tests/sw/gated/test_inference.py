@@ -12,7 +12,7 @@ from PIL import Image
 
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
-from hw.golden import GoldenDevice, GoldenMachine
+from hw.golden import GoldenDevice
 from sw import infer as command
 from sw.compiler.compiler import compile_network
 from sw.compiler.memory_map import required_config
@@ -41,7 +41,7 @@ def pair(images):
     modules = [PathVit(build_network(NETWORK, "random", seed), path) for seed, path in enumerate(PATHS)]
     integer = [quantize(module, to_input(images)) for module in modules]
     config = AcceleratorConfig(rows=4, cols=4, pe_depth=4, **required_config(integer[1], 4, 4, 4))
-    alone = GoldenMachine(compile_network(integer[0], config)).run(to_pixels(images))
+    alone = GoldenDevice().run(compile_network(integer[0], config), to_pixels(images))
     return Pair(
         model=NETWORK,
         image_size=None,
@@ -84,7 +84,7 @@ def test_pairs_that_are_not_there_or_not_whole(directory, tmp_path):
 def test_the_machine_answers_as_its_networks_do(pair, images):
     """Either exit's logits are those of that network alone, and costs follow the exits."""
     answers = infer(pair, to_pixels(images), GoldenDevice(pair.config))
-    low, high = (GoldenMachine(compile_network(network, pair.config)).run(to_pixels(images)) for network in pair.integer)
+    low, high = (GoldenDevice().run(compile_network(network, pair.config), to_pixels(images)) for network in pair.integer)
     exits = low.entropy <= pair.threshold
     assert 10 < exits.sum() < 30 and np.array_equal(answers.exits_low, exits)
     assert np.array_equal(answers.logits * 4096, np.where(exits[:, None], low.logits, high.logits))
@@ -186,13 +186,6 @@ def test_wrong_usage(directory, capsys, options, message):
     assert command.main(["--pair", str(directory), *options]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and re.search(message, error)
-
-
-def test_the_simulated_machine_is_a_device(pair):
-    from sim.rtl.device import RtlDevice
-
-    device = command._device("rtl", pair.config)
-    assert isinstance(device, RtlDevice) and device.config == pair.config
 
 
 def test_help_imports_nothing_heavy():

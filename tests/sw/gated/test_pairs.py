@@ -11,7 +11,7 @@ import torch
 
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.isa import FLAG_ATTENTION, FLAG_HIGH, Opcode, Operation, Post
 from hw.program import Program
 from sim.cycle_model import predict
@@ -69,7 +69,7 @@ def roomy(shapes, seed: int) -> AcceleratorConfig:
 
 
 def results_are_equal(one: Program, other: Program, images: np.ndarray, threshold: int) -> None:
-    first, second = (GoldenMachine(program).run(images, threshold=threshold) for program in (one, other))
+    first, second = (GoldenDevice().run(program, images, threshold=threshold) for program in (one, other))
     for name in ("logits", "exits", "entropy", "gate_entropy"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
@@ -96,7 +96,7 @@ def test_resuming_changes_no_number(name, frozen, low_kept, high_kept, shared):
         resumed = compile_pair(low, high, config, 0)
         plain = compile_pair(low, high, config, 0, resume=False)
         assert (resumed.shared_encoders, plain.shared_encoders) == (shared, None)
-        threshold = int(np.median(GoldenMachine(compile_network(low, config)).run(images).entropy))
+        threshold = int(np.median(GoldenDevice().run(compile_network(low, config), images).entropy))
         results_are_equal(resumed, plain, images, threshold)
 
 
@@ -110,7 +110,7 @@ def test_paths_of_one_network_share_what_their_masks_have_in_common(mask):
     resumed = compile_pair(network, network, config, 0, low_path=low_path)
     plain = compile_pair(network, network, config, 0, low_path=low_path, resume=False)
     assert resumed.shared_encoders == next((index for index in range(4) if not mask >> index & 1), 4)
-    threshold = int(np.median(GoldenMachine(plain).run(images, threshold=1 << 31).entropy))
+    threshold = int(np.median(GoldenDevice().run(plain, images, threshold=1 << 31).entropy))
     results_are_equal(resumed, plain, images, threshold)
 
 
@@ -182,5 +182,5 @@ def test_any_two_of_networks_quantized_jointly_resume(scales: str):
     assert [shared_encoders(low, high, low.path, high.path) for low, high in pairs] == [0, 0, 1]
     for low, high in combinations(integers, 2):
         resumed, plain = (compile_pair(low, high, roomy(high, 5), 0, resume=resume) for resume in (True, False))
-        threshold = int(np.median(GoldenMachine(plain).run(images, threshold=1 << 31).entropy))
+        threshold = int(np.median(GoldenDevice().run(plain, images, threshold=1 << 31).entropy))
         results_are_equal(resumed, plain, images, threshold)

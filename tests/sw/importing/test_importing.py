@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from sw.compiler.compiler import compile_network
 from sw.compiler.memory_map import required_config
 from sw.graph.float_network import FloatNetwork
@@ -212,7 +212,7 @@ def test_prefix_tokens_on_the_machine(make, array):
     answers = []
     for rows, cols, depth in (array, (2, 2, 2)):
         config = AcceleratorConfig(rows=rows, cols=cols, pe_depth=depth, **required_config(network, rows, cols, depth))
-        answers.append(GoldenMachine(compile_network(network, config)).run(pixels).logits)
+        answers.append(GoldenDevice().run(compile_network(network, config), pixels).logits)
     assert np.array_equal(*answers)
     with torch.no_grad():
         assert logits_sqnr_db(vit(inputs).numpy(), answers[0]) > 24

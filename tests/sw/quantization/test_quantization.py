@@ -9,7 +9,7 @@ import torch
 from hw import numerics
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.row.normalizer import LayerNorm
 from sw.compiler.compiler import compile_network
 from sw.compiler.memory_map import required_config
@@ -56,7 +56,7 @@ def network(vit, spec) -> IntegerNetwork:
 
 def sqnr(vit, network: IntegerNetwork, spec, path=None) -> float:
     images, inputs = draw_images(spec, 64, 1)
-    result = GoldenMachine(compile_network(network, machine_for(network), path=path)).run(images)
+    result = GoldenDevice().run(compile_network(network, machine_for(network), path=path), images)
     with torch.no_grad():
         return logits_sqnr_db(PathVit(vit)(inputs, path).numpy(), result.logits)
 
@@ -120,7 +120,7 @@ def test_variants_of_timm_are_folded(options, spec):
     if options.get("qkv_bias", True):  # `draw_weights` takes biases for granted
         draw_weights(vit, 5)
     network = quantize(vit, inputs)
-    result = GoldenMachine(compile_network(network, machine_for(network))).run(images)
+    result = GoldenDevice().run(compile_network(network, machine_for(network)), images)
     with torch.no_grad():
         assert logits_sqnr_db(vit(inputs).numpy(), result.logits) > 20
 
@@ -234,7 +234,7 @@ def test_int8_accuracy_on_the_test_images():
     vit = build_network("fmnist_vit_tiny")
     network = quantize(vit, to_input(data.calibration.images[:256]))
     images = to_pixels(data.test.images)
-    logits = GoldenMachine(compile_network(network, PRESETS["nano"])).run(images).logits
+    logits = GoldenDevice().run(compile_network(network, PRESETS["nano"]), images).logits
     with torch.no_grad():
         reference = vit(to_input(data.test.images)).numpy()
     integer, exact = logits.argmax(1), reference.argmax(1)

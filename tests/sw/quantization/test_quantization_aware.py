@@ -3,7 +3,7 @@ import torch
 
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
-from hw.golden import GoldenMachine
+from hw.golden import GoldenDevice
 from hw.presets import find_preset
 from sw import train
 from sw.compiler.compiler import compile_network
@@ -58,7 +58,7 @@ def test_noise_is_the_machines(data, name, kept):
         found = machine(inputs, network.path).numpy() / LOGIT_SCALE
         exact = network(inputs).numpy()
     program = compile_network(integer_of(machine), find_preset("nano"), mask_register=False)
-    integer = GoldenMachine(program).run(to_pixels(images)).logits
+    integer = GoldenDevice().run(program, to_pixels(images)).logits
     assert abs(found - found.round()).max() < 0.01  # in the machine's unit
     assert abs(logits_sqnr_db(exact, found) - logits_sqnr_db(exact, integer)) < 1.5
 
@@ -75,7 +75,7 @@ def test_first_layers_round_as_the_machine(data):
     exactly.tensor = lambda name, values: exact.setdefault(name, values)
     program = compile_network(integer, AcceleratorConfig(rows=17, cols=16, pe_depth=16, **required_config(integer, 17, 16, 16)))
     machine = MachineTensors(integer, program)
-    GoldenMachine(program, chunk=64, threads=1, observer=machine).run(to_pixels(images))
+    GoldenDevice(chunk=64, threads=1, observer=machine).run(program, to_pixels(images))
     with torch.no_grad():
         aware(inputs, network.path)
         forward(centred(aware._graph.fold(), calibration), inputs, observer=exactly)

@@ -1,14 +1,19 @@
-"""The bytes of a Program: regions of weights, parameters and tables behind the descriptors."""
+"""The bytes of a Program: weights and parameters packed and unpacked, and the regions behind the descriptors."""
+
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from hw.config import PARAMETER_BYTES, AcceleratorConfig, ceil_div
 from hw.errors import InputError
 from hw.isa import DESCRIPTOR_BYTES, Descriptor
-from sw.graph.integer_network import IntegerLinear
+
+PARAMETER = np.dtype([("bias", "<i4"), ("multiplier", "<u2"), ("shift", "u1"), ("reserved", "u1")])
+"""Requantization parameters of one output channel; `hw.commands.parameter_layout` is the RTL's view of the same bytes."""
+assert PARAMETER.itemsize == PARAMETER_BYTES
 
 
-def weight_bytes(config: AcceleratorConfig, weights: np.ndarray) -> bytes:
+def pack_weights(config: AcceleratorConfig, weights: np.ndarray) -> bytes:
     """Weights as the ports stream them: one region of `weight_port_bytes` per port, in port order.
 
     Args:
@@ -30,16 +35,58 @@ def weight_bytes(config: AcceleratorConfig, weights: np.ndarray) -> bytes:
     return b"".join(stream.tobytes().ljust(size, b"\0") for stream in streams)
 
 
-def parameter_bytes(config: AcceleratorConfig, linear: IntegerLinear) -> bytes:
+def unpack_weights(config: AcceleratorConfig, memory: np.ndarray, outputs: int, k_words: int) -> np.ndarray:
+    """What `pack_weights` packed, of words that are whole.
+
+    Args:
+        config: the machine.
+        memory: int8, from the regions' first byte on.
+        outputs: output channels.
+        k_words: words of a dot product.
+
+    Returns:
+        int8 [outputs, k_words * pe_depth].
+    """
+    column_tiles = ceil_div(outputs, config.cols)
+    size = config.weight_port_bytes(k_words, column_tiles)
+    shape = (column_tiles, k_words, config.groups_per_port, config.columns_per_beat, config.pe_depth)
+    ports = [memory[port * size :][: int(np.prod(shape))].reshape(shape) for port in range(config.weight_ports)]
+    tiles = np.stack(ports, axis=3).reshape(column_tiles, k_words, -1, config.pe_depth)[:, :, : config.cols]
+    return np.ascontiguousarray(tiles.transpose(0, 2, 1, 3).reshape(-1, k_words * config.pe_depth)[:outputs])
+
+
+class Requantization(Protocol):
+    """What has a bias, a multiplier and a shift for every output channel, integers [outputs]."""
+
+    @property
+    def bias(self) -> np.ndarray: ...
+    @property
+    def multiplier(self) -> np.ndarray: ...
+    @property
+    def shift(self) -> np.ndarray: ...
+
+
+class Parameters(NamedTuple):
+    """Bias, multiplier and shift of every output channel, int64 [outputs] each."""
+
+    bias: np.ndarray
+    multiplier: np.ndarray
+    shift: np.ndarray
+
+
+def pack_parameters(config: AcceleratorConfig, channels: Requantization) -> bytes:
     """Bias, multiplier and shift of every output channel, 8 bytes each, padded to whole column tiles."""
-    entries = np.zeros(
-        ceil_div(linear.outputs, config.cols) * config.cols,
-        np.dtype([("bias", "<i4"), ("multiplier", "<u2"), ("shift", "u1"), ("reserved", "u1")]),
-    )
-    assert entries.itemsize == PARAMETER_BYTES
-    for name in ("bias", "multiplier", "shift"):
-        entries[name][: linear.outputs] = getattr(linear, name)
+    outputs = len(channels.bias)
+    entries = np.zeros(ceil_div(outputs, config.cols) * config.cols, PARAMETER)
+    for name in Parameters._fields:
+        entries[name][:outputs] = getattr(channels, name)
     return entries.tobytes()
+
+
+def unpack_parameters(memory: np.ndarray, outputs: int) -> Parameters:
+    """What `pack_parameters` packed; ``memory`` is of bytes, from the first one on."""
+    entries = np.frombuffer(memory[: outputs * PARAMETER_BYTES].tobytes(), PARAMETER)
+    return Parameters(*(entries[name].astype(np.int64) for name in Parameters._fields))
 
 
 class Offset(int):
