@@ -59,7 +59,6 @@ def gated_run(run: Run, program: Any, exits_low: np.ndarray) -> dict[str, Any]:
     """
     from hw.device import EXIT_LOW, mismatches
     from hw.golden import GoldenDevice
-    from hw.golden import GoldenDevice
     from sim.rtl.device import RtlDevice
 
     images = to_pixels(run.data.test.images)[gated_images(exits_low, run.arguments.rtl_images)]

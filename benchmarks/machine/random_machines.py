@@ -20,7 +20,6 @@ from benchmarks.result import Benchmark
 from hw.config import AcceleratorConfig
 from hw.device import mismatches
 from hw.golden import GoldenDevice
-from hw.golden import GoldenDevice
 from sim.cycle_model import predict
 from sim.measurement import signal_to_noise_db
 from sim.rtl.device import Job, RtlDevice

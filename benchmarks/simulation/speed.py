@@ -12,7 +12,6 @@ import time
 from benchmarks.result import Benchmark
 from hw.device import mismatches
 from hw.golden import GoldenDevice
-from hw.golden import GoldenDevice
 from hw.presets import find_preset
 from sim.cycle_model import predict
 from sim.rtl.device import RtlDevice, build_simulation
