@@ -16,15 +16,18 @@ INSTALLED := $(VENV)/.installed
 # Waiting OpenMP threads that spin would halve the speed of a simulation beside them.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: cosearch test build install clean
+.PHONY: cosearch test ruff mypy build install clean
 
 cosearch: $(INSTALLED)
 	$(RUN) -m search.cosearch $(ARGS)
 
+# The linter and the type checker beside each other, one on each core; then the tests.
 test: $(INSTALLED)
-	$(RUN) -m ruff check .
-	$(RUN) -m mypy
-	$(RUN) -m pytest --numprocesses logical --dist loadfile --durations 30 $(ARGS)
+	@$(MAKE) --no-print-directory --jobs=2 ruff mypy
+	$(RUN) -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder $(ARGS)
+
+ruff mypy: $(INSTALLED)
+	$(RUN) -m $@ $(if $(filter ruff,$@),check .)
 
 build: $(INSTALLED)
 	$(RUN) -m hw.build --board zcu102 $(ARGS)

@@ -1,7 +1,10 @@
-"""What all tests share: a printed seed, and OpenMP threads that do not spin or crowd."""
+"""What all tests share: a printed seed, OpenMP threads that do not spin or crowd, long files first, the slowest tests named."""
 
+import json
 import os
 import secrets
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +15,37 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # pytest's workers are the threads alre
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SEED = int(os.environ.get("PIVOT_TEST_SEED") or secrets.randbelow(2**31))
+SECONDS = Path(__file__).parent / "seconds.json"
+"""Seconds of the longest files, as ``--record-seconds`` wrote them; they start first, so that all workers end together."""
+LEAST_SECONDS = 3.0
+SLOWEST = 10
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-seconds", action="store_true", help=f"write the seconds of every long test file to {SECONDS.name}")
 
 
 def pytest_report_header() -> str:
     return f"randomised tests: PIVOT_TEST_SEED={SEED}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    seconds = json.loads(SECONDS.read_text())
+    items.sort(key=lambda item: -seconds.get(item.nodeid.partition("::")[0], 0.0))  # stable: a file's tests stay together
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    tests: Counter[str] = Counter()
+    files: Counter[str] = Counter()
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        if isinstance(report, pytest.TestReport):
+            tests[report.nodeid] += report.duration
+            files[report.nodeid.partition("::")[0]] += report.duration
+    slowest = (f"{name.rpartition('/')[2]} {seconds:.0f} s" for name, seconds in tests.most_common(SLOWEST))
+    terminalreporter.write_line(f"slowest tests: {', '.join(slowest)}")
+    if config.getoption("--record-seconds"):
+        longest = {name: round(seconds) for name, seconds in files.most_common() if seconds >= LEAST_SECONDS}
+        SECONDS.write_text(json.dumps(longest, indent=1) + "\n")
 
 
 @pytest.fixture

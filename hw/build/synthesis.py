@@ -133,6 +133,15 @@ def synthesize(part: Part) -> Synthesis:
     return Synthesis(dict(sorted(cells.items())), longest_path(module), round(time.monotonic() - start, 1))
 
 
+def synthesized(part: Part) -> Synthesis:
+    """What is known of a part, or `synthesize` and keep it; raises as that."""
+    stored = _load(_cached(part))
+    if stored is None:
+        stored = synthesize(part)
+        _store(_cached(part), stored)
+    return stored
+
+
 def _cached(part: Part) -> Path:
     from hw.toolchain import cache_root
 
@@ -185,7 +194,7 @@ def synthesize_parts(
         missing.sort(key=lambda part: -sum(map(len, part.modules)))
         count = min(workers or os.cpu_count() or 1, len(missing))
         with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-            futures = {pool.submit(synthesize, part): part for part in missing}
+            futures = {pool.submit(synthesized, part): part for part in missing}
             for part in missing:
                 progress(part.name, "started")
             for future in as_completed(futures):
@@ -195,7 +204,6 @@ def synthesize_parts(
                 except BrokenProcessPool:
                     names = ", ".join(part.name for part in missing if part.name not in found)
                     raise RuntimeError(f"Synthesis must end, but Yosys died in one of {names}") from None
-                _store(_cached(part), found[part.name])
                 progress(part.name, "done")
     return {part.name: found[part.name] for part in parts}
 

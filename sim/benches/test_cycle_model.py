@@ -16,14 +16,12 @@ from hw.program import Program
 from sim.cycle_model import predict
 from sim.measure import main
 from sim.rtl.device import Job, RtlDevice
-from sim.stimulus.random_machines import ALL_SEEDS, SHARED_SEEDS, random_case
 from sim.stimulus.workload import prepare
 
 CONFIG = find_preset("nano")
 SMALL = "vit:dim=24,depth=2,heads=3,tokens=11,classes=7"
 ANY_THRESHOLD = (1 << 24) - 1
 """A gate threshold that every entropy is at most."""
-
 
 
 @pytest.fixture(scope="module")
@@ -119,31 +117,6 @@ def test_gemms_of_one_word():
     job = Job(program=workload.program, images=workload.images)
     for timing in (MemoryTiming(), MemoryTiming(latency=7, bytes_per_cycle=3, outstanding=16)):
         check(RtlDevice(config, timeout_s=600, quick_build=True), [job], timing)
-
-
-def check_random_machine(seed):
-    case = random_case(seed)
-    timings = [case.timing, drawn_timing(random.Random(seed))]
-    print(f"seed {seed}: {case}\n{timings}")
-    programs = [prepare(name, case.config, images=1, seed=seed, loop_order=order) for name, order in case.networks]
-    jobs = [
-        Job(program=workload.program, images=workload.images, path_masks=(mask, mask))
-        for workload in programs
-        for mask in (workload.path.mask, 0)
-    ]
-    for timing in timings:
-        check(RtlDevice(case.config, timeout_s=600, quick_build=True), jobs, timing)
-
-
-@pytest.mark.parametrize("seed", SHARED_SEEDS)
-def test_random_machine(seed):
-    check_random_machine(seed)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", ALL_SEEDS[len(SHARED_SEEDS) :])
-def test_more_random_machines(seed):
-    check_random_machine(seed)
 
 
 def test_the_program_is_only_read(small):

@@ -91,7 +91,8 @@ def _compilation_units(directory: Path, optimization: str, jobs: int) -> list[tu
     for flag in dict.fromkeys((optimization, "-O0")):
         members = sorted((file for file in sizes if flags[file] == flag), key=lambda file: (-sizes[file], file.name))
         total = sum(sizes[file] for file in members)
-        number = 1 if small else jobs * -(-total // (jobs * UNIT_BYTES))
+        side_by_side = 1 if flag == "-O0" else jobs  # where reading the headers takes as long as compiling
+        number = 1 if small else side_by_side * -(-total // (side_by_side * UNIT_BYTES))
         groups: list[list[Path]] = [[] for _ in range(min(number, len(members)))]
         for file in members:
             min(groups, key=lambda group: sum(sizes[member] for member in group)).append(file)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from hw.config import AcceleratorConfig
 from hw.memory_timing import MemoryTiming
 
-SHARED_SEEDS = range(10)
-"""Machines that the quick tests build, each once for all of them."""
+QUICK_SEEDS = (0, 5, 6, 9, 12, 35)
+"""Machines of the quick tests: few, but between them they have whatever `features` names."""
 ALL_SEEDS = range(200)
 """Machines of the benchmark and of the slow tests."""
 NETWORKS_PER_MACHINE = 3
@@ -35,6 +35,29 @@ def random_case(seed: int) -> RandomCase:
     config, timing = random_machine(rng, networks), random_timing(rng)
     case = RandomCase(config, timing, [(name, random_loop_order(rng)) for name in networks])
     return replace(case, config=_rarer(random.Random(f"rarer {seed}"), config, networks))
+
+
+def features(case: RandomCase) -> set[str]:
+    """What a machine, its memory and its networks have of all that tests of random machines are to meet."""
+    config, timing = case.config, case.timing
+    columns = "one column" if config.cols == 1 else "odd columns" if config.cols % 2 else "even columns"
+    pe = "one product" if config.pe_depth == 1 else "one chain" if config.pe_depth <= 8 else "chains and a tree"
+    orders = {"number of resident tiles" if order.isdecimal() else order for _, order in case.networks}
+    found = {
+        columns, pe, *orders, f"{config.weight_ports} weight ports", f"beats of {config.axi_bytes} bytes",
+        f"{config.score_columns} scores a cycle", "exp units limited" if config.exp_units else "exp units unlimited",
+        "one row" if config.rows == 1 else "rows as loops" if config.rows >= 8 else "rows",
+        "words normalised whole" if config.norm_elements == config.pe_depth else "words normalised in groups",
+        "memory below a port's peak" if timing.bytes_per_cycle < config.axi_bytes else "memory at a port's peak",
+    }  # fmt: skip
+    rarer = {
+        "K and V gathered": config.gathers,
+        "bursts of one beat": config.burst_beats == 1,
+        "one burst at a time": min(config.outstanding, timing.outstanding) == 1,
+        "colour": any("channels=3" in name for name, _ in case.networks),
+        "a deep network": any("depth=2" in name for name, _ in case.networks),
+    }
+    return found | {name for name, has in rarer.items() if has}
 
 
 def random_network(rng: random.Random) -> str:

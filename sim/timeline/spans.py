@@ -86,13 +86,16 @@ def model_timeline(
     return _in_order(Span(track, begin, end, name, descriptor) for track, name, descriptor, begin, end in rows.tolist())
 
 
-def rtl_timeline(program: Program, image: np.ndarray, memory_timing: MemoryTiming | None = None, **settings: Any) -> list[Span]:
+def rtl_timeline(
+    program: Program, image: np.ndarray, memory_timing: MemoryTiming | None = None, *, quick_build: bool = False, **settings: Any
+) -> list[Span]:
     """What the RTL does with one image.
 
     Args:
         program: What to run.
         image: int8 [1, height, width, channels], pixel - 128.
         memory_timing: Of the simulated memory.
+        quick_build: As for `RtlDevice`.
         settings: ``path_masks``, ``threshold`` as `RtlDevice.run`.
 
     Raises:
@@ -100,7 +103,7 @@ def rtl_timeline(program: Program, image: np.ndarray, memory_timing: MemoryTimin
     """
     from sim.rtl.device import RtlDevice
 
-    device = RtlDevice(program.config, timeline=True)
+    device = RtlDevice(program.config, timeline=True, quick_build=quick_build)
     device.run(program, image, memory_timing=memory_timing, **settings)
     rows = (map(int, line.split()) for line in device.timeline_text.splitlines())
     return _in_order(Span(track, begin, end, name, descriptor) for track, name, descriptor, begin, end in rows)

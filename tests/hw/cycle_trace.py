@@ -4,7 +4,7 @@ import random
 
 from amaranth.lib import data
 
-from tests.hw.row.row_testing import simulate
+from tests.hw.simulation import simulate
 
 
 def trace(component, inputs, outputs):

@@ -1,7 +1,9 @@
+import contextlib
 import dataclasses
 import gzip
-import itertools
 import json
+import multiprocessing
+import pathlib
 import random
 import re
 import shutil
@@ -13,16 +15,41 @@ import time
 
 import pytest
 
-from sw.data.fashion_mnist import ASSETS
+from search import cosearch
+from sw.data.fashion_mnist import ASSETS, load_fashion_mnist
 
+MODEL = "vit:dim=24,depth=4,heads=2,tokens=17,classes=10,patch=7,mlp_ratio=2"
 SMALL = (
-    "--efforts=3,6", "--images=96", "--steps=24", "--batch=16", "--rtl-images=6", "--random-paths=2", "--lec=0.1",
-    "--max-loss=1", "--threads=1",
+    f"--model={MODEL}", "--efforts=1,2", "--images=200", "--steps=24", "--batch=16", "--rtl-images=6", "--random-paths=2",
+    "--lec=0.3", "--max-loss=0.01", "--threads=1",
 )  # fmt: skip
 
 
-def _command(out, *more):
-    return [sys.executable, "-m", "search.cosearch", *SMALL, f"--out={out}", *more]
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Searches in this process set their number of threads; results to the last bit depend on it."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory, one_thread):
+    """Arguments of a small search: of a network that is trained far enough to be right about every other image."""
+    from sw.graph.path_vit import PathVit
+    from sw.networks.checkpoint import save_tensors
+    from sw.networks.network import parse_network, untrained_network
+    from sw.training.finetune import finetune
+
+    network = PathVit(untrained_network(parse_network(MODEL), 0))
+    train = load_fashion_mnist("embedded").train
+    trained = finetune(network, None, train, steps=200, batch=64, lr=3e-3, distill_weight=0.0)
+    weights = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_tensors(weights, trained.vit.state_dict())
+    return (*SMALL, f"--weights={weights}")
 
 
 def _comparable(path):
@@ -33,30 +60,31 @@ def _comparable(path):
 
 
 @pytest.fixture(scope="module")
-def whole_run(tmp_path_factory):
-    """A small search, run without interruption."""
+def whole_run(arguments, tmp_path_factory):
+    """Where a small search, run as a command and without interruption, left its files."""
     out = tmp_path_factory.mktemp("search")
-    started = time.monotonic()
-    done = subprocess.run(_command(out), capture_output=True, text=True, timeout=600, check=False)
+    command = [sys.executable, "-m", "search.cosearch", *arguments, f"--out={out}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
-    return out, time.monotonic() - started
+    return out
 
 
 def _steps(out):
     """Every finished step with the seconds that it took, which no second run would repeat."""
     found = []
     for file in sorted((out / "steps").glob("*/steps.sqlite")):
-        found += sqlite3.connect(file).execute("SELECT name, value, wall_s FROM step ORDER BY name").fetchall()
+        with contextlib.suppress(sqlite3.OperationalError):  # no table yet
+            found += sqlite3.connect(file).execute("SELECT name, value, wall_s FROM step ORDER BY name").fetchall()
     return found
 
 
 def test_result_holds_what_the_schema_names(whole_run):
-    result = json.loads((whole_run[0] / "result.json").read_text())
+    result = json.loads((whole_run / "result.json").read_text())
     assert set(result) >= {
         "model", "preset", "seed", "low", "high", "threshold_nats", "lec", "f_low", "f_low_test", "accuracy", "delay_ms",
         "energy_mj", "edp_mj_ms", "edp_gain", "best_single", "rtl", "front", "provenance", "attention_share",
     }  # fmt: skip
-    assert result["model"] == "fmnist_vit_tiny" and result["preset"] == "nano"
+    assert result["model"] == MODEL and result["preset"] == "nano"
     assert set(result["accuracy"]) == {"baseline_fp32", "baseline_int8", "low", "high", "cascade", "shipped_int8"}
     assert set(result["low"]["kept"]) < set(result["high"]["kept"])
     assert result["f_low"] >= result["lec"] and 0 < result["attention_share"] < 1
@@ -68,27 +96,38 @@ def test_result_holds_what_the_schema_names(whole_run):
 
 
 def test_report_is_one_page_with_its_pictures(whole_run):
-    page = (whole_run[0] / "report.html").read_text()
+    page = (whole_run / "report.html").read_text()
     assert page.count("<svg") == 5
     assert not re.search(r'(src|href)="?https?:', page)  # nothing is loaded from elsewhere
     assert "Attention's share" in page.replace("&#x27;", "'")
 
 
-def test_a_killed_search_goes_on_and_ends_with_the_same_bytes(whole_run, tmp_path, seed):
-    reference, duration = whole_run
-    moments = sorted(random.Random(seed).uniform(0.1, 0.9) * duration for _ in range(3))
-    for wait in [moments[0], *(later - earlier for earlier, later in itertools.pairwise(moments))]:
-        process = subprocess.Popen(_command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(timeout=max(wait, 2.0))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-    subprocess.run(_command(tmp_path), check=True, capture_output=True, timeout=600)
-    assert _comparable(tmp_path / "result.json") == _comparable(reference / "result.json")
+def _killed(arguments, count, delay):
+    """Start a search and kill it ``delay`` seconds after it has finished ``count`` steps; whether it was still running."""
+    searches = multiprocessing.get_context("forkserver")  # forks of a process that has imported torch already
+    searches.set_forkserver_preload(["search.cosearch", "search.result", "sw.importing", "sw.training.finetune"])
+    process = searches.Process(target=cosearch.main, args=(arguments,))
+    process.start()
+    (out,) = (pathlib.Path(text.removeprefix("--out=")) for text in arguments if text.startswith("--out="))
+    while process.is_alive() and len(_steps(out)) < count:
+        time.sleep(0.01)
+    process.join(delay)
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
 
 
-def test_the_test_labels_choose_nothing(whole_run, tmp_path):
+def test_a_killed_search_goes_on_and_ends_with_the_same_bytes(whole_run, arguments, tmp_path, seed):
+    draw = random.Random(seed)
+    arguments = [*arguments, f"--out={tmp_path}"]
+    counts = sorted(draw.sample(range(len(_steps(whole_run)) - 4), 3))
+    assert all([_killed(arguments, count, draw.uniform(0, 0.5)) for count in counts])
+    assert counts[-1] <= len(_steps(tmp_path)) < len(_steps(whole_run))
+    assert cosearch.main(arguments) == 0
+    assert _comparable(tmp_path / "result.json") == _comparable(whole_run / "result.json")
+
+
+def test_the_test_labels_choose_nothing(whole_run, arguments, tmp_path):
     """Shuffled labels of the test split change what is reported, and nothing that was chosen."""
     data = tmp_path / "data"
     shutil.copytree(ASSETS, data)
@@ -99,22 +138,19 @@ def test_the_test_labels_choose_nothing(whole_run, tmp_path):
     content[8:] = bytes(shuffled)
     labels.write_bytes(gzip.compress(content))
     out = tmp_path / "run"
-    subprocess.run(_command(out, f"--data={data}"), check=True, capture_output=True, timeout=600)
-    shown, reference = (json.loads((path / "result.json").read_text()) for path in (out, whole_run[0]))
+    assert cosearch.main([*arguments, f"--data={data}", f"--out={out}"]) == 0
+    shown, reference = (json.loads((path / "result.json").read_text()) for path in (out, whole_run))
     for name in ("low", "high", "threshold_nats", "f_low", "f_low_test", "delay_ms", "energy_mj"):
         assert shown[name] == reference[name], name
     assert shown["best_single"]["kept"] == reference["best_single"]["kept"]
     assert shown["accuracy"]["cascade"] < 0.3 < reference["accuracy"]["cascade"]
 
 
-def test_the_choice_needs_no_test_split(whole_run, tmp_path):
+def test_the_choice_needs_no_test_split(whole_run, arguments, tmp_path):
     """Without a test split the same pair and threshold are chosen: nothing that chooses reads one."""
-    import torch
+    from search import decision, result
 
-    from search import cosearch, decision, result
-
-    threads = torch.get_num_threads()
-    reference = json.loads((whole_run[0] / "result.json").read_text())
+    reference = json.loads((whole_run / "result.json").read_text())
     decisions = []
 
     def decide_alone(run, directory):
@@ -124,8 +160,7 @@ def test_the_choice_needs_no_test_split(whole_run, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(result, "conclude", decide_alone)
-        assert cosearch.main([*SMALL, f"--out={tmp_path / 'run'}"]) == 1
-    torch.set_num_threads(threads)
+        assert cosearch.main([*arguments, f"--out={tmp_path / 'run'}"]) == 1
     (made,) = decisions
     low, high = made.pair
     assert [list(low.path.kept), list(high.path.kept)] == [reference["low"]["kept"], reference["high"]["kept"]]
@@ -133,21 +168,20 @@ def test_the_choice_needs_no_test_split(whole_run, tmp_path):
     assert made.choice.cascade.f_low == reference["f_low"]
 
 
-def test_a_finished_search_is_not_run_again_but_changed_arguments_are(whole_run):
-    out = whole_run[0]
-    steps = _steps(out)
-    (out / "result.json").rename(out / "before.json")
-    subprocess.run(_command(out), check=True, capture_output=True, timeout=600)
-    assert steps and _steps(out) == steps
-    assert _comparable(out / "result.json") == _comparable(out / "before.json")
-    runs = {path.name for path in (out / "steps").iterdir()}
-    refused = subprocess.run(_command(out, "--max-loss=0", "--lec=1"), capture_output=True, text=True, timeout=600, check=False)
-    assert refused.returncode in (0, 1)  # a pair at F_low = 1 may or may not keep the accuracy
-    assert len({path.name for path in (out / "steps").iterdir()} - runs) == 1
+def test_a_finished_search_is_not_run_again_but_changed_arguments_are(whole_run, arguments):
+    steps = _steps(whole_run)
+    (whole_run / "result.json").rename(whole_run / "before.json")
+    assert cosearch.main([*arguments, f"--out={whole_run}"]) == 0
+    assert steps and _steps(whole_run) == steps
+    assert _comparable(whole_run / "result.json") == _comparable(whole_run / "before.json")
+    runs = {path.name for path in (whole_run / "steps").iterdir()}
+    refused = cosearch.main([*arguments, "--max-loss=0", "--lec=1", f"--out={whole_run}"])
+    assert refused in (0, 1)  # a pair at F_low = 1 may or may not keep the accuracy
+    assert len({path.name for path in (whole_run / "steps").iterdir()} - runs) == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("changed", "message"),
     [
         (("--preset", "mega"), "preset must be one of"),
         (("--model", "vit_unheard_of"), "vit_unheard_of"),
@@ -161,14 +195,11 @@ def test_a_finished_search_is_not_run_again_but_changed_arguments_are(whole_run)
         (("--steps", "0"), "--steps must be at least 1, not 0"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "search.cosearch", f"--out={tmp_path / 'run'}", *arguments],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1 and lines[0].startswith("error: ") and message in lines[0], done.stderr
+def test_bad_input_is_one_line_and_exit_code_2(changed, message, tmp_path, capsys):
+    assert cosearch.main([f"--out={tmp_path / 'run'}", *changed]) == 2
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("error: ") and message in lines[0], error
     assert not (tmp_path / "run").exists()
 
 

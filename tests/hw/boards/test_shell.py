@@ -34,7 +34,7 @@ from hw.memory.axi import AXI4ReadSignature, AXI4WriteSignature
 from hw.presets import find_preset
 from hw.program import Program
 from sim.stimulus.workload import prepare
-from tests.hw.memory.axi_memory import simulate
+from tests.hw.simulation import simulate
 
 TINY = find_preset("nano").with_fields(
     "rows=2,cols=2,pe_depth=2,activation_words=64,residual_words=16,weight_words=32,kv_words=16,parameter_tiles=8,row_tiles=3,"

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.build.logic_levels import longest_path
 from hw.build.resources import Resources, check_capacity, composed
-from hw.build.synthesis import Part, Synthesis, machine_parts, synthesize, synthesize_parts, whole_machine
+from hw.build.synthesis import Part, Synthesis, machine_parts, synthesize_parts, synthesized, whole_machine
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
 from hw.presets import find_preset
@@ -76,20 +76,20 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_register_and_an_adder():
-    result = synthesize(part(Counter()))
+    result = synthesized(part(Counter()))
     assert Resources.of_cells(result.cells) == Resources(lut=8, ff=8)
     assert result.logic_levels == 2  # table, carry chain
 
 
 def test_a_memory_with_byte_enables_is_block_ram():
-    assert synthesize(part(Bank())).cells["RAMB36E2"] == 1
+    assert synthesized(part(Bank())).cells["RAMB36E2"] == 1
 
 
 def test_black_boxes_are_left_out():
     text = to_rtlil(Twice(), "top")
-    whole = synthesize(Part("whole", "top", (text,)))
-    inside = synthesize(Part("inside", "top.first", (text,)))
-    around = synthesize(Part("around", "top", (text,), boxes=("top.first", "top.second")))
+    whole = synthesized(Part("whole", "top", (text,)))
+    inside = synthesized(Part("inside", "top.first", (text,)))
+    around = synthesized(Part("around", "top", (text,), boxes=("top.first", "top.second")))
     assert Resources.of_cells(inside.cells) == Resources(lut=8, ff=8)
     assert Resources.of_cells(around.cells).dsp == Resources.of_cells(whole.cells).dsp == 1
     assert Resources.of_cells(around.cells) + Resources.of_cells(inside.cells) * 2 == Resources.of_cells(whole.cells)
@@ -97,13 +97,13 @@ def test_black_boxes_are_left_out():
 
 def test_one_dsp_per_packed_product_and_one_for_requantization():
     config = replace(find_preset("nano"), pe_depth=3)
-    assert synthesize(part(ProcessingPair(config, 2, dsp48=True))).cells["DSP48E2"] == 3
-    assert synthesize(part(ProcessingPair(config, 1, dsp48=True))).cells["DSP48E2"] == 3
-    assert synthesize(part(Requantizer())).cells["DSP48E2"] == 1
+    assert synthesized(part(ProcessingPair(config, 2, dsp48=True))).cells["DSP48E2"] == 3
+    assert synthesized(part(ProcessingPair(config, 1, dsp48=True))).cells["DSP48E2"] == 3
+    assert synthesized(part(Requantizer())).cells["DSP48E2"] == 1
 
 
 def test_a_cascade_takes_little_beside_its_blocks():
-    cells = synthesize(part(ProcessingPair(find_preset("zcu102"), 2, dsp48=True))).cells
+    cells = synthesized(part(ProcessingPair(find_preset("zcu102"), 2, dsp48=True))).cells
     needed = Resources.of_cells(cells)
     assert needed.dsp == 8
     assert needed.lut <= 130 and needed.ff <= 380
@@ -111,7 +111,7 @@ def test_a_cascade_takes_little_beside_its_blocks():
 
 def test_products_of_a_part_may_be_tables():
     text = to_rtlil(Twice(), "top")
-    assert "DSP48E2" not in synthesize(Part("top", "top", (text,), dsp=False)).cells
+    assert "DSP48E2" not in synthesized(Part("top", "top", (text,), dsp=False)).cells
 
 
 def test_cells_are_counted_as_sites():
@@ -184,7 +184,7 @@ def test_a_change_of_the_machine_leaves_other_parts_in_the_cache(changes: dict[s
 def test_parts_add_up_to_a_little_more_than_the_whole(cache: Path):
     parts = machine_parts(TINY)
     total = composed(parts, synthesize_parts(parts))
-    whole = Resources.of_cells(synthesize(whole_machine(TINY)).cells)
+    whole = Resources.of_cells(synthesized(whole_machine(TINY)).cells)
     assert (total.dsp, total.bram36) == (whole.dsp, whole.bram36)
     assert whole.lut <= total.lut <= 1.15 * whole.lut
     assert whole.ff <= total.ff <= 1.15 * whole.ff

@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from amaranth.sim import Simulator
 
 from hw import isa
 from hw.config import AcceleratorConfig, ceil_div
 from hw.control.descriptor_check import CHECK_CYCLES, DescriptorCheck
 from hw.isa import Descriptor, Error, Opcode, Post, Target
+from tests.hw.simulation import cached, simulate
 
 CONFIG = AcceleratorConfig(
     rows=3, cols=5, pe_depth=4, activation_words=64, residual_words=32, weight_words=16, kv_words=24,
@@ -184,9 +184,9 @@ CASES = [
 ]
 
 
-def simulate(cases, machine=CONFIG):
+def outcomes(cases, machine=CONFIG):
     """(code, cycles) of each 64-byte descriptor."""
-    dut = DescriptorCheck(machine)
+    dut = cached(DescriptorCheck, machine)
     results = []
 
     async def testbench(ctx):
@@ -204,16 +204,13 @@ def simulate(cases, machine=CONFIG):
                 cycles += 1
             results.append((ctx.get(dut.code), cycles))
 
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
-    sim.add_testbench(testbench)
-    sim.run()
+    simulate(dut, testbench)
     return results
 
 
 @pytest.fixture(scope="module")
 def results():
-    return simulate([descriptor.encode() for descriptor, _ in CASES])
+    return outcomes([descriptor.encode() for descriptor, _ in CASES])
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=lambda n: f"{n}-{CASES[n][0].opcode.name}")
@@ -231,7 +228,7 @@ def test_elements_where_columns_share_words():
         (dict(post=Post.KEY, element=0), 0), (dict(post=Post.KEY, element=2), Error.FIELD),
         (dict(post=Post.REQUANT, element=1), 0),
     ]  # fmt: skip
-    found = simulate([gemm(**fields, **case).encode() for case, _ in cases], WHOLE_WORDS)
+    found = outcomes([gemm(**fields, **case).encode() for case, _ in cases], WHOLE_WORDS)
     assert found == [(code, CHECK_CYCLES[Opcode.GEMM] if code == 0 else 1) for _, code in cases]
 
 
@@ -252,16 +249,16 @@ def test_a_softmax_where_exp_units_are_limited():
         # a GEMM's table is then a activation table
         (gemm(flags=isa.FLAG_EXP, table=1 << 20), 0), (gemm(post=Post.ACTIVATION, table=1 << 20), Error.ADDRESS),
     ]  # fmt: skip
-    found = simulate([descriptor.encode() for descriptor, _ in cases], replace(CONFIG, exp_units=2))
+    found = outcomes([descriptor.encode() for descriptor, _ in cases], replace(CONFIG, exp_units=2))
     assert [code for code, _ in found] == [code for _, code in cases]
     assert all(cycles == CHECK_CYCLES[d.opcode] for (d, code), (_, cycles) in zip(cases, found, strict=True) if not code)
-    assert [code for code, _ in simulate([softmax().encode()])] == [Error.OPCODE]
+    assert [code for code, _ in outcomes([softmax().encode()])] == [Error.OPCODE]
 
 
 def test_unknown_opcodes_and_reserved_bytes():
     encoded = [bytes([opcode]) + bytes(63) for opcode in (0, 6, 255)]
     encoded += [descriptor.encode()[:63] + b"\1" for descriptor in (gemm(), load(), norm())]
-    codes = [code for code, _ in simulate(encoded)]
+    codes = [code for code, _ in outcomes(encoded)]
     assert codes == [Error.OPCODE] * 3 + [Error.FIELD] * 3
 
 
@@ -273,4 +270,4 @@ def test_random_bytes_always_end():
             sizes = isa.descriptor_layout(Opcode(opcode)).members
             used = isa.DESCRIPTOR_BYTES - sizes["reserved"].width // 8 if hasattr(sizes["reserved"], "width") else 40
             encoded.append((bytes([opcode, 0, 0, 0]) + bytes(rng.integers(0, 4, used, dtype=np.uint8))).ljust(64, b"\0")[:64])
-    assert all(0 <= code <= Error.BUFFER for code, _ in simulate(encoded))
+    assert all(0 <= code <= Error.BUFFER for code, _ in outcomes(encoded))

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
-from amaranth.sim import Simulator
 
 from hw.config import AcceleratorConfig
 from hw.control.drain_sequencer import DrainSequencer
 from hw.isa import Post
 from hw.timing import Timing
 from hw.weights.parameter_ring import ParameterRing
+from tests.hw.simulation import simulate
 
 
 def config(cols, depth):
@@ -76,10 +76,7 @@ def test_columns_come_on_time_with_their_parameters(cols, depth):
                 releases.append(now)
             await ctx.tick()
 
-    sim = Simulator(bench.module)
-    sim.add_clock(1e-8)
-    sim.add_testbench(testbench)
-    sim.run()
+    simulate(bench.module, testbench)
 
     latency = Timing(machine).drain_latency
     steps = {at: machine.score_columns if tile["post"] == Post.SCORE else 1 for at, tile in tiles.items()}

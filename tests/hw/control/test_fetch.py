@@ -1,11 +1,11 @@
 import pytest
-from amaranth.sim import Simulator
 
 from hw import isa
 from hw.config import AcceleratorConfig
 from hw.control.fetch import Fetch
 from hw.isa import Descriptor, Error, Opcode, Post
 from hw.memory.jobs import JobKind
+from tests.hw.simulation import cached, simulate
 
 
 def config(axi_bytes, **fields):
@@ -32,7 +32,7 @@ GATE = Descriptor(Opcode.GATE, {"classes": 2})
 
 def run(descriptors, axi_bytes=16, masks=(0, 0), cycles=400, proceed_at=None, accept=True, **fields):
     """Events of a run: jobs and entries in the order of their acceptance, pulse counts, error."""
-    dut = Fetch(config(axi_bytes, **fields))
+    dut = cached(Fetch, config(axi_bytes, **fields))
     program = b"".join(d if isinstance(d, bytes) else d.encode() for d in descriptors)
     beats = [int.from_bytes(program[i : i + axi_bytes], "little") for i in range(0, len(program), axi_bytes)]
     log = {"weights": [], "side": [], "entries": [], "skipped": 0, "executed": 0, "error": None, "last_entry": 0}
@@ -69,10 +69,7 @@ def run(descriptors, axi_bytes=16, masks=(0, 0), cycles=400, proceed_at=None, ac
             await ctx.tick()
         log["error"] = (ctx.get(dut.error.code), ctx.get(dut.error.index))
 
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
-    sim.add_testbench(testbench)
-    sim.run()
+    simulate(dut, testbench)
     return log
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from amaranth.sim import Simulator
 
 from hw.config import AcceleratorConfig
 from hw.control.gate import EVALUATE_CYCLES, Gate
+from tests.hw.simulation import cached, simulate
 
 
 def config(classes):
@@ -66,7 +66,7 @@ async def evaluate(ctx, dut, logits):
 @pytest.mark.parametrize("classes", [1, 3, 10, 40])
 def test_rtl_equals_the_model(classes):
     rng = np.random.default_rng(7)
-    dut = Gate(config(classes + classes % 2))
+    dut = cached(Gate, config(classes + classes % 2))
 
     async def testbench(ctx):
         for logits in [*cases(classes, rng), rng.integers(-5, 5, classes)]:
@@ -79,7 +79,4 @@ def test_rtl_equals_the_model(classes):
                 await ctx.tick()
                 assert ctx.get(dut.read.logit) == logits[address]
 
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
-    sim.add_testbench(testbench)
-    sim.run()
+    simulate(dut, testbench)

@@ -1,9 +1,9 @@
 import pytest
-from amaranth.sim import Simulator
 
 from hw.config import AcceleratorConfig
 from hw.control.image_loop import ImageLoop, flush_cycles
 from hw.isa import NO_GATE, Error
+from tests.hw.simulation import cached, simulate
 
 CONFIG = AcceleratorConfig(
     rows=2, cols=3, pe_depth=4, activation_words=64, residual_words=32, weight_words=11, kv_words=64,
@@ -22,11 +22,8 @@ class Bench:
         self.plan, self.cycles, self.stimuli, self.always = plan, cycles, stimuli or {}, always or {}
         self.settings = {**SETTINGS, **settings}
         self.records, self.starts, self.events, self.busy_until = [], [], {}, 0
-        self.dut = ImageLoop(CONFIG)
-        sim = Simulator(self.dut)
-        sim.add_clock(1e-8)
-        sim.add_testbench(self.testbench)
-        sim.run()
+        self.dut = cached(ImageLoop, CONFIG)
+        simulate(self.dut, self.testbench)
 
     async def testbench(self, ctx):
         dut = self.dut

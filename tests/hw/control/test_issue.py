@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from amaranth.sim import Simulator
 
 from hw import isa
 from hw.config import AcceleratorConfig, ceil_div
@@ -11,6 +10,7 @@ from hw.control.jobs import stall_causes
 from hw.isa import Descriptor, Opcode, Operation, Post
 from hw.timing import NORM_LATENCY, STATISTICS_LATENCY, Timing
 from tests.hw.control.issue_model import IssueModel
+from tests.hw.simulation import cached, simulate
 
 
 def config(rows=2, cols=3, pe_depth=4, **fields):
@@ -113,11 +113,8 @@ class Bench:
         self.slots = {"parameters": 0, "tables": [0, 0]}
         self.operations = {}
         self.quiet = 0
-        self.dut = Issue(machine)
-        sim = Simulator(self.dut)
-        sim.add_clock(1e-8)
-        sim.add_testbench(self.testbench)
-        sim.run()
+        self.dut = cached(Issue, machine)
+        simulate(self.dut, self.testbench)
 
     async def testbench(self, ctx):
         dut, position = self.dut, 0
@@ -347,7 +344,7 @@ def test_load_and_gate_wait_for_the_drain_and_for_their_answers():
 
 def test_stop_ends_the_words():
     machine = config()
-    dut = Issue(machine)
+    dut = cached(Issue, machine)
     words = []
 
     async def testbench(ctx):
@@ -362,16 +359,13 @@ def test_stop_ends_the_words():
             await ctx.tick()
         assert ctx.get(dut.settled)
 
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
-    sim.add_testbench(testbench)
-    sim.run()
+    simulate(dut, testbench)
     assert max(words) == 13
 
 
 def test_stop_ends_a_norm():
     machine = config()
-    dut = Issue(machine)
+    dut = cached(Issue, machine)
     tokens, wanted = [], norm(machine, words=8, row_tiles=4)
 
     async def testbench(ctx):
@@ -384,8 +378,5 @@ def test_stop_ends_a_norm():
                 tokens.append(now)
             await ctx.tick()
 
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
-    sim.add_testbench(testbench)
-    sim.run()
+    simulate(dut, testbench)
     assert tokens == [2, *range(STATISTICS_LATENCY + 2, STATISTICS_LATENCY + 12)]  # one after the stop

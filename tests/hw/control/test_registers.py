@@ -7,6 +7,7 @@ from hw.config import AcceleratorConfig
 from hw.control.counters import Counters
 from hw.control.registers import IDENTITY, Registers
 from hw.isa import Operation, register_offset
+from tests.hw.simulation import cached, simulate
 
 CONFIG = AcceleratorConfig(
     rows=2, cols=3, pe_depth=4, activation_words=64, residual_words=32, weight_words=11, kv_words=64,
@@ -54,16 +55,9 @@ async def read(ctx, bus, offset, ready_delay=0):
     raise AssertionError("no read data")
 
 
-def simulate(dut, testbench):
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
-    sim.add_testbench(testbench)
-    sim.run()
-
-
 @pytest.mark.parametrize("delays", [(0, 0, 0), (3, 0, 0), (0, 3, 2), (1, 0, 5)])
 def test_written_registers_read_back_and_reach_the_settings(delays):
-    dut = Registers(CONFIG)
+    dut = cached(Registers, CONFIG)
     rng = np.random.default_rng(1)
     values = {name: int(rng.integers(1 << 32)) for name, access, _ in isa.REGISTERS if access == "rw"}
 
@@ -84,7 +78,7 @@ def test_written_registers_read_back_and_reach_the_settings(delays):
 
 
 def test_status_counters_and_unknown_offsets():
-    dut = Registers(CONFIG)
+    dut = cached(Registers, CONFIG)
 
     async def testbench(ctx):
         assert await read(ctx, dut.bus, 0) == IDENTITY == 0x50495654
@@ -109,7 +103,7 @@ def test_status_counters_and_unknown_offsets():
 
 
 def test_control_pulses_last_one_cycle_and_the_interrupt_is_masked():
-    dut = Registers(CONFIG)
+    dut = cached(Registers, CONFIG)
     pulses = []
 
     async def watch(ctx):

@@ -2,10 +2,6 @@
 
 import random
 from collections import deque
-from collections.abc import Callable
-
-from amaranth.hdl import Elaboratable
-from amaranth.sim import Simulator
 
 from hw.config import AcceleratorConfig
 
@@ -108,28 +104,3 @@ class WriteMemory:
             awready, wready = (int(self.rng.random() >= self.busy) for _ in range(2))
             ctx.set(axi.awready, awready)
             ctx.set(axi.wready, wready)
-
-
-def simulate(component: Elaboratable, testbench: Callable, *processes: Callable, cycles: int = 20000) -> None:
-    """Run ``testbench`` to its end beside ``processes``; it must end within ``cycles``."""
-    ended = False
-
-    async def watched(ctx):
-        nonlocal ended
-        await testbench(ctx)
-        ended = True
-
-    simulator = Simulator(component)
-    simulator.add_clock(1e-6)
-    for process in processes:
-        simulator.add_process(process)
-    simulator.add_testbench(watched)
-
-    async def watchdog(ctx):
-        for _ in range(cycles):
-            await ctx.tick()
-        assert ended, f"not finished after {cycles} cycles"
-
-    simulator.add_testbench(watchdog, background=True)
-    simulator.run()
-    assert ended

@@ -10,7 +10,8 @@ from amaranth.lib import wiring
 from hw.memory.burst_reader import BurstReader
 from hw.memory.read_arbiter import ReadArbiter
 from hw.presets import PRESETS
-from tests.hw.memory.axi_memory import ReadMemory, simulate
+from tests.hw.memory.axi_memory import ReadMemory
+from tests.hw.simulation import cached, simulate
 
 NANO = PRESETS["nano"]
 
@@ -64,7 +65,7 @@ def test_data_and_protocol(seed, axi_bytes, burst_beats, outstanding, busy):
     config = replace(NANO, axi_bytes=axi_bytes, burst_beats=burst_beats, outstanding=outstanding)
     contents = rng.randbytes(3 * 4096)
     commands = random_commands(rng, config, len(contents), 25)
-    reader = BurstReader(config)
+    reader = cached(BurstReader, config)
     memory = ReadMemory(config, reader.axi, contents, rng, busy=busy)
 
     async def testbench(ctx):
@@ -79,7 +80,7 @@ def test_data_and_protocol(seed, axi_bytes, burst_beats, outstanding, busy):
 def test_streams_a_beat_per_cycle():
     config = replace(NANO, outstanding=8)
     contents = bytes(8192)
-    reader = BurstReader(config)
+    reader = cached(BurstReader, config)
     memory = ReadMemory(config, reader.axi, contents, random.Random(1), latency=20)
     commands = [(0, 100), (2048, 100), (4096, 100)]
 
@@ -93,7 +94,7 @@ def test_streams_a_beat_per_cycle():
 def test_error_and_abort():
     config = replace(NANO, burst_beats=4, outstanding=2)
     contents = bytes(range(256)) * 16
-    reader = BurstReader(config)
+    reader = cached(BurstReader, config)
     memory = ReadMemory(config, reader.axi, contents, random.Random(3), busy=0.3, latency=9, bad=[32])
 
     async def testbench(ctx):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hw.memory.gearbox import Gearbox
-from tests.hw.memory.axi_memory import simulate
+from tests.hw.simulation import cached, simulate
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from tests.hw.memory.axi_memory import simulate
 @pytest.mark.parametrize("busy", [0.0, 0.5])
 def test_runs(seed, beat_units, word_units, busy):
     rng = random.Random(seed)
-    gearbox = Gearbox(unit_width=8, beat_units=beat_units, word_units=word_units)
+    gearbox = cached(Gearbox, unit_width=8, beat_units=beat_units, word_units=word_units)
     beats, words = [], []
     for _ in range(25):
         size, final = rng.randrange(len(word_units)), rng.randrange(2)
@@ -59,7 +59,7 @@ def test_runs(seed, beat_units, word_units, busy):
 @pytest.mark.parametrize("beat_units,size", [(16, 16), (16, 8), (16, 32)])
 def test_rate(beat_units, size):
     """100 beats of one run pass without a gap on the busier side."""
-    gearbox = Gearbox(unit_width=8, beat_units=beat_units, word_units=(8, size))
+    gearbox = cached(Gearbox, unit_width=8, beat_units=beat_units, word_units=(8, size))
     words = 100 * beat_units // size
 
     async def source(ctx):

@@ -8,7 +8,8 @@ import pytest
 
 from hw.memory.result_writer import ResultWriter
 from hw.presets import PRESETS
-from tests.hw.memory.axi_memory import WriteMemory, simulate
+from tests.hw.memory.axi_memory import WriteMemory
+from tests.hw.simulation import cached, simulate
 
 NANO = PRESETS["nano"]
 
@@ -39,7 +40,7 @@ async def write(ctx, writer, address, head):
 def test_record(seed, axi_bytes, burst_beats, classes, busy):
     rng = random.Random(seed)
     config = replace(NANO, axi_bytes=axi_bytes, burst_beats=burst_beats, classes=classes)
-    writer = ResultWriter(config)
+    writer = cached(ResultWriter, config)
     memory = WriteMemory(config, writer.axi, 3 * 4096, rng, busy=busy)
     logits = np.random.default_rng(seed).integers(-(1 << 23), 1 << 23, 1 << len(writer.logits.address))
 
@@ -62,7 +63,7 @@ def test_record(seed, axi_bytes, burst_beats, classes, busy):
 
 def test_error_is_reported_and_the_record_goes_on(seed):
     config = replace(NANO, burst_beats=2)
-    writer = ResultWriter(config)
+    writer = cached(ResultWriter, config)
     memory = WriteMemory(config, writer.axi, 4096, random.Random(seed), busy=0.3, bad=[32])
     errors = []
 
@@ -82,7 +83,7 @@ def test_error_is_reported_and_the_record_goes_on(seed):
 @pytest.mark.parametrize("after", [0, 3, 11, 20])
 def test_abort_ends_the_burst(seed, after):
     config = replace(NANO, burst_beats=2)
-    writer = ResultWriter(config)
+    writer = cached(ResultWriter, config)
     memory = WriteMemory(config, writer.axi, 4096, random.Random(seed), busy=0.3, latency=12)
 
     async def testbench(ctx):

@@ -13,7 +13,8 @@ from hw.memory.jobs import JobKind
 from hw.memory.side_loader import SideLoader
 from hw.presets import PRESETS
 from hw.weights.parameter_ring import READ_LATENCY, ParameterRing
-from tests.hw.memory.axi_memory import ReadMemory, simulate
+from tests.hw.memory.axi_memory import ReadMemory
+from tests.hw.simulation import cached, simulate
 
 CONFIG = replace(PRESETS["nano"], rows=3, cols=3, pe_depth=5, parameter_tiles=4, address_width=20)
 
@@ -107,7 +108,7 @@ def test_rows(seed, axi_bytes, busy):
     rng = random.Random(seed)
     config = replace(CONFIG, axi_bytes=axi_bytes, pe_depth=rng.choice((1, 5, 8)))
     contents = rng.randbytes(8192)
-    loader = SideLoader(config)
+    loader = cached(SideLoader, config)
     memory = ReadMemory(config, loader.axi, contents, rng, busy=busy)
     jobs = [random_rows(rng, config, len(contents)) for _ in range(6)]
     log = []
@@ -138,7 +139,7 @@ def test_rows(seed, axi_bytes, busy):
 def test_reading_runs_ahead_of_rows_go():
     """As far as there is space; then one word per cycle."""
     config = replace(CONFIG, axi_bytes=16, pe_depth=8, burst_beats=16, outstanding=4)
-    loader = SideLoader(config)
+    loader = cached(SideLoader, config)
     memory = ReadMemory(config, loader.axi, bytes(1 << 15), random.Random(0), latency=30)
     jobs = [contiguous_job(14, 48, 1, Target.ACTIVATION), contiguous_job(20, 160, 1, Target.RESIDUAL)]
     log = []
@@ -179,7 +180,7 @@ def contiguous_job(tokens: int, segment_bytes: int, segments: int, target: Targe
 def test_contiguous_rows_are_as_fast_as_their_words(job, beats):
     """Patch rows 8 bytes per cycle, position embeddings a beat per cycle, where bursts in flight cover the latency."""
     config = replace(CONFIG, axi_bytes=16, pe_depth=8, burst_beats=16, outstanding=8)
-    loader = SideLoader(config)
+    loader = cached(SideLoader, config)
     memory = ReadMemory(config, loader.axi, bytes(1 << 16), random.Random(0), latency=90)
     log = []
 
@@ -199,7 +200,7 @@ def test_contiguous_rows_are_as_fast_as_their_words(job, beats):
 def test_rows_beyond_the_limit_are_not_read(seed, below, contiguous):
     rng = random.Random(seed)
     contents = rng.randbytes(4096)
-    loader = SideLoader(CONFIG)
+    loader = cached(SideLoader, CONFIG)
     memory = ReadMemory(CONFIG, loader.axi, contents, rng, busy=0.2)
     if contiguous:
         rows = dict(segment_bytes=50, segment_words=10, segments=2, segment_stride=200, tokens_inner=3, inner_stride=50)
@@ -231,7 +232,7 @@ def test_rows_beyond_the_limit_are_not_read(seed, below, contiguous):
 
 def test_addresses_do_not_wrap():
     """The greatest strides lead beyond any limit, not back into memory."""
-    loader = SideLoader(CONFIG)
+    loader = cached(SideLoader, CONFIG)
     memory = ReadMemory(CONFIG, loader.axi, bytes(4096), random.Random(0))
     rows = dict(segment_bytes=8, segments=2, segment_stride=(1 << 32) - 64, tokens_inner=1, tokens_outer=1)
     job = dict(kind=JobKind.ROWS, address=256, limit=1 << CONFIG.address_width, rows=rows)
@@ -299,7 +300,7 @@ def test_parameters_wait_for_slots(seed, axi_bytes, busy):
 def test_tables_take_turns_and_wait(seed):
     rng = random.Random(seed)
     contents = rng.randbytes(4096)
-    loader = SideLoader(CONFIG)
+    loader = cached(SideLoader, CONFIG)
     memory = ReadMemory(CONFIG, loader.axi, contents, rng, busy=0.2)
     kinds = [0, 1, 1, 0, 1, 0, 0]
     jobs = [dict(kind=JobKind.TABLE, address=256 * index, exponential=kind) for index, kind in enumerate(kinds)]
@@ -332,7 +333,7 @@ def test_tables_take_turns_and_wait(seed):
 
 def test_abort_and_error(seed):
     rng = random.Random(seed)
-    loader = SideLoader(CONFIG)
+    loader = cached(SideLoader, CONFIG)
     memory = ReadMemory(CONFIG, loader.axi, bytes(4096), rng, busy=0.3, latency=20, bad=[1024])
     jobs = [dict(kind=JobKind.TABLE, address=1024, exponential=0)] * 4
 

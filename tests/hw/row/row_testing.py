@@ -1,16 +1,16 @@
-"""A clocked simulation of one row component, and a driver that issues GEMMs to a `RowStack` as early as `Timing` allows."""
+"""A small machine, and a driver that issues GEMMs to a `RowStack` as early as `Timing` allows."""
 
 import math
 from collections import defaultdict
 
 import numpy as np
-from amaranth.sim import Simulator
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Post, Target
 from hw.row.element_skew import operand_delay
 from hw.row.row_stack import RowStack
 from hw.timing import FEED_LATENCY, NORM_LATENCY, SOFTMAX_LATENCY, STATISTICS_LATENCY, Timing
+from tests.hw.simulation import cached, simulate
 
 
 def small_config(**changes: int) -> AcceleratorConfig:
@@ -20,20 +20,6 @@ def small_config(**changes: int) -> AcceleratorConfig:
         parameter_tiles=4, row_tiles=3, classes=4,
     )  # fmt: skip
     return AcceleratorConfig(**{**fields, **changes})
-
-
-def simulate(component, bench, *, cycles: int = 20_000) -> None:
-    """Run ``async bench(ctx)`` to its end on ``component`` with a clock; more than ``cycles`` cycles fail."""
-    simulator = Simulator(component)
-    simulator.add_clock(1e-6)
-
-    async def watchdog(ctx):
-        await ctx.delay(cycles * 1e-6)
-        raise AssertionError(f"bench did not end within {cycles} cycles")
-
-    simulator.add_testbench(bench)
-    simulator.add_testbench(watchdog, background=True)
-    simulator.run()
 
 
 def gelu_table(scale_in: float, scale_out: float, zero_point: int) -> np.ndarray:
@@ -59,7 +45,7 @@ class StackDriver:
     def __init__(self, config: AcceleratorConfig):
         self.config = config
         self.timing = Timing(config)
-        self.stack = RowStack(config, shared=False)
+        self.stack = cached(RowStack, config, shared=False)
         self.events = defaultdict(dict)  # cycle -> port -> fields
         self.weights = defaultdict(dict)  # cycle -> column -> word
         self.cycle = 0  # first cycle that the next command may use

@@ -11,7 +11,8 @@ from hw.commands import collector_word
 from hw.isa import Post
 from hw.row.collector_stage import CollectorStage
 from hw.timing import Timing
-from tests.hw.row.row_testing import simulate, small_config
+from tests.hw.row.row_testing import small_config
+from tests.hw.simulation import simulate
 
 
 class Chain(wiring.Component):

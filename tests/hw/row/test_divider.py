@@ -4,7 +4,7 @@ import pytest
 from hw.row.divider import NormalizedDivider
 from hw.timing import DIVIDE_LATENCY
 from tests.hw.cycle_trace import seeded
-from tests.hw.row.row_testing import simulate
+from tests.hw.simulation import simulate
 
 
 def cases(rng, width):

@@ -11,7 +11,8 @@ from hw.row.feed import SUM_LATENCY, Feed
 from hw.row.processing_pair import word_layout
 from hw.row.table import exp_table
 from hw.timing import DIVIDE_LATENCY, FEED_LATENCY, Timing
-from tests.hw.row.row_testing import simulate, small_config
+from tests.hw.row.row_testing import small_config
+from tests.hw.simulation import simulate
 
 
 def normalized_element(address, k):

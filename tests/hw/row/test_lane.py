@@ -11,7 +11,8 @@ from hw.row.normalizer import Normalizer
 from hw.row.residual_bank import ResidualBank
 from hw.timing import LANE_LATENCY
 from tests.hw.cycle_trace import plain, seeded, signed_corner
-from tests.hw.row.row_testing import gelu_table, simulate, small_config
+from tests.hw.row.row_testing import gelu_table, small_config
+from tests.hw.simulation import cached, simulate
 
 RECIPROCALS = [(65536, 1), (40000, 7), (131071, 3)]
 TABLES = [gelu_table(0.03, 0.02, -90), gelu_table(0.01, 0.03, 5)]
@@ -210,7 +211,7 @@ async def write_tables(ctx, harness, rng):
 def test_every_post(cols, depth, row_tiles):
     rng = seeded(100 * cols + depth)
     config = small_config(cols=cols, pe_depth=depth, row_tiles=row_tiles)
-    harness, reference = LaneWithBank(config), ReferenceLane(config)
+    harness, reference = cached(LaneWithBank, config), ReferenceLane(config)
     stream = list(steps(rng, config, 1500 // (cols + 2)))
     expected = [reference.step(*step) if step[0] else {} for step in stream]
     seen = set()
@@ -242,7 +243,7 @@ def test_every_post(cols, depth, row_tiles):
 
 def test_row_max_is_there_after_the_latency():
     config = small_config(cols=2)
-    harness = LaneWithBank(config)
+    harness = cached(LaneWithBank, config)
 
     async def bench(ctx):
         lane = harness.lane

@@ -10,7 +10,8 @@ from hw.isa import Post
 from hw.row.element_skew import ElementSkew, delay_line, operand_delay
 from hw.row.processing_pair import ProcessingPair, chain_layout, word_layout
 from hw.timing import PAIR_LATENCY, Timing
-from tests.hw.row.row_testing import simulate, small_config
+from tests.hw.row.row_testing import small_config
+from tests.hw.simulation import simulate
 
 
 class PairChain(wiring.Component):

@@ -3,7 +3,8 @@ import numpy as np
 from hw.row.reciprocal import Reciprocal
 from hw.timing import DIVIDE_LATENCY
 from tests.hw.cycle_trace import seeded
-from tests.hw.row.row_testing import simulate, small_config
+from tests.hw.row.row_testing import small_config
+from tests.hw.simulation import simulate
 
 
 def test_keeps_the_result_per_row_tile():

@@ -3,6 +3,7 @@ import pytest
 
 from hw.row.requantizer import REQUANTIZER_LATENCY, SATURATION_WIDTHS, Requantizer, Saturation
 from tests.hw.cycle_trace import seeded, signed_corner, trace
+from tests.hw.simulation import cached
 
 
 def operands(rng):
@@ -22,7 +23,7 @@ def test_equals_model(widest):
     cases = [(*operands(rng), rng.choice(list(choices))) for _ in range(2500 * len(choices))]
     names = ("accumulator", "bias", "multiplier", "shift", "saturation")
     inputs = [dict(zip(names, case, strict=True)) for case in cases] + [{"saturation": Saturation.BYTE}] * REQUANTIZER_LATENCY
-    recorded = trace(Requantizer(widest), inputs, ("value",))
+    recorded = trace(cached(Requantizer, widest), inputs, ("value",))
     values = np.array([cycle["value"] for cycle in recorded[REQUANTIZER_LATENCY:]])
     columns = np.array([case[:4] for case in cases]).T
     widths = np.array([SATURATION_WIDTHS[case[4]] for case in cases])
@@ -38,7 +39,7 @@ def test_the_least_code_whatever_the_value():
     names = ("accumulator", "bias", "multiplier", "shift", "saturation")
     cases = [(*operands(rng), rng.choice((Saturation.LEAST, Saturation.BYTE))) for _ in range(1000)]
     inputs = [dict(zip(names, case, strict=True)) for case in cases] + [{}] * REQUANTIZER_LATENCY
-    values = [cycle["value"] for cycle in trace(Requantizer(), inputs, ("value",))[REQUANTIZER_LATENCY:]]
+    values = [cycle["value"] for cycle in trace(cached(Requantizer), inputs, ("value",))[REQUANTIZER_LATENCY:]]
     expected = [-128 if case[4] == Saturation.LEAST else int(Requantizer.model(*case[:4], 8)) for case in cases]
     assert values == expected and len(set(expected)) > 10
 
@@ -58,7 +59,7 @@ def test_values_around_every_bound(width):
                             cases.append((product // multiplier, 0, multiplier, shift))
     names = ("accumulator", "bias", "multiplier", "shift")
     inputs = [dict(zip(names, case, strict=True), saturation=widest) for case in cases]
-    recorded = trace(Requantizer(widest), inputs + [{}] * REQUANTIZER_LATENCY, ("value",))
+    recorded = trace(cached(Requantizer, widest), inputs + [{}] * REQUANTIZER_LATENCY, ("value",))
     values = np.array([cycle["value"] for cycle in recorded[REQUANTIZER_LATENCY:]])
     assert len(cases) > 1000
     np.testing.assert_array_equal(values, Requantizer.model(*np.array(cases).T, width))
@@ -66,7 +67,7 @@ def test_values_around_every_bound(width):
 
 def test_shift_beyond_63_gives_zero():
     recorded = trace(
-        Requantizer(),
+        cached(Requantizer),
         [{"accumulator": -(1 << 26), "multiplier": 131071, "shift": 64 + n} for n in range(64)] + [{}] * 5,
         ("value",),
     )

@@ -7,7 +7,8 @@ from hw.row.row_statistics import RowStatistics
 from hw.row.square_root import SquareRoot
 from hw.timing import SQRT_STEPS, STATISTICS_LATENCY
 from tests.hw.cycle_trace import seeded, signed_corner, trace
-from tests.hw.row.row_testing import simulate, small_config
+from tests.hw.row.row_testing import small_config
+from tests.hw.simulation import simulate
 
 
 def norm_parameters(rng, channels):

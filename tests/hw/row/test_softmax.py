@@ -13,7 +13,8 @@ from hw.row.processing_pair import word_layout
 from hw.row.softmax_unit import SoftmaxUnit
 from hw.row.table import exp_table
 from hw.timing import SOFTMAX_LATENCY, Timing
-from tests.hw.row.row_testing import simulate, small_config
+from tests.hw.row.row_testing import small_config
+from tests.hw.simulation import simulate
 
 BASE, STRIDE = 3, 6
 

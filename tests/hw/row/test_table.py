@@ -2,7 +2,8 @@ import numpy as np
 
 from hw.row.table import Table, exp_table
 from tests.hw.cycle_trace import seeded
-from tests.hw.row.row_testing import gelu_table, simulate
+from tests.hw.row.row_testing import gelu_table
+from tests.hw.simulation import simulate
 
 
 def test_model_and_helpers():

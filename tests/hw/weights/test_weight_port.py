@@ -9,7 +9,8 @@ import pytest
 from hw.presets import PRESETS
 from hw.weights.job_expander import JobExpander
 from hw.weights.weight_port import WeightPort
-from tests.hw.memory.axi_memory import ReadMemory, simulate
+from tests.hw.memory.axi_memory import ReadMemory
+from tests.hw.simulation import cached, simulate
 
 NANO = PRESETS["nano"]
 SHAPES = [(4, 4, 1, 16), (3, 5, 1, 16), (7, 1, 2, 16), (5, 24, 2, 16), (1, 1, 1, 64), (9, 8, 3, 32), (2, 3, 1, 8)]
@@ -61,7 +62,7 @@ def test_words_and_credits(seed, shape, busy):
     rng = random.Random(seed)
     config = replace(shaped(*shape), outstanding=rng.randint(1, 4), burst_beats=rng.randint(1, 16))
     contents = rng.randbytes(1 << 15)
-    port = WeightPort(config)
+    port = cached(WeightPort, config)
     memory = ReadMemory(config, port.axi, contents, rng, busy=busy)
     word_bytes = config.columns_per_beat * config.pe_depth
     jobs, expected = [], deque()
@@ -115,7 +116,7 @@ def test_words_and_credits(seed, shape, busy):
 
 def test_streams_a_word_per_cycle():
     config = replace(NANO, outstanding=8)
-    port = WeightPort(config)
+    port = cached(WeightPort, config)
     memory = ReadMemory(config, port.axi, bytes(8192), random.Random(0), latency=20)
     cycles = []
 

@@ -12,7 +12,8 @@ from hw.row.element_skew import element_delays
 from hw.timing import FEED_LATENCY
 from hw.weights.job_expander import JobExpander
 from hw.weights.weight_side import WeightSide
-from tests.hw.memory.axi_memory import ReadMemory, simulate
+from tests.hw.memory.axi_memory import ReadMemory
+from tests.hw.simulation import cached, simulate
 
 NANO = PRESETS["nano"]
 
@@ -56,7 +57,7 @@ def expectations(side, config, *, dsp48=False):
 def test_weights_arrive(seed, cols, depth, ports, axi_bytes, busy, dsp48):
     rng, numbers = random.Random(seed), np.random.default_rng(seed)
     config = replace(NANO, cols=cols, pe_depth=depth, weight_ports=ports, axi_bytes=axi_bytes, weight_words=11, queue_depth=2)
-    side = WeightSide(config, dsp48=dsp48)
+    side = cached(WeightSide, config, dsp48=dsp48)
     shapes = [(rng.randint(1, 5), rng.randint(1, 11)) for _ in range(3)] + [(30, 1)]
     weights = [numbers.integers(-127, 128, (tiles, k_words, cols, depth)) for tiles, k_words in shapes]
     contents, jobs = b"", []
@@ -119,7 +120,7 @@ def test_keys_and_values(seed, cols, depth):
     rng = random.Random(seed)
     config = replace(NANO, cols=cols, pe_depth=depth, kv_words=4 * cols + 16)
     words = config.key_slot_words
-    side = WeightSide(config)
+    side = cached(WeightSide, config)
     buffer = np.zeros((config.kv_words, cols, depth), dtype=np.uint8)
     schedule, checker, _ = expectations(side, config)
     bits = max(cols, depth)
@@ -160,7 +161,7 @@ def test_keys_and_values(seed, cols, depth):
 
 def test_errors_of_any_port_and_abort(seed):
     config = replace(NANO, cols=8, weight_ports=2)
-    side = WeightSide(config)
+    side = cached(WeightSide, config)
     memories = [
         ReadMemory(config, axi, bytes(1 << 14), random.Random(seed), busy=0.2, latency=15, bad=[4096 + 64] if number else [])
         for number, axi in enumerate(side.axi)

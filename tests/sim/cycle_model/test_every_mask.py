@@ -1,4 +1,4 @@
-"""Every mask from shared states, against a walk of its own for each."""
+"""Every mask from shared states, against a walk of its own for each; sim/benches/test_random_machines.py has random ones."""
 
 import random
 
@@ -10,7 +10,6 @@ from hw.isa import COUNTERS
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
 from sim.cycle_model import predict, predict_every_mask
-from sim.stimulus.random_machines import random_case
 from sim.stimulus.workload import prepare
 
 NAMES = [name for name, _ in COUNTERS]
@@ -22,16 +21,6 @@ def check(program, timing, masks):
         walked = predict(program, timing, path_masks=(mask, mask)).counters
         assert dict(zip(NAMES, every[mask].tolist(), strict=True)) == walked, (mask, timing)
     return every
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_random_machines_and_memories(seed):
-    case, rng = random_case(seed), random.Random(seed)
-    slow = MemoryTiming(latency=rng.randint(1, 200), bytes_per_cycle=rng.randint(3, 64), outstanding=rng.randint(1, 16))
-    for name, order in case.networks:
-        workload = prepare(name, case.config, images=1, seed=seed, loop_order=order)
-        for timing in (case.timing, slow):
-            check(workload.program, timing, range(1 << workload.path.depth))
 
 
 @pytest.mark.parametrize("memory", ["", "latency=200,bytes_per_cycle=5,outstanding=1", "latency=1,bytes_per_cycle=7"])
