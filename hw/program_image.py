@@ -59,11 +59,16 @@ class Requantization(Protocol):
     """What has a bias, a multiplier and a shift for every output channel, integers [outputs]."""
 
     @property
-    def bias(self) -> np.ndarray: ...
+    def bias(self) -> np.ndarray:
+        """Added to the accumulator."""
+
     @property
-    def multiplier(self) -> np.ndarray: ...
+    def multiplier(self) -> np.ndarray:
+        """Unsigned, 16 bits."""
+
     @property
-    def shift(self) -> np.ndarray: ...
+    def shift(self) -> np.ndarray:
+        """0 to 63."""
 
 
 class Parameters(NamedTuple):
