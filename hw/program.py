@@ -1,8 +1,6 @@
 """A Program: everything the accelerator needs for one network or a gated pair, as data."""
 
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -116,18 +114,3 @@ class Program:
             if known == name:
                 return offset, size
         raise InputError(f"Program has no region {name!r}; it has {', '.join(sorted({r[0] for r in self.regions}))}")
-
-    def save(self, directory: Path) -> None:
-        """Write ``program.bin`` and ``program.json`` into an existing directory."""
-        (directory / "program.bin").write_bytes(self.memory)
-        head = {
-            "config": vars(self.config),
-            "descriptor_count": self.descriptor_count,
-            "image_bytes": self.image_bytes,
-            "classes": self.classes,
-            "path_masks": self.path_masks,
-            "threshold": self.threshold,
-            "regions": self.regions,
-            "image_layout": None if self.image_layout is None else vars(self.image_layout),
-        }
-        (directory / "program.json").write_text(json.dumps(head, indent=1) + "\n")

@@ -198,15 +198,6 @@ def find_verilator() -> Verilator:
     return _find_verilator(os.environ.get("PATH", ""))
 
 
-def verilator_environment() -> dict[str, str]:
-    """A full process environment (a copy of ``os.environ`` and more) in which ``verilator`` is found and works.
-
-    Raises:
-        InputError: As ``find_verilator``.
-    """
-    return find_verilator().env
-
-
 def find_libpython() -> Path:
     """The shared library of the running Python, which cocotb loads into the simulation.
 

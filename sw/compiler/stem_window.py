@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hw.config import AcceleratorConfig, ceil_div
+from hw.memory_timing import MemoryTiming
 from sw.compiler.stem_geometry import StemGeometry
 from sw.graph.convolution import ConvolutionShape
 
@@ -122,12 +123,8 @@ class Window:
         patches = min(width, config.rows) if self.contiguous else 1
         beats = patches * self.line_bytes / config.axi_bytes + 1
         bursts = ceil_div(int(beats), config.burst_beats)
-        run = max(patches * self.line_bytes / config.pe_depth, beats, bursts * _MEMORY_LATENCY / config.outstanding)
+        run = max(patches * self.line_bytes / config.pe_depth, beats, bursts * MemoryTiming.latency / config.outstanding)
         return round(config.rows / patches * self.lines * self.strips * run)
-
-
-_MEMORY_LATENCY = 120
-"""Cycles that the choice of a plan takes for a burst's way to memory and back; the measured default of `hw.memory_timing`."""
 
 
 def _round_up(value: int, unit: int) -> int:

@@ -61,7 +61,7 @@ def test_new_system_verilator_is_preferred(monkeypatch, tmp_path):
     prepend_path(monkeypatch, tmp_path)
     found = toolchain.find_verilator()
     assert (found.version, found.executable, found.root) == ("5.036", tmp_path / "verilator", tmp_path / "share")
-    assert toolchain.verilator_environment()["VERILATOR_ROOT"] == str(tmp_path / "share")
+    assert toolchain.find_verilator().env["VERILATOR_ROOT"] == str(tmp_path / "share")
 
 
 @pytest.mark.parametrize("version", ["Verilator 5.006 2023-01-22 rev v5.006", "Verilator 4.228 2022", " rev vUNKNOWN"])
@@ -78,7 +78,7 @@ def test_environment_of_the_packaged_verilator(monkeypatch, tmp_path):
     monkeypatch.setattr(toolchain, "_find_system_verilator", lambda: None)
     toolchain._find_verilator.cache_clear()
     monkeypatch.setenv("PIVOT_MARK", "kept")
-    env = toolchain.verilator_environment()
+    env = toolchain.find_verilator().env
     toolchain._find_verilator.cache_clear()
     assert env["PATH"].startswith(env["VERILATOR_ROOT"] + "/bin:")
     assert "-fcoroutines" in env["MAKEFLAGS"]
