@@ -43,10 +43,11 @@ def arguments(tmp_path_factory, one_thread):
     from sw.networks.checkpoint import save_tensors
     from sw.networks.network import parse_network, untrained_network
     from sw.training.finetune import finetune
+    from sw.training.recipe import Recipe
 
     network = PathVit(untrained_network(parse_network(MODEL), 0))
     train = load_fashion_mnist("embedded").train
-    trained = finetune(network, None, train, steps=200, batch=64, lr=3e-3, distill_weight=0.0)
+    trained = finetune(network, None, train, Recipe(steps=200, batch=64, lr=3e-3, distill_weight=0.0))
     weights = tmp_path_factory.mktemp("weights") / "small.safetensors"
     save_tensors(weights, trained.vit.state_dict())
     return (*SMALL, f"--weights={weights}")
