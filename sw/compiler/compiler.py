@@ -6,6 +6,7 @@ from hw.isa import Opcode, Operation
 from hw.program import Program
 from hw.program_image import ProgramImage
 from sw.compiler.descriptor_stream import DescriptorStream
+from sw.compiler.emitter import Emitter
 from sw.compiler.loop_order import AUTO
 from sw.compiler.network_compiler import NetworkCompiler
 from sw.graph.integer_network import IntegerNetwork
@@ -40,7 +41,7 @@ def compile_network(
     """
     path = _checked(path, network)
     stream, image = DescriptorStream(config), ProgramImage(config)
-    compiler = NetworkCompiler(network, config, stream, image, "", loop_order)
+    compiler = NetworkCompiler(Emitter(network, config, stream, image, "", loop_order))
     compiler.compile(network.path if mask_register else path)
     _finish(stream, Opcode.END, network.classes)
     return _program(compiler, (path, path), 0)
@@ -87,7 +88,8 @@ def compile_pair(
     paths = (_checked(low_path, low), _checked(high_path, high))
     stream, image = DescriptorStream(config), ProgramImage(config)
     first, second = (
-        NetworkCompiler(network, config, stream, image, prefix, loop_order) for network, prefix in ((low, "low."), (high, "high."))
+        NetworkCompiler(Emitter(network, config, stream, image, prefix, loop_order))
+        for network, prefix in ((low, "low."), (high, "high."))
     )
     shared = shared_encoders(low, high, *paths)
     problem = "begin differently" if shared is None else first.room_to_fork()

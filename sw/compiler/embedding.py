@@ -21,7 +21,7 @@ def emit_stem(emit: Emitter) -> tuple[ImageLayout, int]:
     network, layout, config = emit.network, emit.map, emit.config
     _positions(emit)
     patches = token_order(emit.network, emit.config.rows) - network.prefix_tokens
-    stem = StemCompiler(network, config, emit.stream, emit.image, emit.prefix, patches, emit.gemm)
+    stem = StemCompiler(emit, patches)
     plan = stem.plan
     embedding = padded_lines(network.embedding, network.patch_size, plan.line_words * config.pe_depth)
     first = 0

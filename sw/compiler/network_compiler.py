@@ -5,17 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from hw.config import AcceleratorConfig, ceil_div
+from hw.config import ceil_div
 from hw.isa import FLAG_ATTENTION, FLAG_NORMALIZED, FLAG_WAIT, Operation, Post
 from hw.program import ImageLayout
-from hw.program_image import ProgramImage
 from sw.compiler.branches import EMIT
-from sw.compiler.descriptor_stream import DescriptorStream
 from sw.compiler.embedding import emit_patches, emit_stem
 from sw.compiler.emitter import Emitter, StreamPlace
 from sw.compiler.memory_map import Region
 from sw.graph.branch import TOKENS, BranchKind
-from sw.graph.integer_network import IntegerNetwork
 from sw.graph.path import Path
 
 
@@ -28,18 +25,10 @@ class NetworkCompiler:
         redundant_macs: multiply-accumulates of the stem that compute nothing new.
     """
 
-    def __init__(
-        self,
-        network: IntegerNetwork,
-        config: AcceleratorConfig,
-        stream: DescriptorStream,
-        image: ProgramImage,
-        prefix: str,
-        loop_order: str,
-    ) -> None:
-        """Compile a network; arguments and errors as of `sw.compiler.emitter.Emitter`."""
-        self.network = network
-        self.emitter = Emitter(network, config, stream, image, prefix, loop_order)
+    def __init__(self, emitter: Emitter) -> None:
+        """Compile the emitter's network."""
+        self.emitter = emitter
+        self.network = emitter.network
         self.image_layout: ImageLayout | None = None
         self.redundant_macs = 0
 

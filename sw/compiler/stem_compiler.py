@@ -2,18 +2,19 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
-from hw.config import AcceleratorConfig, ceil_div
+from hw.config import ceil_div
 from hw.isa import FLAG_CONTIGUOUS, FLAG_IMAGE, FLAG_PER_COLUMN, Opcode, Operation, Post, Target
-from hw.program_image import ProgramImage, pack_parameters, pack_weights
-from sw.compiler.descriptor_stream import DescriptorStream, Span
+from hw.program_image import pack_parameters, pack_weights
+from sw.compiler.descriptor_stream import Span
+from sw.compiler.emitter import Emitter
 from sw.compiler.memory_map import stem_geometry
 from sw.compiler.stem_layout import StemPlan, choose_plan, chunks
 from sw.compiler.stem_window import Window
-from sw.graph.integer_network import IntegerConvolution, IntegerLinear, IntegerNetwork
+from sw.graph.integer_network import IntegerConvolution, IntegerLinear
 
 
 class PixelRun(NamedTuple):
@@ -32,13 +33,6 @@ class PatchRun(NamedTuple):
     patch: int
     inner: int
     outer: int
-
-
-class EmitGemm(Protocol):
-    """Emits a GEMM whose loop order is chosen; `DescriptorStream.gemm` says what the arguments mean."""
-
-    def __call__(self, fields: dict[str, int], *, reads: tuple[Span, ...], writes: Span | None, in_step: bool = True) -> None:
-        """Emit it."""
 
 
 def blocks(masks: Iterable[int]) -> list[tuple[int, int, int]]:
@@ -125,34 +119,17 @@ def padded_lines(linear: IntegerLinear, side: int, line_elements: int) -> Intege
 class StemCompiler:
     """Emits one network's stem, row tile by row tile; the embedding of the row tiles of a chunk is the caller's."""
 
-    def __init__(
-        self,
-        network: IntegerNetwork,
-        config: AcceleratorConfig,
-        stream: DescriptorStream,
-        image: ProgramImage,
-        prefix: str,
-        patches: np.ndarray,
-        gemm: EmitGemm,
-    ) -> None:
+    def __init__(self, emit: Emitter, patches: np.ndarray) -> None:
         """Plan the stem.
 
         Args:
-            network: with a stem; it fits the machine.
-            config: the machine.
-            stream: takes the LOADs.
-            image: takes weights, parameters and tables.
-            prefix: of their names.
+            emit: emits a network with a stem, which fits the machine.
             patches: int64 [tokens], the patch of every token of the machine, negative for a token without one.
-            gemm: takes the GEMMs.
         """
-        self.network = network
-        self.config = config
-        self.stream = stream
-        self.image = image
-        self.prefix = prefix
+        self.emit = emit
+        self.network = network = emit.network
+        self.config = config = emit.config
         self.patches = patches
-        self.gemm = gemm
         self.geometry = stem_geometry(network)
         self.row_tiles = ceil_div(len(patches), config.rows)
         self.plan: StemPlan = choose_plan(self.geometry, network.dim, self.row_tiles, config)
@@ -178,7 +155,7 @@ class StemCompiler:
             down, across = divmod(run.patch, width)
             corner = down * pitch * layout.line_bytes + across * pitch * window.pixel_bytes
             for strip in range(window.strips):
-                self.stream.emit(
+                self.emit.stream.emit(
                     Opcode.LOAD,
                     {"operation": int(Operation.EMBEDDING), "flags": flags, "target": int(Target.ACTIVATION)}
                     | {"address": corner + window.strip_start(strip), "base": self.plan.bases[0] + strip * window.strip_words}
@@ -243,14 +220,14 @@ class StemCompiler:
         first = target["base"]
         words = ceil_div(target["element"] + outputs, config.pe_depth)
         written = Span("activation", first, first + (run.length - 1) * target["stride"] + words)
-        self.gemm(fields | target, reads=(read,), writes=written, in_step=False)
+        self.emit.gemm(fields | target, reads=(read,), writes=written, in_step=False)
 
     def _streams(self, stage: int, convolution: IntegerConvolution, phase: int) -> tuple[int, dict[str, int]]:
         """(elements of a dot product, addresses of what a GEMM streams)."""
-        name = f"{self.prefix}stem{stage}"
+        name = f"{self.emit.prefix}stem{stage}"
         weights = window_weights(self.plan.windows[stage], convolution.linear.weights, phase)
         return weights.shape[1], {
-            "weights": self.image.add(f"{name}.phase{phase}.weights", pack_weights(self.config, weights)),
-            "parameters": self.image.add(f"{name}.parameters", pack_parameters(self.config, convolution.linear)),
-            "table": self.image.add(f"{name}.table", convolution.table.tobytes()),
+            "weights": self.emit.image.add(f"{name}.phase{phase}.weights", pack_weights(self.config, weights)),
+            "parameters": self.emit.image.add(f"{name}.parameters", pack_parameters(self.config, convolution.linear)),
+            "table": self.emit.image.add(f"{name}.table", convolution.table.tobytes()),
         }
