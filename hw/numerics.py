@@ -17,6 +17,8 @@ LOGIT_WIDTH = 24
 """Bits of a logit; its unit is 2^-12 nat."""
 ENTROPY_FRACTION = 12
 """Fractional bits of logits, entropies and thresholds: one unit is 2^-12 nat."""
+UNITS_PER_NAT = 1 << ENTROPY_FRACTION
+"""Of logits, entropies and thresholds."""
 EXP_WIDTH = 7
 """Bits of an exp table's entry, 0 to 127; 255 would overflow a packed chain of 8 products."""
 MEAN_FRACTION = 4

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hw import numerics
+from hw.numerics import UNITS_PER_NAT
 from search.confirm import gated_run, rtl_costs
 from search.costs import PathCost, model_cost
 from search.decision import decide
@@ -15,7 +15,6 @@ from search.intervals import paired_difference, wilson
 from search.pairs import Cascade, Choice, Effort, expected, expected_product
 from search.stored_pair import store_pair
 
-UNITS_PER_NAT = 1 << numerics.ENTROPY_FRACTION
 _HISTOGRAM_BINS = 40
 
 

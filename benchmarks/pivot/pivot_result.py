@@ -127,7 +127,7 @@ class Outcome:
 
 def cascade_outcome(efforts: Efforts, fp32: float, choice: Choice, costs: Costs, *, resume: bool) -> Outcome:
     """A pair on test images: fields of design.md §8."""
-    from hw.numerics import ENTROPY_FRACTION
+    from hw.numerics import UNITS_PER_NAT
 
     low, high, base = efforts[choice.low], efforts[choice.high], efforts[BASELINE].answers[TEST].right
     limit = threshold(low, choice.f_low)
@@ -140,7 +140,7 @@ def cascade_outcome(efforts: Efforts, fp32: float, choice: Choice, costs: Costs,
         "seed": low.seed,
         "low": {"kept": list(low.kept), "cycles": first["cycles"]},
         "high": {"kept": list(high.kept), "cycles": both["cycles"] - first["cycles"]},
-        "threshold_nats": limit / (1 << ENTROPY_FRACTION),
+        "threshold_nats": limit / UNITS_PER_NAT,
         "f_low": float(gated(low, high, limit, CALIBRATION)[0].mean()),
         "f_low_test": tested,
         "accuracy": {

@@ -25,14 +25,13 @@ PIPELINE = 6
 EVALUATE_CYCLES = PIPELINE + DISTANCE_WIDTH + 2
 """Cycles from `start` to `done`, less the classes."""
 
-_UNIT = 1 << numerics.ENTROPY_FRACTION
 COARSE_TABLE = np.rint(np.exp(-np.arange(256) / 16) * (1 << EXP_FRACTION)).astype(np.int64)
 """exp(-i / 16) in 2^-EXP_FRACTION, int64 [256]."""
-FINE_TABLE = np.rint(np.exp(-np.arange(256) / _UNIT) * (1 << FINE_FRACTION)).astype(np.int64)
+FINE_TABLE = np.rint(np.exp(-np.arange(256) / numerics.UNITS_PER_NAT) * (1 << FINE_FRACTION)).astype(np.int64)
 """exp(-i / 4096) in 2^-FINE_FRACTION, int64 [256]."""
-LOG_TABLE = np.rint(np.log1p(np.arange(1 << LOG_BITS) / (1 << LOG_BITS)) * _UNIT).astype(np.int64)
+LOG_TABLE = np.rint(np.log1p(np.arange(1 << LOG_BITS) / (1 << LOG_BITS)) * numerics.UNITS_PER_NAT).astype(np.int64)
 """ln(1 + i / 2^LOG_BITS) in 2^-12 nat, int64; 0 of a single class stays exact."""
-EXPONENT_TABLE = np.rint(np.arange(11) * np.log(2) * _UNIT).astype(np.int64)
+EXPONENT_TABLE = np.rint(np.arange(11) * np.log(2) * numerics.UNITS_PER_NAT).astype(np.int64)
 """i * ln 2 in 2^-12 nat, int64 [11]: the sum of at most 1,024 exps is below 2^11."""
 
 

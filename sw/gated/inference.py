@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hw.device import EXIT_LOW, Device
-from sw.gated.pair import UNITS_PER_NAT, Pair
+from hw.numerics import UNITS_PER_NAT
+from sw.gated.pair import Pair
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from hw import numerics
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
 from hw.files import read_json, write_json
+from hw.numerics import UNITS_PER_NAT
 from hw.program import Program
 from sw.graph.integer_file import load_integer_network, save_integer_network
 from sw.graph.integer_network import IntegerNetwork
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from sw.graph.path_vit import PathVit
 
 FORMAT = "pivot-pair-1"
-UNITS_PER_NAT = 1 << numerics.ENTROPY_FRACTION
 _SIDES = ("low", "high")
 
 

@@ -20,8 +20,6 @@ from sw.quantization.scales import Calibration, centred
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-LOGIT_SCALE = 2.0**-numerics.ENTROPY_FRACTION
-"""Nats per step of a logit."""
 RESIDUAL_HEADROOM = 2.0
 """Range of the residual stream over its greatest magnitude in calibration, which skipping may exceed."""
 
@@ -153,7 +151,9 @@ def quantize_calibrated(
         initial_residual=numerics.saturate(initial, numerics.RESIDUAL_WIDTH).astype(np.int16),
         encoders=tuple(encoders),
         final_norm=integer_norm(dim, calibration.final_norm, residual, network.epsilon),
-        head=integer_linear("head", network.head, calibration.final_norm, LOGIT_SCALE, means=calibration.head_means),
+        head=integer_linear(
+            "head", network.head, calibration.final_norm, 1 / numerics.UNITS_PER_NAT, means=calibration.head_means
+        ),
         prefix_tokens=network.prefix_tokens,
         head_tokens=network.head_tokens,
         stem=stem,
@@ -168,7 +168,7 @@ def logits_sqnr_db(reference: np.ndarray, integer_logits: np.ndarray) -> float:
         integer_logits: the machine's [n, classes] in 2^-12 nat.
     """
     reference = np.asarray(reference, dtype=np.float64)
-    noise = np.square(reference - np.asarray(integer_logits, dtype=np.float64) * LOGIT_SCALE).sum()
+    noise = np.square(reference - np.asarray(integer_logits, dtype=np.float64) / numerics.UNITS_PER_NAT).sum()
     return float("inf") if noise == 0 else float(10 * np.log10(np.square(reference).sum() / noise))
 
 

@@ -119,7 +119,7 @@ class Calibration:
         if part in ("embedding", *BranchKind):
             return residual_scale, 0, numerics.RESIDUAL_WIDTH
         if name == "logits":
-            return 2.0**-numerics.ENTROPY_FRACTION, 0, numerics.LOGIT_WIDTH
+            return 1 / numerics.UNITS_PER_NAT, 0, numerics.LOGIT_WIDTH
         if name == "norm":
             return self.final_norm, 0, 8
         if name.startswith("stem"):

@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+from hw.numerics import UNITS_PER_NAT
 from search import cosearch
 from sw.data.fashion_mnist import ASSETS, load_fashion_mnist
 
@@ -165,7 +166,7 @@ def test_the_choice_needs_no_test_split(whole_run, arguments, tmp_path):
     (made,) = decisions
     low, high = made.pair
     assert [list(low.path.kept), list(high.path.kept)] == [reference["low"]["kept"], reference["high"]["kept"]]
-    assert made.choice.cascade.threshold / result.UNITS_PER_NAT == reference["threshold_nats"]
+    assert made.choice.cascade.threshold / UNITS_PER_NAT == reference["threshold_nats"]
     assert made.choice.cascade.f_low == reference["f_low"]
 
 

@@ -4,6 +4,7 @@ import torch
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
 from hw.golden import GoldenDevice
+from hw.numerics import UNITS_PER_NAT
 from hw.presets import find_preset
 from sw import train
 from sw.compiler.compiler import compile_network
@@ -15,7 +16,7 @@ from sw.graph.path_vit import PathVit
 from sw.networks.network import build_network, parse_network, untrained_network
 from sw.quantization import quantization_aware
 from sw.quantization.quantization_aware import QuantizationAware, rounded
-from sw.quantization.quantize import LOGIT_SCALE, logits_sqnr_db, quantize_calibrated
+from sw.quantization.quantize import logits_sqnr_db, quantize_calibrated
 from sw.quantization.scales import centred
 from sw.quantization.tensor_noise import MachineTensors
 from sw.training.finetune import finetune
@@ -55,7 +56,7 @@ def test_noise_is_the_machines(data, name, kept):
     inputs = to_input(images)
     with torch.no_grad():
         machine = QuantizationAware(network, inputs)
-        found = machine(inputs, network.path).numpy() / LOGIT_SCALE
+        found = machine(inputs, network.path).numpy() * UNITS_PER_NAT
         exact = network(inputs).numpy()
     program = compile_network(integer_of(machine), find_preset("nano"), mask_register=False)
     integer = GoldenDevice().run(program, to_pixels(images)).logits
