@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass, fields, replace
 from math import gcd
+from typing import TYPE_CHECKING, TypeVar
 
 from hw.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PARAMETER_BYTES = 8
 """Bytes of one output channel's requantization parameters in memory: bias int32, multiplier uint16, shift uint8, one pad byte."""
@@ -18,6 +22,14 @@ TABLE_SLOTS = 2
 def ceil_div(dividend: int, divisor: int) -> int:
     """Smallest integer that is at least ``dividend / divisor``."""
     return -(-dividend // divisor)
+
+
+Cycles = TypeVar("Cycles", float, "np.ndarray")
+
+
+def milliseconds(cycles: Cycles, clock_mhz: float) -> Cycles:
+    """What cycles take."""
+    return cycles / (clock_mhz * 1e3)
 
 
 @dataclass(frozen=True, kw_only=True)

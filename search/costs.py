@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hw.config import milliseconds
 from search.experiment import Run
 
 
@@ -29,9 +30,8 @@ def path_cost(run: Run, counters: dict[str, int]) -> PathCost:
     from sim.energy.estimate import energy_mj
 
     cycles = counters["cycles"]
-    return PathCost(
-        cycles, cycles / (run.config.clock_mhz * 1e3), energy_mj(counters, run.config, cycles).total_mj, counters
-    )
+    delay, energy = milliseconds(cycles, run.config.clock_mhz), energy_mj(counters, run.config, cycles)
+    return PathCost(cycles, delay, energy.total_mj, counters)
 
 
 def model_cost(run: Run, name: str, program: Callable[[], Any], mask: int | None = None) -> PathCost:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.config import AcceleratorConfig
+from hw.config import AcceleratorConfig, milliseconds
 from hw.device import RunResult, mismatches
 from hw.golden import GoldenDevice
 from hw.memory_timing import MemoryTiming
@@ -81,7 +81,7 @@ def energy_fields(
     config = program.config
     report = energy_mj(counters, config, counters["cycles"])
     operations = energy_by_operation(report, counters, program, path_masks, exit_low=exit_low)
-    milliseconds = counters["cycles"] / (config.clock_mhz * 1e3)
+    delay_ms = milliseconds(counters["cycles"], config.clock_mhz)
     return {
         "energy_mj": report.total_mj,
         "energy_low_mj": report.low_mj,
@@ -91,9 +91,9 @@ def energy_fields(
             name: {"total": part.total_mj, "low": part.low_mj, "high": part.high_mj} for name, part in operations.items()
         },
         "average_power_w": {
-            "total": report.total_mj / milliseconds,
-            "low": report.low_mj / milliseconds,
-            "high": report.high_mj / milliseconds,
+            "total": report.total_mj / delay_ms,
+            "low": report.low_mj / delay_ms,
+            "high": report.high_mj / delay_ms,
         },
     }
 
@@ -166,7 +166,7 @@ def measure(
         "cycles": cycles,
         "utilization": macs / (cycles * config.macs_per_cycle),
         "attention_share": 1 - none["cycles"] / full["cycles"],
-        "delay_ms": cycles / (config.clock_mhz * 1e3),
+        "delay_ms": milliseconds(cycles, config.clock_mhz),
         "breakdown": breakdown(counters),
         "counters": counters,
     }  # fmt: skip

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from benchmarks.energy.activity import BENCHMARK as ACTIVITY
 from benchmarks.result import Benchmark
+from hw.config import milliseconds
 from hw.presets import find_preset
 from hw.tables import text_table
 from sim.cycle_model import predict
@@ -37,7 +38,7 @@ def measure() -> dict:
     counters = predict(program).counters
     fields = energy_fields(counters, program)
     scales = ACTIVITY.load()["scales"]
-    milliseconds = counters["cycles"] / (config.clock_mhz * 1e3)
+    delay = milliseconds(counters["cycles"], config.clock_mhz)
     by_activity = {name: value * scales.get(name, 1.0) for name, value in fields["energy_breakdown_mj"].items()}
     return {
         "model": MODEL,
@@ -45,11 +46,11 @@ def measure() -> dict:
         "engine": "cycle model",
         "clock_mhz": config.clock_mhz,
         "cycles": counters["cycles"],
-        "delay_ms": milliseconds,
+        "delay_ms": delay,
         "counters": {name: value for name, value in counters.items() if value},
         **fields,
         "energy_by_activity_mj": by_activity,
-        "average_power_by_activity_w": sum(by_activity.values()) / milliseconds,
+        "average_power_by_activity_w": sum(by_activity.values()) / delay,
         "published_on_zcu102": [dict(zip(("work", "network", "power_w"), row, strict=True)) for row in PUBLISHED],
     }
 
@@ -57,15 +58,15 @@ def measure() -> dict:
 def print_result(result: dict) -> None:
     """Print a result."""
     console = Console(width=120)
-    milliseconds = result["delay_ms"]
+    delay = result["delay_ms"]
     classes = text_table(
         "class", "mJ", "W", "error", "W by activity",
-        title=f"{result['model']} on {result['preset']}, one image, {milliseconds:.3f} ms",
+        title=f"{result['model']} on {result['preset']}, one image, {delay:.3f} ms",
     )  # fmt: skip
     for name, value in result["energy_breakdown_mj"].items():
         activity = result["energy_by_activity_mj"][name]
         factor = f"x/ {energy_line(name).factor}"
-        classes.add_row(name, f"{value:.3f}", f"{value / milliseconds:.3f}", factor, f"{activity / milliseconds:.3f}")
+        classes.add_row(name, f"{value:.3f}", f"{value / delay:.3f}", factor, f"{activity / delay:.3f}")
     console.print(classes)
     operations = text_table("operation", "mJ", "low", "high")
     for name, part in result["energy_operations_mj"].items():

@@ -18,7 +18,7 @@ from benchmarks.result import Benchmark
 from hw.boards import find_board
 from hw.build.resources import composed
 from hw.build.synthesis import machine_parts, synthesize_parts
-from hw.config import AcceleratorConfig, ceil_div
+from hw.config import AcceleratorConfig, ceil_div, milliseconds
 from hw.errors import InputError
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
@@ -98,7 +98,7 @@ def measure(network: Any, shape: tuple[int, int, int], limit: float) -> dict[str
         "cycles": cycles,
         "utilization": round(macs / (cycles * config.macs_per_cycle), 4),
         "macs_per_dsp_per_cycle": round(macs / (cycles * dsp), 3),
-        f"delay_ms_at_{CLOCK_MHZ}_mhz": round(cycles / (CLOCK_MHZ * 1e3), 3),
+        f"delay_ms_at_{CLOCK_MHZ}_mhz": round(milliseconds(cycles, CLOCK_MHZ), 3),
         "config": asdict(config),
     }
 

@@ -13,6 +13,7 @@ from rich.progress import track
 from benchmarks.result import Benchmark
 from hw.build.resources import composed
 from hw.build.synthesis import machine_parts, synthesize_parts
+from hw.config import milliseconds
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
 from hw.tables import text_table
@@ -56,7 +57,7 @@ def measure(name: str, preset: str, dsp: int) -> dict:
         "utilization": round(macs / (cycles * config.macs_per_cycle), 4),
         "macs_per_dsp_per_cycle": round(macs / (cycles * dsp), 3),
         "attention_share": round(1 - none / cycles, 4),
-        **{f"delay_ms_at_{clock}_mhz": round(cycles / (clock * 1e3), 3) for clock in CLOCKS_MHZ},
+        **{f"delay_ms_at_{clock}_mhz": round(milliseconds(cycles, clock), 3) for clock in CLOCKS_MHZ},
         "bytes_read": counters["weight_bytes"] + counters["system_bytes_read"],
         "bytes_written": counters["system_bytes_written"],
     }

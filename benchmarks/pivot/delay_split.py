@@ -21,6 +21,7 @@ matplotlib.use("svg")
 from matplotlib import pyplot
 from rich.console import Console
 
+from hw.config import milliseconds
 from hw.device import mismatches
 from hw.golden import GoldenDevice
 from hw.memory_timing import MemoryTiming
@@ -57,7 +58,7 @@ def measure(workload: Workload, preset: str) -> dict[str, Any]:
     encoders = sum(macs[name] for name in (*ATTENTION, "mlp"))
     return {
         "cycles": cycles,
-        "delay_ms": round(cycles / (config.clock_mhz * 1e3), 4),
+        "delay_ms": round(milliseconds(cycles, config.clock_mhz), 4),
         "clock_mhz": config.clock_mhz,
         "macs": count_program(program).macs,
         "macs_per_cycle": config.macs_per_cycle,

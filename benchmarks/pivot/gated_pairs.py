@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.result import Benchmark
+from hw.config import milliseconds
 from hw.device import EXIT_END, EXIT_LOW, mismatches
 from hw.golden import GoldenDevice
 from hw.memory_timing import MemoryTiming
@@ -148,18 +149,15 @@ def print_table(entries: dict[str, Any], clock_mhz: int) -> None:
         title=f"Gated pairs on {PRESET} in RTL (simulated cycles, {clock_mhz} MHz assumed)",
     )  # fmt: skip
 
-    def milliseconds(cycles: int) -> str:
-        return f"{cycles / clock_mhz / 1e3:.2f}"
-
     for name, entry in entries.items():
         base = entry["whole"]
-        table.add_row(f"{name} alone", "", f"{base['cycles']:,}", milliseconds(base["cycles"]))
+        table.add_row(f"{name} alone", "", f"{base['cycles']:,}", f"{milliseconds(base['cycles'], clock_mhz):.2f}")
         for field in ("stem_and_embedding_share", "attention_share"):
             table.add_row(f"  {field.replace('_', ' ')}", "", f"{base[field]:.1%}")
         for part in ("afresh", "resumed"):
             low, both = (entry[part]["cycles"][exit_] for exit_ in ("low", "high"))
             equal = "yes" if all(entry[part]["cycle_model_equal"].values()) else "no"
-            delays = f"{milliseconds(low)} / {milliseconds(both)}"
+            delays = " / ".join(f"{milliseconds(cycles, clock_mhz):.2f}" for cycles in (low, both))
             table.add_row(f"  pair, high effort {part}", f"{low:,}", f"{both:,}", delays, f"{entry[part]['mismatches']}", equal)
     Console(width=110).print(table)
 

@@ -7,6 +7,7 @@ import dataclasses
 from functools import cache
 from typing import Any
 
+from hw.config import milliseconds
 from search.pairs import expected
 
 COSTED = "lvvit_s"
@@ -90,7 +91,7 @@ class Costs:
         from sim.energy.estimate import energy_mj
 
         run = predict(program, **exit_)
-        delay_ms = run.cycles / (self.config.clock_mhz * 1e3)
+        delay_ms = milliseconds(run.cycles, self.config.clock_mhz)
         return {"cycles": run.cycles, "delay_ms": delay_ms, "energy_mj": energy_mj(run.counters, self.config, run.cycles).total_mj}
 
     def _alone(self, kept: Path) -> dict[str, float]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from hw.config import milliseconds
+
 _BLUE, _ORANGE, _GREEN, _GREY = "#2b6cb0", "#c05621", "#2f855a", "#718096"
 
 
@@ -104,7 +106,7 @@ def delay_picture(result: dict[str, Any]) -> str:
         left = np.zeros(len(bars))
         for place, name in enumerate(names):
             cycles = np.array([result["breakdown"][bar][name] for bar in bars], dtype=float)
-            delay = cycles / (result["clock_mhz"] * 1e3)
+            delay = milliseconds(cycles, result["clock_mhz"])
             axes.barh(bars, delay, left=left, label=name, color=colormaps["tab20"](place))
             left += delay
         axes.invert_yaxis()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hw.config import AcceleratorConfig
+from hw.config import AcceleratorConfig, milliseconds
 from hw.isa import COUNTERS
 from hw.program import Program
 from sim.energy.table import ENERGY_TABLE, STATIC, energy_line, events_per_count
@@ -64,12 +64,11 @@ def _report(classes_mj: np.ndarray) -> EnergyReport:
     return EnergyReport(sum(named.values()), named, float(low), float(high))
 
 
-def energy_matrix(config: AcceleratorConfig, clock_mhz: float | None = None) -> np.ndarray:
+def energy_matrix(config: AcceleratorConfig) -> np.ndarray:
     """Millijoules of each class per count of each counter, static power over the busy cycles.
 
     Args:
         config: The machine.
-        clock_mhz: Clock; the configuration's own when None.
 
     Returns:
         float64 [counters, lines] in the orders of `isa.COUNTERS` and `ENERGY_TABLE`; counters [..., counters] @ this is what each
@@ -80,7 +79,7 @@ def energy_matrix(config: AcceleratorConfig, clock_mhz: float | None = None) -> 
     forms = events_per_count(config)
     for column, line in enumerate(ENERGY_TABLE):
         if line.name in STATIC:
-            matrix[rows["cycles"], column] = line.value / ((clock_mhz or config.clock_mhz) * 1e3)
+            matrix[rows["cycles"], column] = line.value * milliseconds(1, config.clock_mhz)
             continue
         for counter, events in forms[line.name].items():
             matrix[rows[counter], column] = events * line.value / PICOJOULES_PER_MILLIJOULE
@@ -98,7 +97,7 @@ def energy_events(counters: Mapping[str, int], config: AcceleratorConfig, *, dsp
 
 
 def energy_mj(
-    counters: Mapping[str, int], config: AcceleratorConfig, cycles: int, clock_mhz: float | None = None, *, dsp48: bool = True
+    counters: Mapping[str, int], config: AcceleratorConfig, cycles: int, *, dsp48: bool = True
 ) -> EnergyReport:
     """Energy of a run.
 
@@ -106,16 +105,15 @@ def energy_mj(
         counters: The machine's counters of the run.
         config: The machine.
         cycles: Cycles over which static power is drawn.
-        clock_mhz: Clock; the configuration's own when None.
         dsp48: Products in DSP48E2s, as on the device; else in their behavioural twin, as in simulation.
 
     Raises:
         KeyError: When a counter is missing.
     """
-    seconds = cycles / ((clock_mhz or config.clock_mhz) * 1e6)
+    delay_ms = milliseconds(cycles, config.clock_mhz)
     events = energy_events(counters, config, dsp48=dsp48)
-    # picojoules to millijoules, watts and seconds to millijoules
-    amounts = [seconds * 1e3 if line.name in STATIC else events[line.name] / PICOJOULES_PER_MILLIJOULE for line in ENERGY_TABLE]
+    # picojoules to millijoules, watts and milliseconds to millijoules
+    amounts = [delay_ms if line.name in STATIC else events[line.name] / PICOJOULES_PER_MILLIJOULE for line in ENERGY_TABLE]
     return _report(np.array([line.value * amount for line, amount in zip(ENERGY_TABLE, amounts, strict=True)]))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hw.config import milliseconds
 from hw.device import EXIT_LOW, Device
 from hw.numerics import UNITS_PER_NAT
 from sw.gated.pair import Pair
@@ -71,7 +72,7 @@ def infer(pair: Pair, images: np.ndarray, device: Device) -> Answers:
     """
     result = device.run(pair.program, images).checked()
     low = result.exits == EXIT_LOW
-    delay = result.cycles / (pair.config.clock_mhz * 1e3) if len(result.cycles) else _of_exit(pair, low, "delay_ms")
+    delay = milliseconds(result.cycles, pair.config.clock_mhz) if len(result.cycles) else _of_exit(pair, low, "delay_ms")
     entropy = result.gate_entropy / UNITS_PER_NAT
     return Answers(result.logits / UNITS_PER_NAT, low, entropy, delay, _of_exit(pair, low, "energy_mj"), result.wall_s)
 

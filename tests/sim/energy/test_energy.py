@@ -127,10 +127,10 @@ def test_the_matrix_is_the_same_energy_and_linear(counters):
 
 
 def test_static_energy_is_power_times_time():
-    report = energy_mj(COUNTERS_OF_A_RUN, NANO, 1_000_000, clock_mhz=100)
+    report = energy_mj(COUNTERS_OF_A_RUN, replace(NANO, clock_mhz=100), 1_000_000)
     for name in STATIC:
         assert report.classes_mj[name] == pytest.approx(energy_line(name).value * 10)  # 10 ms
-    assert energy_mj(COUNTERS_OF_A_RUN, NANO, 1_000_000, clock_mhz=50).total_mj > report.total_mj
+    assert energy_mj(COUNTERS_OF_A_RUN, replace(NANO, clock_mhz=50), 1_000_000).total_mj > report.total_mj
 
 
 @pytest.mark.parametrize("masks", [None, (0b01, 0b01), (0, 0)])
