@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields, replace
 from math import gcd
 from typing import TYPE_CHECKING, TypeVar
 
+from hw.assignments import parse_assignments
 from hw.errors import InputError
 
 if TYPE_CHECKING:
@@ -175,18 +176,8 @@ class AcceleratorConfig:
         Raises:
             InputError: for an unknown field, a value that is not an integer, or a configuration that cannot work.
         """
-        known = {field.name for field in fields(self)}
-        changes: dict[str, int] = {}
-        for assignment in filter(None, assignments.split(",")):
-            name, separator, text = assignment.partition("=")
-            name = name.strip()
-            if not separator or name not in known:
-                raise InputError(f"--set takes field=value with a field of {', '.join(sorted(known))}, not {assignment!r}")
-            try:
-                changes[name] = int(text)
-            except ValueError:
-                raise InputError(f"--set {name} must be an integer, not {text!r}") from None
-        return replace(self, **changes)
+        kinds = dict.fromkeys(sorted(field.name for field in fields(self)), int)
+        return replace(self, **dict(parse_assignments(assignments, kinds, "--set")))
 
 
 _RANGES = (

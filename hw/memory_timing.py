@@ -5,6 +5,7 @@ The rule is told in docs/memory-model.md; a test holds the two equal, cycle for 
 
 from dataclasses import dataclass, fields, replace
 
+from hw.assignments import parse_assignments
 from hw.errors import InputError
 
 LIMITS = {"latency": (1, 100_000), "bytes_per_cycle": (1, 4096), "outstanding": (1, 64)}
@@ -43,17 +44,8 @@ class MemoryTiming:
         Raises:
             InputError: For an unknown field, a value that is not an integer, or one out of range.
         """
-        known = [field.name for field in fields(MemoryTiming)]
-        changes: dict[str, int] = {}
-        for assignment in filter(None, text.split(",")):
-            name, separator, value = (part.strip() for part in assignment.partition("="))
-            if not separator or name not in known:
-                raise InputError(f"--memory takes field=value with a field of {', '.join(known)}, not {assignment!r}")
-            try:
-                changes[name] = int(value)
-            except ValueError:
-                raise InputError(f"--memory {name} must be an integer, not {value!r}") from None
-        return replace(MemoryTiming(), **changes)
+        kinds = dict.fromkeys((field.name for field in fields(MemoryTiming)), int)
+        return replace(MemoryTiming(), **dict(parse_assignments(text, kinds, "--memory")))
 
     @property
     def plusargs(self) -> list[str]:

@@ -14,6 +14,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hw.assignments import parse_assignments
 from hw.errors import InputError
 from sw.networks.spec import NetworkSpec
 
@@ -25,7 +26,8 @@ SHIPPED = ("fmnist_vit_tiny",)
 RANDOM = "random"
 PRETRAINED = "pretrained"
 _MADE_PREFIX = "vit:"
-_MADE_FIELDS = ("dim", "depth", "heads", "tokens", "classes", "mlp_ratio", "patch", "channels", "stem")
+_MADE_NEEDED = ("dim", "depth", "heads", "tokens", "classes")
+_MADE_FIELDS: dict[str, type[float]] = dict.fromkeys((*_MADE_NEEDED, "patch", "channels", "stem"), int) | {"mlp_ratio": float}
 
 
 _LV_VITS = {
@@ -71,16 +73,11 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
 
 def _parse_made(name: str) -> NetworkSpec:
     values: dict[str, float] = {}
-    for item in name.removeprefix(_MADE_PREFIX).split(","):
-        field, _, text = item.partition("=")
-        if field not in _MADE_FIELDS or field in values:
-            known = ", ".join(_MADE_FIELDS)
-            raise InputError(f"Network {name!r}: each field must be one of {known}, once, not {item!r}")
-        try:
-            values[field] = float(text) if field == "mlp_ratio" else int(text)
-        except ValueError:
-            raise InputError(f"Network {name!r}: {field} must be a number, not {text!r}") from None
-    missing = [field for field in _MADE_FIELDS[:5] if field not in values]
+    for field, value in parse_assignments(name.removeprefix(_MADE_PREFIX), _MADE_FIELDS, f"Network {name!r}:"):
+        if field in values:
+            raise InputError(f"Network {name!r}: {field} must be given once, not as {values[field]} and {value}")
+        values[field] = value
+    missing = [field for field in _MADE_NEEDED if field not in values]
     if missing:
         raise InputError(f"Network {name!r}: must also give {', '.join(missing)}")
     if values["tokens"] < 2:

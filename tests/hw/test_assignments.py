@@ -1,0 +1,26 @@
+import pytest
+
+from hw.assignments import parse_assignments
+from hw.errors import InputError
+
+KINDS = {"rows": int, "ratio": float}
+
+
+def test_fields_come_in_the_texts_order_and_as_often_as_it_has_them():
+    assert list(parse_assignments("ratio=0.5, rows = 7,,rows=8", KINDS, "--set")) == [("ratio", 0.5), ("rows", 7), ("rows", 8)]
+    assert list(parse_assignments("", KINDS, "--set")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rows", "--set takes field=value with a field of rows, ratio, not 'rows'"),
+        ("rows=1,colour=3", "--set takes field=value with a field of rows, ratio, not 'colour=3'"),
+        ("rows=0.5", "--set rows must be an integer, not '0.5'"),
+        ("ratio=half", "--set ratio must be a number, not 'half'"),
+    ],
+)
+def test_what_is_no_assignment_is_refused(text, message):
+    with pytest.raises(InputError) as caught:
+        list(parse_assignments(text, KINDS, "--set"))
+    assert str(caught.value) == message
