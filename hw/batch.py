@@ -1,12 +1,13 @@
 """A batch of images and what a host does with it: places in memory, registers, the run, status, records.
 
-The host's side of the machine is here once. What carries it to a machine, a simulated bus or a serial line, performs the steps of
-`run_steps` and the moves of memory.
+The host's side of the machine is here once. What carries it to a machine, a simulated bus or a serial line, reads and writes
+registers and moves memory.
 """
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -181,71 +182,54 @@ def decode_records(program: Program, memory: bytes, count: int) -> RunResult:
     return RunResult(logits, head["exit"], head["entropy"], head["gate_entropy"], head["cycles"])
 
 
-@dataclass(frozen=True)
-class Write:
-    """A step of a host: write a 32-bit register."""
+class Registers(Protocol):
+    """A way to a machine's registers, by their names in `hw.isa`."""
 
-    name: str
-    value: int
+    async def write(self, name: str, value: int) -> None:
+        """Write a 32-bit register."""
 
-
-@dataclass(frozen=True)
-class Read:
-    """A step of a host: read a 32-bit register or counter; it is sent the value."""
-
-    name: str
+    async def read(self, name: str) -> int:
+        """Value of a 32-bit register or counter."""
+        ...
 
 
-@dataclass(frozen=True)
-class AwaitInterrupt:
-    """A step of a host: wait for the interrupt; one without interrupts goes on at once, for status is polled next."""
-
-
-Step = Write | Read | AwaitInterrupt
-
-
-def setting_steps(settings: Mapping[str, int]) -> Generator[Write, int | None, None]:
-    """Writes of `Batch.place`'s settings, in order; an address is two of them."""
+async def write_settings(registers: Registers, settings: Mapping[str, int]) -> None:
+    """Write `Batch.place`'s settings, in order; an address goes to two registers."""
     for name, value in settings.items():
         if name in ADDRESSES:
-            yield Write(f"{name}_low", value & 0xFFFFFFFF)
-            yield Write(f"{name}_high", value >> 32)
+            await registers.write(f"{name}_low", value & 0xFFFFFFFF)
+            await registers.write(f"{name}_high", value >> 32)
         else:
-            yield Write(name, value)
+            await registers.write(name, value)
 
 
-def run_steps(settings: Mapping[str, int]) -> Generator[Step, int | None, Report]:
-    """A batch as a host runs it, from registers to a machine at rest; yields steps and is sent what was read.
+async def read_counters(registers: Registers) -> dict[str, int]:
+    """All counters by name."""
+    return {name: await registers.read(name) for name, _ in COUNTERS}
+
+
+async def run_batch(
+    registers: Registers, settings: Mapping[str, int], interrupt: Callable[[], Awaitable[None]] | None = None
+) -> Report:
+    """Run a batch as a host does, from settings to a machine at rest.
 
     Args:
+        registers: Of the machine.
         settings: Of `Batch.place`.
+        interrupt: Waits for it; None where there is none, for status is polled next.
     """
-    yield from setting_steps(settings)
-    yield Write("interrupt_enable", 1)
-    yield Write("control", START)
+    await write_settings(registers, settings)
+    await registers.write("interrupt_enable", 1)
+    await registers.write("control", START)
     started = time.perf_counter()
-    yield AwaitInterrupt()
-    while Status.decode(status := (yield from read("status"))).busy:  # after an error, until all that was asked for has come
+    if interrupt is not None:
+        await interrupt()
+    while Status.decode(status := await registers.read("status")).busy:  # after an error, until all that was asked for has come
         pass
     wall_s = time.perf_counter() - started
-    images_done = yield from read("images_done")
-    counters = yield from read_counters()
+    images_done = await registers.read("images_done")
+    counters = await read_counters(registers)
     if Status.decode(status).error:
-        yield Write("control", SOFT_RESET)
-    yield Write("control", CLEAR_INTERRUPT)
+        await registers.write("control", SOFT_RESET)
+    await registers.write("control", CLEAR_INTERRUPT)
     return Report(status, images_done, counters, wall_s)
-
-
-def read(name: str) -> Generator[Step, int | None, int]:
-    """Value of a register or counter by its name in `hw.isa`."""
-    value = yield Read(name)
-    assert value is not None, f"Read of {name} must be answered"
-    return value
-
-
-def read_counters() -> Generator[Step, int | None, dict[str, int]]:
-    """All counters by name."""
-    counters = {}
-    for name, _ in COUNTERS:
-        counters[name] = yield from read(name)
-    return counters

@@ -1,55 +1,11 @@
 """The host's side of AXI4-Lite for cocotb: one transfer at a time, waking only for its few cycles."""
 
-from collections.abc import Awaitable, Callable, Generator
-from typing import Protocol, TypeVar
-
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from hw.batch import AwaitInterrupt, Read, Step, Write
 from hw.isa import register_offset
 
 OKAY = 0
-
-Answer = TypeVar("Answer")
-
-
-class Registers(Protocol):
-    """Reads and writes registers by their names in `hw.isa`."""
-
-    async def write(self, name: str, value: int) -> None:
-        """Write a 32-bit register."""
-
-    async def read(self, name: str) -> int:
-        """Value of a 32-bit register or counter."""
-        ...
-
-
-async def perform(
-    steps: Generator[Step, int | None, Answer], registers: Registers, interrupt: Callable[[], Awaitable[None]] | None = None
-) -> Answer:
-    """Do a host's steps; what they return.
-
-    Args:
-        steps: Of `hw.batch`.
-        registers: Of the machine.
-        interrupt: Waits for it; may be None where no step does.
-    """
-    answer: int | None = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            return end.value
-        answer = None
-        match step:
-            case Write(name, value):
-                await registers.write(name, value)
-            case Read(name):
-                answer = await registers.read(name)
-            case AwaitInterrupt():
-                assert interrupt is not None
-                await interrupt()
 
 
 class RegisterHost:

@@ -17,9 +17,8 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, First, ReadOnly, RisingEdge, Timer
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam, AxiRamRead, AxiReadBus
 
-from hw.batch import Report, run_steps
+from hw.batch import Report, run_batch
 from hw.isa import register_offset
-from sim.benches.axi_lite import perform
 
 CLOCK_PERIOD_NS = 2
 LONG_PAUSE_SHARE = 0.01
@@ -95,7 +94,7 @@ class Machine:
             assert int(self.dut.interrupt.value), f"Interrupt must come within {max_cycles} cycles"
 
         before = dict(self.bytes)
-        report = await perform(run_steps(settings), self, interrupt)
+        report = await run_batch(self, settings, interrupt)
         return report, {name: count - before[name] for name, count in self.bytes.items()}
 
 

@@ -15,8 +15,8 @@ import cocotb
 from cocotb.triggers import FallingEdge, First, RisingEdge, Timer
 from cocotb.utils import get_sim_time
 
-from hw.batch import CLEAR_INTERRUPT, SOFT_RESET, START, read_counters, setting_steps
-from sim.benches.axi_lite import RegisterHost, perform
+from hw.batch import CLEAR_INTERRUPT, SOFT_RESET, START, read_counters, write_settings
+from sim.benches.axi_lite import RegisterHost
 from sim.benches.bench_program import at_work, begin, hard_reset, open_windows
 from sim.rtl.fast_top import CLOCK_PERIOD_NS
 
@@ -36,7 +36,7 @@ async def _until_idle(dut, host: RegisterHost, limit: int) -> bool:
 
 async def run_case(dut, host: RegisterHost, run: dict) -> dict:
     """One run: what the machine reported, when, and whether it came to rest."""
-    await perform(setting_steps(run["registers"]), host)
+    await write_settings(host, run["registers"])
     await open_windows(dut, run["registers"])
     dut.guard_read_fault.value, dut.guard_write_fault.value = run["read_fault"], run["write_fault"]
     started = get_sim_time("ns")
@@ -54,7 +54,7 @@ async def run_case(dut, host: RegisterHost, run: dict) -> dict:
         "images_done": await host.read("images_done"),
     }
     if run["trusted"]:
-        answer["counters"] = await perform(read_counters(), host)
+        answer["counters"] = await read_counters(host)
     else:
         await host.write("control", SOFT_RESET)
     await host.write("control", CLEAR_INTERRUPT)

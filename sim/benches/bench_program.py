@@ -12,8 +12,8 @@ from pathlib import Path
 import cocotb
 from cocotb.triggers import FallingEdge, First, RisingEdge, Timer
 
-from hw.batch import Status, run_steps
-from sim.benches.axi_lite import RegisterHost, perform
+from hw.batch import Status, run_batch
+from sim.benches.axi_lite import RegisterHost
 from sim.rtl.fast_top import CLOCK_PERIOD_NS
 
 RESET_CYCLES = 4
@@ -54,8 +54,8 @@ async def at_work(dut, host: RegisterHost) -> bool:
     return bool(int(dut.interrupt.value)) or Status.decode(await host.read("status")).busy
 
 
-async def run_batch(dut, host: RegisterHost, settings: dict[str, int], max_cycles: int) -> dict:
-    """One batch: start, interrupt, status, counters."""
+async def run_guarded(dut, host: RegisterHost, settings: dict[str, int], max_cycles: int) -> dict:
+    """One batch, within its windows of memory."""
 
     async def interrupt() -> None:
         if not int(dut.interrupt.value):  # an error at start may be faster than the bus
@@ -64,7 +64,7 @@ async def run_batch(dut, host: RegisterHost, settings: dict[str, int], max_cycle
         assert int(dut.interrupt.value), f"Interrupt must come within {max_cycles} cycles"
 
     await open_windows(dut, settings)
-    report = await perform(run_steps(settings), host, interrupt)
+    report = await run_batch(host, settings, interrupt)
     while await at_work(dut, host):
         await FallingEdge(dut.clk)
     outside = int(dut.guard_outside_reads.value), int(dut.guard_outside_writes.value)
@@ -84,7 +84,7 @@ async def begin(dut) -> tuple[dict, RegisterHost]:
 async def run_programs(dut) -> None:
     """Do every run of the job in order, on one machine without a hard reset in between."""
     job, host = await begin(dut)
-    results = [await run_batch(dut, host, settings, job["max_cycles"]) for settings in job["runs"]]
+    results = [await run_guarded(dut, host, settings, job["max_cycles"]) for settings in job["runs"]]
     dut.dump.value = 1
     await FallingEdge(dut.clk)
     Path(os.environ["PIVOT_RESULT"]).write_text(json.dumps(results))

@@ -8,15 +8,12 @@ from hw.batch import (
     CLEAR_INTERRUPT,
     SOFT_RESET,
     START,
-    AwaitInterrupt,
     Batch,
     MemoryImage,
-    Read,
     Report,
     Status,
-    Write,
     decode_records,
-    run_steps,
+    run_batch,
 )
 from hw.errors import InputError
 from hw.isa import COUNTERS, NO_GATE, REGISTERS, Error
@@ -83,26 +80,38 @@ def test_a_batch_has_places_in_memory(program):
         Batch(program=program, images=images()[:, :, :2]).place(memory)
 
 
+class FakeHost:
+    """Registers that a test looks at; `status` is what was to be polled next."""
+
+    def __init__(self, polls):
+        self.polls, self.written = polls, []
+
+    async def write(self, name, value):
+        self.written.append((name, value))
+
+    async def read(self, name):
+        return self.polls.pop(0) if name == "status" else 1 if name == "images_done" else len(name)
+
+
+def finished(coroutine):
+    """What a coroutine returns that waits for nothing."""
+    with pytest.raises(StopIteration) as end:
+        coroutine.send(None)
+    return end.value.value
+
+
 @pytest.mark.parametrize("status", [DONE, FAILED])
 def test_a_host_writes_waits_polls_and_reads(program, status):
     batch = Batch(program=program, images=images())
     settings = batch.place(MemoryImage(64, 64)) | {"program_base": (3 << 32) + 4096}
-    steps, answer, written, polls = run_steps(settings), None, [], [1, 1, status]
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            report = end.value
-            break
-        answer = None
-        if isinstance(step, Write):
-            written.append((step.name, step.value))
-        elif isinstance(step, Read):
-            answer = polls.pop(0) if step.name == "status" else 1 if step.name == "images_done" else len(step.name)
-        else:
-            assert isinstance(step, AwaitInterrupt) and written[-1] == ("control", START) and len(polls) == 3
+    host = FakeHost([1, 1, status])
+
+    async def interrupt():
+        assert host.written[-1] == ("control", START) and len(host.polls) == 3
+
+    report, written = finished(run_batch(host, settings, interrupt)), host.written
     writable = {name for name, access, _ in REGISTERS if access == "rw"}
-    assert {name for name, _ in written} == writable | {"control"} and not polls
+    assert {name for name, _ in written} == writable | {"control"} and not host.polls
     assert dict(written)["program_base_low"] == 4096 and dict(written)["program_base_high"] == 3
     controls = [value for name, value in written if name == "control"]
     assert controls == [START, *([SOFT_RESET] if status == FAILED else []), CLEAR_INTERRUPT]

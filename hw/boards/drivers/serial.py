@@ -1,16 +1,14 @@
-"""The host of a `HostBridge`: frames, and a whole batch as a conversation of bytes.
+"""The host of a `HostBridge`: frames of bytes, and a whole batch by them.
 
-A conversation is a generator that yields (request, bytes of the answer) and is sent the answer, so the same code talks through a
-serial port, a simulation or a test.
+Frames are exchanged by a coroutine, so the same code talks through a serial port, a simulation or a test.
 """
 
 import struct
-from collections.abc import Callable, Generator
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
 
 import numpy as np
 
-from hw.batch import CLEAR_INTERRUPT, Batch, MemoryImage, Read, Step, Write, run_steps
+from hw.batch import CLEAR_INTERRUPT, Batch, MemoryImage, run_batch
 from hw.boards.shell.host_bridge import MOST_WORDS, WORD_BYTES, Command
 from hw.config import AcceleratorConfig
 from hw.device import RunResult
@@ -18,116 +16,79 @@ from hw.errors import InputError
 from hw.isa import register_offset
 from hw.program import Program
 
-Answer = TypeVar("Answer")
-Conversation = Generator[tuple[bytes, int], bytes, Answer]
-"""Yields requests with the sizes of their answers, is sent the answers, returns what it learned."""
 
+class BridgeHost:
+    """Reads and writes registers (`hw.batch.Registers`) and memory through a bridge.
 
-def _exchange(command: Command, address: int, words: int, data: bytes, answer_words: int) -> Conversation[bytes]:
-    size = WORD_BYTES * answer_words + 1
-    answer = yield struct.pack("<BIH", command, address, words - 1) + data, size
-    if len(answer) != size:
-        raise RuntimeError(f"{command.name} at {address:#x} must be answered with {size} bytes, not {len(answer)}")
-    if answer[-1]:
-        raise RuntimeError(f"{command.name} at {address:#x} must be answered OKAY, not with response {answer[-1]}")
-    return answer[:-1]
+    Every method raises RuntimeError when an AXI response is an error, or the answer has another size.
 
-
-def write_words(command: Command, address: int, data: bytes) -> Conversation[None]:
-    """Write bytes, padded with zeros to a word, to registers or memory.
-
-    Raises:
-        RuntimeError: when an AXI response is an error, or the answer has another size.
+    Args:
+        exchange: sends a request and returns that many bytes of answer.
     """
-    data += bytes(-len(data) % WORD_BYTES)
-    step = MOST_WORDS * WORD_BYTES
-    for start in range(0, len(data), step):
-        part = data[start : start + step]
-        yield from _exchange(command, address + start, len(part) // WORD_BYTES, part, 0)
 
+    def __init__(self, exchange: Callable[[bytes, int], Awaitable[bytes]]):
+        self._exchange = exchange
 
-def read_words(command: Command, address: int, words: int) -> Conversation[bytes]:
-    """Read words from registers or memory.
+    async def _frame(self, command: Command, address: int, words: int, data: bytes = b"") -> bytes:
+        """One frame's answer without its status."""
+        size = (0 if data else WORD_BYTES * words) + 1
+        answer = await self._exchange(struct.pack("<BIH", command, address, words - 1) + data, size)
+        if len(answer) != size:
+            raise RuntimeError(f"{command.name} at {address:#x} must be answered with {size} bytes, not {len(answer)}")
+        if answer[-1]:
+            raise RuntimeError(f"{command.name} at {address:#x} must be answered OKAY, not with response {answer[-1]}")
+        return answer[:-1]
 
-    Raises:
-        RuntimeError: when an AXI response is an error, or the answer has another size.
-    """
-    result = b""
-    for start in range(0, words, MOST_WORDS):
-        count = min(MOST_WORDS, words - start)
-        result += yield from _exchange(command, address + start * WORD_BYTES, count, b"", count)
-    return result
+    async def write_memory(self, address: int, data: bytes) -> None:
+        """Write bytes, padded with zeros to a word."""
+        data += bytes(-len(data) % WORD_BYTES)
+        step = MOST_WORDS * WORD_BYTES
+        for start in range(0, len(data), step):
+            part = data[start : start + step]
+            await self._frame(Command.WRITE_MEMORY, address + start, len(part) // WORD_BYTES, part)
 
+    async def read_memory(self, address: int, words: int) -> bytes:
+        """Read words."""
+        result = b""
+        for start in range(0, words, MOST_WORDS):
+            result += await self._frame(Command.READ_MEMORY, address + start * WORD_BYTES, min(MOST_WORDS, words - start))
+        return result
 
-def write_register(name: str, value: int) -> Conversation[None]:
-    """Write a 32-bit register by its name in `hw.isa`."""
-    yield from write_words(Command.WRITE_REGISTERS, register_offset(name), struct.pack("<I", value))
+    async def write(self, name: str, value: int) -> None:
+        """Write a 32-bit register by its name in `hw.isa`."""
+        await self._frame(Command.WRITE_REGISTERS, register_offset(name), 1, struct.pack("<I", value))
 
+    async def read(self, name: str) -> int:
+        """Value of a 32-bit register or counter by its name in `hw.isa`."""
+        return struct.unpack("<I", await self._frame(Command.READ_REGISTERS, register_offset(name), 1))[0]
 
-def read_register(name: str) -> Conversation[int]:
-    """Read a 32-bit register or counter by its name in `hw.isa`."""
-    answer = yield from read_words(Command.READ_REGISTERS, register_offset(name), 1)
-    return struct.unpack("<I", answer)[0]
+    async def run(self, batch: Batch, memory_bytes: int) -> RunResult:
+        """Upload a Program and images, start, poll until the machine is idle, read counters and records.
+
+        The Program lies at address 0, images and records behind it.
+
+        Args:
+            batch: what to run.
+            memory_bytes: of the board.
+
+        Raises:
+            InputError: when images and Program do not fit each other or the memory.
+        """
+        memory = MemoryImage(0, batch.program.config.axi_bytes)
+        settings = batch.place(memory)
+        if len(memory.data) > memory_bytes:
+            raise InputError(f"Program, images and records must fit {memory_bytes} bytes of memory, not take {len(memory.data)}")
+        first, last = settings["result_base"], len(memory.data)
+        await self.write_memory(0, bytes(memory.data[:first]))
+        await self.write("control", CLEAR_INTERRUPT)  # of a host that went away
+        report = await run_batch(self, settings)
+        return batch.result(report, await self.read_memory(first, (last - first) // WORD_BYTES))
 
 
 def memory_needed(program: Program, images: int) -> int:
     """Bytes of memory that a batch takes: the Program, the images and their records."""
     align = program.config.axi_bytes
     return -(-len(program.memory) // align) * align + images * (program.image_stride + program.record_stride)
-
-
-def _perform(steps: Generator[Step, int | None, Answer]) -> Conversation[Answer]:
-    """A host's steps as frames."""
-    answer: int | None = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            return end.value
-        answer = None
-        match step:
-            case Write(name, value):
-                yield from write_register(name, value)
-            case Read(name):
-                answer = yield from read_register(name)
-
-
-def run_batch(
-    program: Program,
-    images: np.ndarray,
-    memory_bytes: int,
-    *,
-    path_masks: tuple[int, int] | None = None,
-    threshold: int | None = None,
-    deadline: int | None = None,
-) -> Conversation[RunResult]:
-    """Upload a Program and images, start, poll until the machine is idle, read counters and records.
-
-    The Program lies at address 0, images and records behind it.
-
-    Args:
-        program: what to run.
-        images: int8 [n, height, width, channels], pixel - 128.
-        memory_bytes: of the board.
-        path_masks: as `hw.device.Device.run`.
-        threshold: as `hw.device.Device.run`.
-        deadline: as `hw.device.Device.run`.
-
-    Raises:
-        InputError: when images and Program do not fit each other or the memory.
-        RuntimeError: when an AXI response is an error, or the answer has another size.
-    """
-    batch = Batch(program=program, images=images, path_masks=path_masks, threshold=threshold, deadline=deadline)
-    memory = MemoryImage(0, program.config.axi_bytes)
-    settings = batch.place(memory)
-    if len(memory.data) > memory_bytes:
-        raise InputError(f"Program, images and records must fit {memory_bytes} bytes of memory, not take {len(memory.data)}")
-    first, last = settings["result_base"], len(memory.data)
-    yield from write_words(Command.WRITE_MEMORY, 0, bytes(memory.data[:first]))
-    yield from write_register("control", CLEAR_INTERRUPT)  # of a host that went away
-    report = yield from _perform(run_steps(settings))
-    records = yield from read_words(Command.READ_MEMORY, first, (last - first) // WORD_BYTES)
-    return batch.result(report, records)
 
 
 class BoardDevice:
@@ -143,19 +104,22 @@ class BoardDevice:
         self.config = config
         self._memory_bytes, self._exchange = memory_bytes, exchange
 
+    async def _exchanged(self, request: bytes, size: int) -> bytes:
+        return self._exchange(request, size)
+
     def run(self, program: Program, images: np.ndarray, **settings) -> RunResult:
-        """Run a batch; see `run_batch`.
+        """Run a batch; see `hw.device.Device`.
 
         Raises:
-            InputError: when the Program is for another machine, and as `run_batch`.
-            RuntimeError: as `run_batch`.
+            InputError: when the Program is for another machine, and as `BridgeHost.run`.
+            RuntimeError: as `BridgeHost`.
         """
         if program.config != self.config:
             raise InputError(f"Program must be compiled for {self.config}, not {program.config}")
-        conversation = run_batch(program, images, self._memory_bytes, **settings)
-        request, size = next(conversation)
-        while True:
-            try:
-                request, size = conversation.send(self._exchange(request, size))
-            except StopIteration as end:
-                return end.value
+        batch = Batch(program=program, images=images, **settings)
+        running = BridgeHost(self._exchanged).run(batch, self._memory_bytes)
+        try:
+            running.send(None)
+        except StopIteration as end:  # it waits for nothing, so the first step is the whole
+            return end.value
+        raise AssertionError("An exchange over a port never waits")

@@ -10,17 +10,8 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 
-from hw.batch import CLEAR_INTERRUPT, SOFT_RESET, START
-from hw.boards.drivers.serial import (
-    BoardDevice,
-    Conversation,
-    memory_needed,
-    read_register,
-    read_words,
-    run_batch,
-    write_register,
-    write_words,
-)
+from hw.batch import CLEAR_INTERRUPT, SOFT_RESET, START, Batch
+from hw.boards.drivers.serial import BoardDevice, BridgeHost, memory_needed
 from hw.boards.shell.host_bridge import Command, HostBridge
 from hw.boards.shell.shared_memory import SharedMemory, check_size
 from hw.boards.shell.uart import LEAST_DIVISOR, UartReceiver, UartTransmitter
@@ -44,31 +35,25 @@ NETWORK = "vit:dim=4,depth=1,heads=1,tokens=5,classes=3,patch=2,channels=1,mlp_r
 SIZE = 4096
 
 
-def converse(sent, received, conversation: Conversation, answers: list) -> Callable:
-    """A testbench that holds a conversation over two streams of bytes; its result is appended to ``answers``."""
+def host_over(ctx, sent, received) -> BridgeHost:
+    """A host over two streams of bytes."""
 
-    async def testbench(ctx):
-        request, size = next(conversation)
-        while True:
-            ctx.set(sent.valid, 1)
-            for byte in request:
-                ctx.set(sent.payload, byte)
-                await ctx.tick().until(sent.ready)
-            ctx.set(sent.valid, 0)
-            answer = bytearray()
-            ctx.set(received.ready, 1)
-            while len(answer) < size:
-                _, _, valid, byte = await ctx.tick().sample(received.valid, received.payload)
-                if valid:
-                    answer.append(byte)
-            ctx.set(received.ready, 0)
-            try:
-                request, size = conversation.send(bytes(answer))
-            except StopIteration as end:
-                answers.append(end.value)
-                return
+    async def exchange(request: bytes, size: int) -> bytes:
+        ctx.set(sent.valid, 1)
+        for byte in request:
+            ctx.set(sent.payload, byte)
+            await ctx.tick().until(sent.ready)
+        ctx.set(sent.valid, 0)
+        answer = bytearray()
+        ctx.set(received.ready, 1)
+        while len(answer) < size:
+            _, _, valid, byte = await ctx.tick().sample(received.valid, received.payload)
+            if valid:
+                answer.append(byte)
+        ctx.set(received.ready, 0)
+        return bytes(answer)
 
-    return testbench
+    return BridgeHost(exchange)
 
 
 @pytest.mark.parametrize("divisor", [LEAST_DIVISOR, 5, 25])
@@ -264,26 +249,24 @@ def test_bridge_reads_and_writes_words(seed: int):
     start = 4 * rng.randrange(1, 100)
     settings = {name: rng.getrandbits(32) for name, access, _ in REGISTERS if access == "rw"}
 
-    def conversation() -> Conversation[tuple]:
-        yield b"\0\x05\xff" + struct.pack("<BIH", Command.WRITE_MEMORY, start, 36) + content, 1  # bytes that are no command first
-        for name, value in settings.items():
-            yield from write_register(name, value)
-        memory = yield from read_words(Command.READ_MEMORY, start - 4, 39)
-        values = {}
-        for name in ("identity", *settings):
-            values[name] = yield from read_register(name)
-        try:
-            yield from write_words(Command.WRITE_MEMORY, SIZE, b"beyond")
-        except RuntimeError as error:
-            return memory, values, str(error)
-
-    answers: list = []
     top = BridgeWithTargets()
-    simulate(top, converse(top.bridge.received, top.bridge.sent, conversation(), answers))
-    memory, values, error = answers[0]
-    assert memory == bytes(4) + content + bytes(4)
-    assert values == {"identity": IDENTITY, **settings}
-    assert error == "WRITE_MEMORY at 0x1000 must be answered OKAY, not with response 2"
+
+    async def testbench(ctx):
+        ctx.set(top.bridge.received.valid, 1)
+        for byte in b"\0\x05\xff":  # no commands
+            ctx.set(top.bridge.received.payload, byte)
+            await ctx.tick().until(top.bridge.received.ready)
+        host = host_over(ctx, top.bridge.received, top.bridge.sent)
+        await host.write_memory(start, content)
+        for name, value in settings.items():
+            await host.write(name, value)
+        assert await host.read_memory(start - 4, 39) == bytes(4) + content + bytes(4)
+        assert {name: await host.read(name) for name in settings} == settings
+        assert await host.read("identity") == IDENTITY
+        with pytest.raises(RuntimeError, match="WRITE_MEMORY at 0x1000 must be answered OKAY, not with response 2"):
+            await host.write_memory(SIZE, b"beyond")
+
+    simulate(top, testbench)
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +283,12 @@ def test_a_program_over_bytes_is_the_golden_machines(workload):
     size = power_of_two(memory_needed(workload.program, 2))
     shell = ByteShell(TINY, size, shared=False)
     answers: list[RunResult] = []
-    simulate(shell, converse(shell.received, shell.sent, run_batch(workload.program, workload.images, size), answers), cycles=30000)
+
+    async def testbench(ctx):
+        host = host_over(ctx, shell.received, shell.sent)
+        answers.append(await host.run(Batch(program=workload.program, images=workload.images), size))
+
+    simulate(shell, testbench, cycles=30000)
     result = answers[0]
     golden = GoldenDevice(TINY).run(workload.program, workload.images)
     assert result.error == Error.NONE and len(result) == 2
