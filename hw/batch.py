@@ -103,15 +103,7 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Images for a Program to run on.
-
-    Attributes:
-        program: What to run.
-        images: int8 [n, height, width, channels], pixel - 128.
-        path_masks: (low, high) masks of kept attentions; the Program's own when None.
-        threshold: Gate threshold in 2^-12 nat; the Program's own when None.
-        deadline: Most cycles of an image; none when None.
-    """
+    """Images for a Program to run on: the arguments of `hw.device.Device.run`."""
 
     program: Program
     images: np.ndarray

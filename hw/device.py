@@ -119,6 +119,16 @@ def open_device(name: str, config: AcceleratorConfig, **options: Any) -> Device:
     return known[name].load()(config, **options)
 
 
+def check_program(program: Program, config: AcceleratorConfig) -> None:
+    """Refuse a Program of another machine.
+
+    Raises:
+        InputError: It is one.
+    """
+    if program.config != config:
+        raise InputError(f"Program must be compiled for {config}, not {program.config}")
+
+
 def check_images(program: Program, images: np.ndarray) -> np.ndarray:
     """The images as they lie in memory, int8 [n, image_bytes].
 

@@ -13,7 +13,7 @@ import numpy as np
 import hw
 from hw.batch import Batch, MemoryImage, Report
 from hw.config import AcceleratorConfig
-from hw.device import RunResult
+from hw.device import RunResult, check_program
 from hw.errors import InputError
 from hw.memory_timing import MemoryTiming
 from hw.program import Program
@@ -222,8 +222,7 @@ class RtlDevice:
             As `run`.
         """
         for job in jobs:
-            if job.program.config != self.config:
-                raise InputError(f"Program must be compiled for {self.config}, not {job.program.config}")
+            check_program(job.program, self.config)
         memory = memory_image()
         settings = [job.place(memory) for job in jobs]
         memory.align()

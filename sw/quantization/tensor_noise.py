@@ -68,7 +68,7 @@ class MachineTensors:
         self._row_tile, self._seen = 0, set[tuple[int, int, int]]()
 
     def __call__(self, index: int, descriptor: Descriptor, values: np.ndarray) -> None:
-        """Take what a descriptor computed; see `hw.golden.Observer`."""
+        """Take what a descriptor computed; see `hw.interpreter.Observer`."""
         if descriptor.opcode == Opcode.GEMM and descriptor.operation == Operation.EMBEDDING and descriptor.post == Post.ACTIVATION:
             self._pixels(descriptor, values)
         else:

@@ -6,7 +6,8 @@ import pytest
 from hw import isa
 from hw.device import EXIT_END, EXIT_LOW
 from hw.errors import InputError
-from hw.golden import GoldenDevice, _Interpreter, _State
+from hw.golden import GoldenDevice
+from hw.interpreter import Interpreter, State
 from hw.isa import NO_GATE, Descriptor, Opcode, Operation, Post
 from hw.presets import PRESETS
 from hw.program import Program
@@ -83,9 +84,9 @@ def test_a_flipped_bit_of_a_weight_changes_the_answer(rng):
 
 def _state(rng):
     """Memories of one image with random activations and residuals."""
-    interpreter = _Interpreter(_program(np.ones((PIXELS, CLASSES), int), np.zeros(CLASSES)))
+    interpreter = Interpreter(_program(np.ones((PIXELS, CLASSES), int), np.zeros(CLASSES)))
     rows, depth = CONFIG.rows, CONFIG.pe_depth
-    return interpreter, _State(
+    return interpreter, State(
         images=np.zeros((1, PIXELS), np.int8),
         activation=rng.integers(-128, 128, (1, rows, CONFIG.activation_words * depth)).astype(np.int8),
         normalized=np.zeros((1, rows, CONFIG.normalized_words * depth), np.int8),

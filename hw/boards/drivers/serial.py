@@ -11,7 +11,7 @@ import numpy as np
 from hw.batch import CLEAR_INTERRUPT, Batch, MemoryImage, run_batch
 from hw.boards.shell.host_bridge import MOST_WORDS, WORD_BYTES, Command
 from hw.config import AcceleratorConfig
-from hw.device import RunResult
+from hw.device import RunResult, check_program
 from hw.errors import InputError
 from hw.isa import register_offset
 from hw.program import Program
@@ -114,8 +114,7 @@ class BoardDevice:
             InputError: when the Program is for another machine, and as `BridgeHost.run`.
             RuntimeError: as `BridgeHost`.
         """
-        if program.config != self.config:
-            raise InputError(f"Program must be compiled for {self.config}, not {program.config}")
+        check_program(program, self.config)
         batch = Batch(program=program, images=images, **settings)
         running = BridgeHost(self._exchanged).run(batch, self._memory_bytes)
         try:
