@@ -1,6 +1,6 @@
 """Tables: in Markdown for pages, as text for the terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,17 +14,18 @@ def markdown_table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> 
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def text_table(*head: str, title: str | None = None, words: int = 1) -> "Table":
+def text_table(*head: str, title: str | None = None, words: int = 1, unbroken: Collection[int] = ()) -> "Table":
     """A table for the terminal, without rows yet.
 
     Args:
-        head: titles of the columns.
+        head: titles of the columns; not shown where all are empty.
         title: of the table.
         words: columns at the left that hold words; the others hold figures, which stand at the right.
+        unbroken: places of the columns whose lines are never wrapped.
     """
     from rich.table import Table
 
-    table = Table(title=title)
+    table = Table(title=title, show_header=any(head))
     for place, column in enumerate(head):
-        table.add_column(column, justify="left" if place < words else "right")
+        table.add_column(column, justify="left" if place < words else "right", no_wrap=place in unbroken)
     return table

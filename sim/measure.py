@@ -95,14 +95,11 @@ def _rows(fields: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _print_tables(fields: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     from hw.tables import text_table
 
     console = Console()
-    table = Table(title=f"{fields['model']} on {fields['preset']} ({fields['engine']})", show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right")
+    table = text_table("", "", title=f"{fields['model']} on {fields['preset']} ({fields['engine']})", unbroken=(0,))
     for row in _rows(fields):
         table.add_row(*row)
     console.print(table)

@@ -129,12 +129,14 @@ def _answer(options: argparse.Namespace, pair: Any, pixels: Any) -> Any:
 
 def _print_tables(fields: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
+
+    from hw.tables import text_table
 
     console, images = Console(), fields["images"]
-    table = Table(title=f"{fields['model']} on {fields['device']} ({fields['preset']})")
-    for column in ("image", "exit", "first entropy", "answers", "delay, energy"):
-        table.add_column(column, no_wrap=column in ("first entropy", "delay, energy"))
+    table = text_table(
+        "image", "exit", "first entropy", "answers", "delay, energy",
+        title=f"{fields['model']} on {fields['device']} ({fields['preset']})", words=5, unbroken=(2, 4),
+    )  # fmt: skip
     for image in images[:_LISTED]:
         best = image["top5"] if image["label"] is None else image["top5"][:1]
         table.add_row(

@@ -9,8 +9,10 @@ def test_a_markdown_table_escapes_what_would_end_a_cell():
 
 
 def test_a_text_table_has_figures_at_the_right():
-    table = text_table("name", "what", "cycles", title="Runs", words=2)
+    table = text_table("name", "what", "cycles", title="Runs", words=2, unbroken=(1,))
     assert [column.justify for column in table.columns] == ["left", "left", "right"]
+    assert [column.no_wrap for column in table.columns] == [False, True, False]
+    assert table.show_header and not text_table("", "").show_header
     table.add_row("a", "b", "1,000")
     console = Console(width=60)
     with console.capture() as capture:
