@@ -25,7 +25,7 @@ def rtl_costs(run: Run, programs: dict[str, Any]) -> dict[str, PathCost]:
 
     with run.steps.step(f"RTL: {', '.join(programs)}"):
         answers = run.store.value("rtl", compute)
-    return {name: path_cost(run, counters) for name, counters in zip(programs, answers, strict=True)}
+    return {name: path_cost(run.config, counters) for name, counters in zip(programs, answers, strict=True)}
 
 
 def gated_images(exits_low: np.ndarray, count: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hw.config import milliseconds
+from hw.config import AcceleratorConfig, milliseconds
 from search.experiment import Run
 
 
@@ -25,12 +25,12 @@ class PathCost:
     counters: dict[str, int]
 
 
-def path_cost(run: Run, counters: dict[str, int]) -> PathCost:
-    """Cost of one image from its counters."""
+def path_cost(config: AcceleratorConfig, counters: dict[str, int]) -> PathCost:
+    """Cost of one image on a machine from its counters."""
     from sim.energy.estimate import energy_mj
 
     cycles = counters["cycles"]
-    delay, energy = milliseconds(cycles, run.config.clock_mhz), energy_mj(counters, run.config, cycles)
+    delay, energy = milliseconds(cycles, config.clock_mhz), energy_mj(counters, config, cycles)
     return PathCost(cycles, delay, energy.total_mj, counters)
 
 
@@ -49,4 +49,4 @@ def model_cost(run: Run, name: str, program: Callable[[], Any], mask: int | None
         masks = None if mask is None else (mask, mask)
         return predict(program(), run.memory, path_masks=masks).counters
 
-    return path_cost(run, run.store.value(f"{name}.model", compute))
+    return path_cost(run.config, run.store.value(f"{name}.model", compute))

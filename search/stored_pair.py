@@ -27,7 +27,7 @@ def store_pair(run: Run, decision: Decision, directory: Path) -> None:
     program = compile_pair(low.integer, high.integer, config, cascade.threshold)
     costs = []
     for exits_low in (True, False):
-        cost = path_cost(run, predict(program, run.memory, exits_low=exits_low).counters)
+        cost = path_cost(run.config, predict(program, run.memory, exits_low=exits_low).counters)
         costs.append(ExitCost(cost.cycles, cost.delay_ms, cost.energy_mj))
     guarantee = Guarantee(
         split="calibration",

@@ -7,7 +7,7 @@ import dataclasses
 from functools import cache
 from typing import Any
 
-from hw.config import milliseconds
+from search.costs import PathCost, path_cost
 from search.pairs import expected
 
 COSTED = "lvvit_s"
@@ -54,58 +54,53 @@ class Costs:
         self.pair = cache(self._pair)
 
     @property
-    def whole(self) -> dict[str, float]:
+    def whole(self) -> PathCost:
         """The whole network, the baseline."""
         return self.alone(self._everything)
 
     @property
     def attention_share(self) -> float:
         """1 - cycles(all attentions skipped) / cycles(none skipped)."""
-        return 1.0 - self.alone(())["cycles"] / self.whole["cycles"]
+        return 1.0 - self.alone(()).cycles / self.whole.cycles
 
     def cascade(self, low: Path, high: Path, f_low: float, *, resume: bool) -> tuple[float, float]:
         """Expected (delay ms, energy mJ) of a gated pair."""
         first, both = self.pair(low, high, resume)
-        delay, energy = (expected(first[name], both[name] - first[name], f_low) for name in ("delay_ms", "energy_mj"))
-        return delay, energy
+        delay = expected(first.delay_ms, both.delay_ms - first.delay_ms, f_low)
+        return delay, expected(first.energy_mj, both.energy_mj - first.energy_mj, f_low)
 
     def estimate(self, low: Path, high: Path, f_low: float, *, resume: bool) -> tuple[float, float]:
         """The same from the two paths alone, to choose by: without the gate, and without what their Programs' seam hides."""
-        first, second, beginning = self.alone(low), self.alone(high), self._beginning() if resume else {}
-        delay, energy = (
-            expected(first[name], second[name] - beginning.get(name, 0.0), f_low) for name in ("delay_ms", "energy_mj")
-        )
-        return delay, energy
+        first, second = self.alone(low), self.alone(high)
+        saved_delay, saved_energy = self._beginning() if resume else (0.0, 0.0)
+        delay = expected(first.delay_ms, second.delay_ms - saved_delay, f_low)
+        return delay, expected(first.energy_mj, second.energy_mj - saved_energy, f_low)
 
     def gain(self, delay_ms: float, energy_mj: float) -> float:
         """Baseline's EDP over this one."""
-        return self.whole["delay_ms"] * self.whole["energy_mj"] / (delay_ms * energy_mj)
+        return self.whole.delay_ms * self.whole.energy_mj / (delay_ms * energy_mj)
 
-    def _beginning(self) -> dict[str, float]:
-        """What resuming behind stem and embedding saves a high effort."""
+    def _beginning(self) -> tuple[float, float]:
+        """(delay ms, energy mJ) that resuming behind stem and embedding saves a high effort."""
         (_, afresh), (_, resumed) = (self.pair((), self._everything, resume) for resume in (False, True))
-        return {name: afresh[name] - resumed[name] for name in afresh}
+        return afresh.delay_ms - resumed.delay_ms, afresh.energy_mj - resumed.energy_mj
 
-    def _cost(self, program: Any, **exit_: Any) -> dict[str, float]:
-        from sim.cycle_model import predict
-        from sim.energy.estimate import energy_mj
-
-        run = predict(program, **exit_)
-        delay_ms = milliseconds(run.cycles, self.config.clock_mhz)
-        return {"cycles": run.cycles, "delay_ms": delay_ms, "energy_mj": energy_mj(run.counters, self.config, run.cycles).total_mj}
-
-    def _alone(self, kept: Path) -> dict[str, float]:
+    def _alone(self, kept: Path) -> PathCost:
         """One path without a gate."""
+        from sim.cycle_model import predict
         from sw.compiler.compiler import compile_network
 
-        return self._cost(compile_network(_on_path(self._high, kept), self.config, mask_register=False))
+        program = compile_network(_on_path(self._high, kept), self.config, mask_register=False)
+        return path_cost(self.config, predict(program).counters)
 
-    def _pair(self, low: Path, high: Path, resume: bool) -> tuple[dict[str, float], dict[str, float]]:
+    def _pair(self, low: Path, high: Path, resume: bool) -> tuple[PathCost, PathCost]:
         """(leaves at the gate, goes on) of the gated pair of two paths in one Program."""
+        from sim.cycle_model import predict
         from sw.compiler.compiler import compile_pair
 
         program = compile_pair(_on_path(self._low, low), _on_path(self._high, high), self.config, 0, resume=resume)
-        return self._cost(program, exits_low=True), self._cost(program)
+        first, both = (path_cost(self.config, predict(program, exits_low=exits_low).counters) for exits_low in (True, False))
+        return first, both
 
 
 def _on_path(network: Any, kept: Path) -> Any:

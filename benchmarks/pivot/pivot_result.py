@@ -138,8 +138,8 @@ def cascade_outcome(efforts: Efforts, fp32: float, choice: Choice, costs: Costs,
     whole = costs.whole
     record = {
         "seed": low.seed,
-        "low": {"kept": list(low.kept), "cycles": first["cycles"]},
-        "high": {"kept": list(high.kept), "cycles": both["cycles"] - first["cycles"]},
+        "low": {"kept": list(low.kept), "cycles": first.cycles},
+        "high": {"kept": list(high.kept), "cycles": both.cycles - first.cycles},
         "threshold_nats": limit / UNITS_PER_NAT,
         "f_low": float(gated(low, high, limit, CALIBRATION)[0].mean()),
         "f_low_test": tested,
@@ -152,9 +152,9 @@ def cascade_outcome(efforts: Efforts, fp32: float, choice: Choice, costs: Costs,
         },
         "loss": float(base.mean() - right.mean()),
         "cascade_minus_baseline": paired_difference(right, base),
-        "delay_ms": {"baseline": whole["delay_ms"], "cascade": delay},
-        "energy_mj": {"baseline": whole["energy_mj"], "cascade": energy},
-        "edp_mj_ms": {"baseline": whole["delay_ms"] * whole["energy_mj"], "cascade": delay * energy},
+        "delay_ms": {"baseline": whole.delay_ms, "cascade": delay},
+        "energy_mj": {"baseline": whole.energy_mj, "cascade": energy},
+        "edp_mj_ms": {"baseline": whole.delay_ms * whole.energy_mj, "cascade": delay * energy},
         "edp_gain": costs.gain(delay, energy),
     }
     return Outcome(right, base, record)
@@ -170,10 +170,10 @@ def single_outcome(efforts: Efforts, effort: int, costs: Costs) -> Outcome:
         "accuracy_test": float(right.mean()),
         "loss": float(base.mean() - right.mean()),
         "minus_baseline": paired_difference(right, base),
-        "delay_ms": cost["delay_ms"],
-        "energy_mj": cost["energy_mj"],
-        "edp_mj_ms": cost["delay_ms"] * cost["energy_mj"],
-        "edp_gain": costs.gain(cost["delay_ms"], cost["energy_mj"]),
+        "delay_ms": cost.delay_ms,
+        "energy_mj": cost.energy_mj,
+        "edp_mj_ms": cost.delay_ms * cost.energy_mj,
+        "edp_gain": costs.gain(cost.delay_ms, cost.energy_mj),
     }
     return Outcome(right, base, record)
 
@@ -192,7 +192,7 @@ def setting(outcomes: list[Outcome], costs: Costs) -> dict[str, Any]:
         "preset": costs.preset,
         "clock_mhz": costs.config.clock_mhz,
         "attention_share": costs.attention_share,
-        "baseline": {name: costs.whole[name] for name in ("cycles", "delay_ms", "energy_mj")},
+        "baseline": {name: getattr(costs.whole, name) for name in ("cycles", "delay_ms", "energy_mj")},
         "mean": {name: float(np.mean([record[name] for record in records])) for name in names},
         "loss_95": [lost["low95"], lost["high95"]],
         "seeds": records,
