@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hw.boards import BOARDS, find_board
 from hw.errors import InputError
 from hw.files import json_text, write_file, write_files
 
@@ -35,14 +36,12 @@ METHOD = (
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(prog="python -m hw.build", description=str(__doc__).splitlines()[0])
-    result.add_argument("--board", required=True, help="board to build for: zcu102, ulx3s")
+    result.add_argument("--board", required=True, help=f"board to build for: {', '.join(BOARDS)}")
     result.add_argument("--preset", help="machine (default: the board's own)")
     result.add_argument("--set", dest="overrides", default="", metavar="FIELD=N,...", help="fields of the preset to override")
     result.add_argument("--out", type=Path, metavar="DIR", help="default: build/<board>")
     result.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file too")
-    result.add_argument(
-        "--bitstream", action="store_true", help="make the bitstream too: with Vivado (zcu102), with nextpnr-ecp5 (ulx3s)"
-    )
+    result.add_argument("--bitstream", action="store_true", help="make the bitstream too, with Vivado or nextpnr-ecp5")
     return result
 
 
@@ -227,7 +226,6 @@ def build(options: argparse.Namespace) -> None:
         InputError: bad arguments, a machine that does not fit, or tools that are missing.
         RuntimeError: when a tool fails, or the routed machine is slower than its clock.
     """
-    from hw.boards import find_board
     from hw.presets import find_preset
 
     start = time.monotonic()
