@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from hw.program import Program
 from search.costs import PathCost, path_cost
 from search.experiment import Run
 from sw.data.pixels import to_pixels
@@ -13,7 +14,7 @@ _GATED_BATCH = 16
 """Images of the gated run that are kept as one step."""
 
 
-def rtl_costs(run: Run, programs: dict[str, Any]) -> dict[str, PathCost]:
+def rtl_costs(run: Run, programs: dict[str, Program]) -> dict[str, PathCost]:
     """Costs of Programs in RTL by name, one image each: cycles do not depend on the image."""
     from sim.rtl.device import Job, RtlDevice
 
@@ -45,7 +46,7 @@ def gated_images(exits_low: np.ndarray, count: int) -> np.ndarray:
     return np.sort(np.concatenate([low[:wanted_low], high[: count - wanted_low]]))
 
 
-def gated_run(run: Run, program: Any, exits_low: np.ndarray) -> dict[str, Any]:
+def gated_run(run: Run, program: Program, exits_low: np.ndarray) -> dict[str, Any]:
     """The gated pair in RTL on test images (see `gated_images`), compared with the golden device.
 
     Args:

@@ -12,10 +12,15 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hw.errors import InputError
 from hw.files import write_file, write_json
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from sw.graph.path_vit import PathVit
 
 
 def parser() -> argparse.ArgumentParser:
@@ -62,7 +67,7 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError(f"--out must be a directory, not the file {options.out}")
 
 
-def search(options: argparse.Namespace, progress: Any) -> tuple[dict[str, Any], Path]:
+def search(options: argparse.Namespace, progress: "Progress") -> tuple[dict[str, Any], Path]:
     """Run the search, or finish an interrupted one.
 
     Returns:
@@ -127,7 +132,7 @@ def parse_efforts(text: str, depth: int) -> tuple[int, ...]:
     return tuple(sorted(efforts))
 
 
-def _weights_digest(network: Any) -> str:
+def _weights_digest(network: "PathVit") -> str:
     """SHA-256 of a network's parameters."""
     import hashlib
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from hw.config import AcceleratorConfig, milliseconds
+from hw.program import Program
 from search.experiment import Run
 
 
@@ -34,7 +34,7 @@ def path_cost(config: AcceleratorConfig, counters: dict[str, int]) -> PathCost:
     return PathCost(cycles, delay, energy.total_mj, counters)
 
 
-def model_cost(run: Run, name: str, program: Callable[[], Any], mask: int | None = None) -> PathCost:
+def model_cost(run: Run, name: str, program: Callable[[], Program], mask: int | None = None) -> PathCost:
     """Cost of one image by the cycle model, which equals the RTL.
 
     Args:

@@ -3,15 +3,21 @@
 import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hw.program import Program
 from search.experiment import Run
 from search.paths.cka import cka_matrix
 from search.paths.path_score import ScoredPath, best_paths, random_paths
 from sw.data.pixels import to_input, to_pixels
+from sw.data.split import Split
+from sw.graph.integer_network import IntegerNetwork
 from sw.graph.path import Path
+
+if TYPE_CHECKING:
+    from sw.graph.path_vit import PathVit
 
 _CKA_BATCH = 250
 """Images per batch of the CKA estimate, fewer where the split is smaller."""
@@ -85,7 +91,7 @@ def scored_paths(run: Run) -> tuple[np.ndarray, list[ScoredPath]]:
     return matrix, [best for best in best_paths(diagonal) if best.path.effort in run.arguments.efforts]
 
 
-def finetuned(run: Run, path: Path) -> Any:
+def finetuned(run: Run, path: Path) -> "PathVit":
     """The path's network after fine-tuning: cross-entropy, distillation from the full ViT, entropy on right answers."""
     import torch
 
@@ -130,10 +136,10 @@ class Candidate:
         name: of its steps in the store.
         path: its path.
         score: its Path-Score.
-        network: `sw.graph.path_vit.PathVit`, fp32.
+        network: fp32.
     """
 
-    def __init__(self, run: Run, name: str, scored: ScoredPath, network: Any):
+    def __init__(self, run: Run, name: str, scored: ScoredPath, network: "PathVit"):
         """Nothing is computed before it is asked for."""
         self.name = name
         self.path, self.score = scored.path, scored.score
@@ -142,26 +148,26 @@ class Candidate:
         self._answers: dict[str, Answers] = {}
 
     @cached_property
-    def integer(self) -> Any:
+    def integer(self) -> IntegerNetwork:
         """The integer network, calibrated on the calibration split."""
         from sw.quantization.quantize import quantize
 
         return quantize(self.network, to_input(self._run.data.calibration.images))
 
     @cached_property
-    def program(self) -> Any:
+    def program(self) -> Program:
         """The path alone as a Program, its skipped attentions left out."""
         from sw.compiler.compiler import compile_network
 
         return compile_network(self.integer, self._run.config, path=self.path, mask_register=False)
 
-    def answers(self, split: Any) -> Answers:
+    def answers(self, split: Split) -> Answers:
         """Its fp32 answers and the golden device's to a split's images; only the calibration split may choose anything."""
         if split.name not in self._answers:
             self._answers[split.name] = self._answer(split)
         return self._answers[split.name]
 
-    def _answer(self, split: Any) -> Answers:
+    def _answer(self, split: Split) -> Answers:
         from hw.golden import GoldenDevice
         from sw.training.finetune import evaluate_fp32
 

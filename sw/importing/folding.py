@@ -1,9 +1,8 @@
 """The plain ViT that a graph's values make: norms folded into the layers behind them, branches in encoders."""
 
 import math
-from typing import Any
 
-from sw.graph.float_network import FloatAttention, FloatEncoder, FloatLinear, FloatMlp, FloatNetwork
+from sw.graph.float_network import FloatAttention, FloatConvolution, FloatEncoder, FloatLinear, FloatMlp, FloatNetwork
 from sw.importing.values import Answer, AttentionBranch, MlpBranch, Normalized, Stream, Unsupported
 
 _SCALE_TOLERANCE = 1e-6
@@ -47,7 +46,7 @@ def folded(answer: Answer, picture: tuple[int, int, int]) -> FloatNetwork:
     )
 
 
-def _size_before(picture: tuple[int, int, int], stem: list[Any]) -> tuple[int, int]:
+def _size_before(picture: tuple[int, int, int], stem: list[FloatConvolution]) -> tuple[int, int]:
     """Height and width of the stem's last map."""
     sides: tuple[int, ...] = picture[1:]
     for convolution in stem:

@@ -6,7 +6,7 @@ would be right.
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sw.graph.float_network import FloatConvolution, FloatLinear
 from sw.importing.values import (
@@ -25,6 +25,10 @@ from sw.importing.values import (
     whole,
 )
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 _NAMES = {
     Map: "a map", Stream: "some of its channels", Normalized: "another LayerNorm's output", Linear: "a linear layer's output",
     Elementwise: "an activation", Scores: "scores", Probabilities: "a softmax", Context: "an attention's output",
@@ -33,7 +37,8 @@ _NAMES = {
 
 
 def conv2d(
-    inputs: Value, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    inputs: Value, weight: "Tensor", bias: "Tensor | None" = None, stride: int | list[int] = 1,
+    padding: int | list[int] | str = 0, dilation: int | list[int] = 1, groups: int = 1,
 ) -> Value:  # fmt: skip
     """A convolution of the picture or of a map."""
     if not isinstance(inputs.source, Map) or not inputs.is_whole():
@@ -51,7 +56,8 @@ def conv2d(
 
 
 def batch_norm(
-    inputs: Value, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, momentum: float, eps: float, cudnn: bool
+    inputs: Value, weight: "Tensor | None", bias: "Tensor | None", mean: "Tensor", variance: "Tensor", training: bool,
+    momentum: float, eps: float, cudnn: bool,
 ) -> Value:  # fmt: skip
     """BatchNorm with its stored statistics, folded into the convolution before it."""
     source = inputs.source
@@ -65,24 +71,25 @@ def batch_norm(
     return Value(replace(source, convolutions=(*source.convolutions[:-1], folded)), inputs.places)
 
 
-def cat(parts: list[Any], dim: int = 0) -> Value:
+def cat(parts: "list[Value | Tensor]", dim: int = 0) -> Value:
     """Class and register tokens before the patches' tokens."""
     import torch
 
-    last = parts[-1]
+    last, constants = parts[-1], [part for part in parts[:-1] if not isinstance(part, Value)]
     stream = embedded(last) if isinstance(last, Value) and isinstance(last.source, Map | Stream) else None
-    if stream is None or stream.branches or any(isinstance(part, Value) for part in parts[:-1]):
+    if stream is None or stream.branches or len(constants) < len(parts) - 1:
         raise Unsupported("a cat must put parameters, such as a class token, before the patches' tokens")
     if last.places.ndim != 3 or dim not in (1, -2):
         raise Unsupported("a cat must be of tensors [n, tokens, channels] along their tokens")
-    rows = [part.reshape(-1, stream.size[1]) for part in parts[:-1]]
+    rows = [part.reshape(-1, stream.size[1]) for part in constants]
     positions = torch.cat([*rows, stream.positions])
     extended = Stream(stream.patches, stream.prefix + sum(map(len, rows)), positions, ())
     return whole(extended, (1, *extended.size))
 
 
 def layer_norm(
-    inputs: Value, shape: list[int], weight: Any = None, bias: Any = None, eps: float = 1e-5, cudnn: bool = True
+    inputs: Value, shape: list[int], weight: "Tensor | None" = None, bias: "Tensor | None" = None, eps: float = 1e-5,
+    cudnn: bool = True,
 ) -> Value:  # fmt: skip
     """LayerNorm of the residual stream, or of some of its rows."""
     import torch
@@ -97,7 +104,7 @@ def layer_norm(
     return Value(Normalized(source, weight, bias, eps), value.places)
 
 
-def linear(inputs: Value, weight: Any, bias: Any = None) -> Value:
+def linear(inputs: Value, weight: "Tensor", bias: "Tensor | None" = None) -> Value:
     """A linear layer on every token, or on some."""
     import torch
 
@@ -114,7 +121,7 @@ def linear(inputs: Value, weight: Any, bias: Any = None) -> Value:
     return Value(Linear(source, layer), places.reshape(*inputs.places.shape[:-1], len(weight)))
 
 
-def matmul(left: Any, right: Any) -> Value:
+def matmul(left: "Value | Tensor", right: "Value | Tensor") -> Value:
     """Queries times keys, probabilities times values, or a linear layer written as a product."""
     if isinstance(left, Value) and not isinstance(right, Value) and right.ndim == 2:
         return linear(left, right.T)
@@ -126,7 +133,7 @@ def matmul(left: Any, right: Any) -> Value:
     return _scores(left, keys, 1.0, (*left.places.shape[:-1], right.places.shape[-1]))
 
 
-def softmax(inputs: Value, dim: int, dtype: Any = None) -> Value:
+def softmax(inputs: Value, dim: int, dtype: "torch.dtype | None" = None) -> Value:
     """Softmax of scores over the keys."""
     if not isinstance(inputs.source, Scores) or dim not in (-1, inputs.places.ndim - 1) or not inputs.is_whole():
         raise Unsupported("a softmax must be of an attention's scores over its keys")
@@ -134,8 +141,8 @@ def softmax(inputs: Value, dim: int, dtype: Any = None) -> Value:
 
 
 def scaled_dot_product_attention(
-    query: Value, key: Value, value: Value, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
-    *, scale: float | None = None, enable_gqa: bool = False,
+    query: Value, key: Value, value: Value, attn_mask: "Tensor | None" = None, dropout_p: float = 0.0,
+    is_causal: bool = False, *, scale: float | None = None, enable_gqa: bool = False,
 ) -> Value:  # fmt: skip
     """A whole attention."""
     if attn_mask is not None or is_causal or dropout_p or enable_gqa:
@@ -152,10 +159,9 @@ def dropout(inputs: Value, p: float, train: bool) -> Value:
     return inputs
 
 
-def answer(output: Any) -> Answer:
+def answer(output: object) -> Answer:
     """The network's answer as a linear layer on the normalised rows of its first tokens."""
-    found = linear_answer(output) if isinstance(output, Value) else None
-    if found is None or output.places.ndim != 2:
+    if not isinstance(output, Value) or (found := linear_answer(output)) is None or output.places.ndim != 2:
         raise Unsupported("the network must answer with one tensor [n, classes], linear in the normalised class token")
     return found
 
@@ -209,7 +215,7 @@ def embedded(value: Value) -> Stream | None:
     return Stream(source, 0, last.weight.new_zeros(height * width, channels), ())
 
 
-def _only(value: Any) -> Any:
+def _only(value: object) -> object:
     """The number that a list has throughout, or the number itself; None where the list has several."""
     if isinstance(value, list | tuple):
         return value[0] if len(set(value)) == 1 else None

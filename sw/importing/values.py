@@ -9,9 +9,15 @@ channels and rows it gets.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from sw.graph.float_network import FloatConvolution, FloatLinear
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Function: TypeAlias = Callable[["Tensor"], "Tensor"]
+"""Of each number of a tensor."""
 
 
 class Unsupported(Exception):
@@ -42,7 +48,7 @@ class Stream:
 
     patches: Map
     prefix: int
-    positions: Any
+    positions: "Tensor"
     branches: tuple["Branch", ...]
 
     @property
@@ -56,8 +62,8 @@ class Normalized:
     """LayerNorm of the residual stream over its channels, [tokens, dim]; weight and bias may be None."""
 
     stream: Stream
-    weight: Any
-    bias: Any
+    weight: "Tensor | None"
+    bias: "Tensor | None"
     epsilon: float
 
     @property
@@ -84,7 +90,7 @@ class Elementwise:
     """A function of each number of a linear layer's output; `scale` is its factor where it is nothing but a scaling."""
 
     linear: Linear
-    function: Callable[[Any], Any]
+    function: Function
     scale: float | None = None
 
     @property
@@ -161,7 +167,7 @@ class MlpBranch:
 
     source: Normalized
     fc1: FloatLinear
-    activation: Callable[[Any], Any]
+    activation: Function
     fc2: FloatLinear
 
 
@@ -174,9 +180,9 @@ class Value:
     """A tensor of the graph: element e is number ``places[e]`` of `source`; int64 places of the tensor's shape."""
 
     source: Source
-    places: Any
+    places: "Tensor"
 
-    def rows(self) -> tuple[Any, Any]:
+    def rows(self) -> "tuple[Tensor, Tensor]":
         """Return (rows [n], order [channels]): element [..., c] of the nth row is channel order[c] of row rows[n].
 
         Raises:
@@ -200,7 +206,7 @@ class Value:
         count = math.prod(self.source.size)
         return self.places.numel() == count and torch.equal(self.places.flatten(), torch.arange(count))
 
-    def heads(self) -> Any:
+    def heads(self) -> "Tensor":
         """Return the channels [heads, head channels] of a tensor [..., heads, tokens, head channels] with all tokens in order.
 
         Raises:
@@ -224,6 +230,6 @@ def whole(source: Source, shape: tuple[int, ...]) -> Value:
     return Value(source, torch.arange(math.prod(source.size)).reshape(shape))
 
 
-def identity(values: Any) -> Any:
+def identity(values: "Tensor") -> "Tensor":
     """Return the values: the activation of a convolution without one."""
     return values

@@ -4,7 +4,7 @@ import inspect
 import operator
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hw.errors import InputError
 from sw.graph.float_network import FloatNetwork
@@ -12,11 +12,16 @@ from sw.importing import arithmetic, layers
 from sw.importing.folding import folded
 from sw.importing.values import Map, Unsupported, Value, whole
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.export import ExportedProgram
+    from torch.fx import Node
+
 
 class ImportedGraph:
     """A torch module's graph, exported once: `fold` gives the plain ViT in it, again and again while its parameters change."""
 
-    def __init__(self, module: Any, image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, module: "nn.Module", image_shape: tuple[int, int, int]) -> None:
         """Export; see `import_network` for arguments and errors."""
         import torch
 
@@ -38,7 +43,7 @@ class ImportedGraph:
         return _Walk(self._program, self._image_shape, state).run()
 
 
-def import_network(module: Any, image_shape: tuple[int, int, int] | None = None) -> FloatNetwork:
+def import_network(module: "nn.Module", image_shape: tuple[int, int, int] | None = None) -> FloatNetwork:
     """Import a torch module through `torch.export` as a folded plain ViT.
 
     Args:
@@ -56,7 +61,7 @@ def import_network(module: Any, image_shape: tuple[int, int, int] | None = None)
         return ImportedGraph(module, image_shape or module_image_shape(module)).fold()
 
 
-def module_image_shape(vit: Any) -> tuple[int, int, int]:
+def module_image_shape(vit: "nn.Module") -> tuple[int, int, int]:
     """Return channels, height and width of a network's images: its ``patch_embed.img_size``, or else timm's configuration."""
     from torch import nn
 
@@ -65,7 +70,7 @@ def module_image_shape(vit: Any) -> tuple[int, int, int]:
     return channels, int(size[0]), int(size[1])
 
 
-def _export(module: Any, image_shape: tuple[int, int, int]) -> Any:
+def _export(module: "nn.Module", image_shape: tuple[int, int, int]) -> "ExportedProgram":
     import torch
 
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
@@ -87,12 +92,12 @@ def _export(module: Any, image_shape: tuple[int, int, int]) -> Any:
 class _Walk:
     """Gives every node of a graph its value: a constant tensor, or a `Value`."""
 
-    def __init__(self, program: Any, image_shape: tuple[int, int, int], state: dict[str, Any]) -> None:
+    def __init__(self, program: "ExportedProgram", image_shape: tuple[int, int, int], state: "dict[str, Tensor]") -> None:
         """Take an ``ExportedProgram`` of one image, and its parameters, buffers and constants by name."""
         self._program = program
         self._state = state
         self._picture = whole(Map((), image_shape), (1, *image_shape))
-        self._values: dict[Any, Any] = {}
+        self._values: dict[Node, Any] = {}
 
     def run(self) -> FloatNetwork:
         """Walk to the output; return the network.
@@ -117,7 +122,7 @@ class _Walk:
                 raise InputError(f"Network{what} does not run on the accelerator: {problem}") from None
         raise AssertionError("a graph ends with its output")
 
-    def _apply(self, node: Any) -> Any:
+    def _apply(self, node: "Node") -> Any:
         import torch
         from torch.fx import map_arg
 
@@ -139,7 +144,7 @@ class _Walk:
             return result
         return self._compute(name, target, args, kwargs)
 
-    def _compute(self, name: str, target: Any, args: Any, kwargs: Any) -> Any:
+    def _compute(self, name: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         import torch
 
         first = args[0]
@@ -160,7 +165,7 @@ class _Walk:
         raise Unsupported(_HINTS.get(name, _PLAIN))
 
 
-_HANDLERS: dict[str, Callable[..., Any]] = {
+_HANDLERS: dict[str, Callable[..., Value]] = {
     function.__name__: function
     for function in (
         layers.conv2d, layers.batch_norm, layers.cat, layers.layer_norm, layers.linear, layers.matmul, layers.softmax,
@@ -196,7 +201,7 @@ _HINTS = {
 """What would be right in place of operations that are often met."""
 
 
-def _call(handler: Any, args: Any, kwargs: Any) -> Any:
+def _call(handler: Callable[..., Value], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
     """The handler's result; what it takes as a `Value` must be one, and no constant."""
     signature = inspect.signature(handler)
     for name, given in signature.bind(*args, **kwargs).arguments.items():
@@ -205,7 +210,7 @@ def _call(handler: Any, args: Any, kwargs: Any) -> Any:
     return handler(*args, **kwargs)
 
 
-def _where(node: Any) -> str:
+def _where(node: "Node") -> str:
     """Path of the module that a node comes from, such as ``blocks.3.attn``."""
     stack = node.meta.get("nn_module_stack")
     path = list(stack.values())[-1][0] if stack else ""

@@ -26,7 +26,9 @@ class ConvStem(nn.Module):
     and stride `patch_size` / 2.
     """
 
-    def __init__(self, img_size: Any, patch_size: int, in_chans: int, embed_dim: int, stem_channels: int = 64, **_: Any) -> None:
+    def __init__(
+        self, img_size: int | tuple[int, int], patch_size: int, in_chans: int, embed_dim: int, stem_channels: int = 64, **_: Any
+    ) -> None:
         """Make the stem.
 
         Args:

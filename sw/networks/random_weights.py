@@ -6,7 +6,10 @@ positions that matter, attention scores of a standard deviation of about 2, and 
 """
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Generator, Size, Tensor, nn
 
 SCORE_DEVIATION = 2.0
 LOGIT_DEVIATION = 2.0
@@ -15,7 +18,7 @@ _PROBE_IMAGES = 8
 _SCALE_GRID = 64
 
 
-def draw_weights(vit: Any, seed: int) -> None:
+def draw_weights(vit: "nn.Module", seed: int) -> None:
     """Replace every parameter and BatchNorm statistic of a timm ViT by a draw from ``seed``; leave it in eval mode.
 
     Query and key weights are scaled encoder by encoder until the scores on random images deviate by
@@ -48,7 +51,7 @@ def draw_weights(vit: Any, seed: int) -> None:
                 head.bias.mul_(scale)
 
 
-def _draw(name: str, shape: Any, random: Any) -> Any:
+def _draw(name: str, shape: "Size", random: "Generator") -> "Tensor":
     import torch
 
     kind = name.split(".")[-1]
@@ -62,7 +65,7 @@ def _draw(name: str, shape: Any, random: Any) -> Any:
     return normal * (0.5 if kind in ("cls_token", "dist_token", "reg_token", "pos_embed") else 0.2)
 
 
-def _scale_scores(block: Any, tokens: Any) -> None:
+def _scale_scores(block: "nn.Module", tokens: "Tensor") -> None:
     """Scale the query and key weights of a block so that its scores on ``tokens`` deviate as they should."""
     attention = block.attn
     count, length, dim = tokens.shape
