@@ -144,7 +144,8 @@ def _answer(integers: tuple[Any, ...], split: str, start: int, stop: int) -> lis
     if len(integers) == 1:
         program = compile_network(last, config, mask_register=False)
     else:
-        program = compile_pair(*integers, config, 0, resume=True)
+        low, high = integers
+        program = compile_pair(low, high, config, 0, resume=True)
     logits = []
 
     def see(_: int, descriptor: Any, values: np.ndarray) -> None:

@@ -162,7 +162,7 @@ def measure(pair: TorchPair, split: Split, count: int, step: Callable[[str], Non
         name: answered(network, inputs, EVALUATING).argmax(1).numpy() == split.labels
         for name, network in (("full", pair.full), ("low", pair.low))
     }
-    speeds = {}
+    speeds: dict[str, dict[str, Any]] = {}
     for batch in BATCHES:
         part = inputs[:count]
         for answer in ways.values():

@@ -10,6 +10,7 @@ Five minutes on two cores; `--images` takes the first N test images and writes n
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -43,9 +44,9 @@ GREATEST_LOSS, GREATEST_DISAGREEMENT, LEAST_SQNR_DB = 0.003, 0.01, 30.0
 
 def networks() -> dict[str, Callable[[], PathVit]]:
     """The trained networks by name, each with what loads it."""
-    trained = {SHIPPED: lambda: PathVit(build_network(SHIPPED)).eval()}
+    trained: dict[str, Callable[[], PathVit]] = {SHIPPED: lambda: PathVit(build_network(SHIPPED)).eval()}
     for seed in shipped_paths():
-        trained[f"{MODEL}, seed {seed}"] = lambda seed=seed: load_network(seed, effort_name(BASELINE), None)
+        trained[f"{MODEL}, seed {seed}"] = partial(load_network, seed, effort_name(BASELINE), None)
     return trained
 
 
