@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from benchmarks.pivot.lv_vit_weights import effort_name, load_network, shipped_paths
 from benchmarks.processes import data_pool, worker_data
+from sw.data.fashion_mnist import FashionMnist
+from sw.graph.integer_network import IntegerNetwork
 
 CALIBRATING = 512
 """Calibration images that quantization scales are chosen on, as in `sim.measure`."""
@@ -38,14 +39,14 @@ class Network:
     Attributes:
         seed, effort: which.
         kept: encoders whose attention it has.
-        integer: `sw.graph.integer_network.IntegerNetwork`.
+        integer: the network.
         answers: by split, what `Answerer.finish` filled in.
     """
 
     seed: int
     effort: int
     kept: tuple[int, ...]
-    integer: Any
+    integer: IntegerNetwork
     answers: dict[str, Answered] = field(default_factory=dict)
 
 
@@ -56,7 +57,7 @@ class Answerer:
         digest: of the data.
     """
 
-    def __init__(self, pool: ProcessPoolExecutor, data: Any, step: Callable[[str], None]) -> None:
+    def __init__(self, pool: ProcessPoolExecutor, data: FashionMnist, step: Callable[[str], None]) -> None:
         """``step`` is called with a line of text whenever something is done."""
         self._pool = pool
         self._data = data
@@ -127,11 +128,11 @@ def _quantized(seed: int, paths: dict[int, tuple[int, ...]]) -> dict[int, Networ
     return {effort: Network(seed, effort, paths[effort], integer) for effort, integer in zip(paths, integers, strict=True)}
 
 
-def _answer(integers: tuple[Any, ...], split: str, start: int, stop: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _answer(integers: tuple[IntegerNetwork, ...], split: str, start: int, stop: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """(right, entropy) of some images, of one network or two."""
     from hw.config import AcceleratorConfig
     from hw.golden import GoldenDevice
-    from hw.isa import FLAG_HIGH, Opcode, Post
+    from hw.isa import FLAG_HIGH, Descriptor, Opcode, Post
     from sw.compiler.compiler import compile_network, compile_pair
     from sw.compiler.memory_map import required_config
     from sw.data.pixels import padded, to_pixels
@@ -148,7 +149,7 @@ def _answer(integers: tuple[Any, ...], split: str, start: int, stop: int) -> lis
         program = compile_pair(low, high, config, 0, resume=True)
     logits = []
 
-    def see(_: int, descriptor: Any, values: np.ndarray) -> None:
+    def see(_: int, descriptor: Descriptor, values: np.ndarray) -> None:
         if descriptor.opcode == Opcode.GEMM and descriptor.post == Post.LOGITS and not descriptor.flags & FLAG_HIGH:
             logits.append(values[:, 0])
 

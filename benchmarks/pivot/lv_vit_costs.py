@@ -5,17 +5,17 @@ By the cycle model, which equals the RTL in every counter, and the energy table.
 
 import dataclasses
 from functools import cache
-from typing import Any
 
 from search.costs import PathCost, path_cost
 from search.pairs import expected
+from sw.graph.integer_network import IntegerNetwork
 
 COSTED = "lvvit_s"
 Path = tuple[int, ...]
 """Encoders whose attention is kept."""
 
 
-def costed_pair() -> tuple[Any, Any]:
+def costed_pair() -> tuple[IntegerNetwork, ...]:
     """LV-ViT-S twice, quantized, with stem and embedding in common, as the shipped efforts have them, and no encoder.
 
     Weights are random, and scales the first that come: delay depends on neither.
@@ -31,8 +31,7 @@ def costed_pair() -> tuple[Any, Any]:
     low, high = (build_network(COSTED, RANDOM, seed) for seed in (1, 0))
     encoders = {name: tensor for name, tensor in low.state_dict().items() if name.startswith("blocks.")}
     low.load_state_dict(high.state_dict() | encoders)
-    low_integer, high_integer = quantize_jointly((low, high), (pixels - 128) / 128, Options(GREATEST))
-    return low_integer, high_integer
+    return quantize_jointly((low, high), (pixels - 128) / 128, Options(GREATEST))
 
 
 class Costs:
@@ -42,7 +41,7 @@ class Costs:
         preset, config: the machine.
     """
 
-    def __init__(self, preset: str, low: Any, high: Any):
+    def __init__(self, preset: str, low: IntegerNetwork, high: IntegerNetwork):
         """Of the two integer networks of `costed_pair` on a preset."""
         from hw.presets import find_preset
 
@@ -103,7 +102,7 @@ class Costs:
         return first, both
 
 
-def _on_path(network: Any, kept: Path) -> Any:
+def _on_path(network: IntegerNetwork, kept: Path) -> IntegerNetwork:
     """An integer network without the attentions that a path skips."""
     from sw.graph import path as paths
 

@@ -6,10 +6,15 @@ An effort's stem stays its whole ViT's, and the attentions that its path skips h
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from benchmarks.result import ROOT
 from hw.files import read_json
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from sw.graph.path_vit import PathVit
 
 SHIPPED = ROOT / "benchmarks" / "lv_vit"
 FIGURES = SHIPPED / "training.json"
@@ -39,15 +44,15 @@ def shipped_paths() -> dict[int, dict[int, tuple[int, ...]]]:
     }  # fmt: skip
 
 
-def untrained(seed: int = 0) -> Any:
+def untrained(seed: int = 0) -> "nn.Module":
     """A module with the networks' shape."""
     from sw.networks.network import parse_network, untrained_network
 
     return untrained_network(parse_network(MODEL), seed)
 
 
-def load_network(seed: int, name: str, kept: Iterable[int] | None) -> Any:
-    """A shipped network: `sw.graph.path_vit.PathVit`, fp32, in eval mode; ``kept`` None keeps all attentions."""
+def load_network(seed: int, name: str, kept: Iterable[int] | None) -> "PathVit":
+    """A shipped network, fp32, in eval mode; ``kept`` None keeps all attentions."""
     from sw.graph.path import Path
     from sw.graph.path_vit import PathVit
 
@@ -59,8 +64,8 @@ def load_network(seed: int, name: str, kept: Iterable[int] | None) -> Any:
     return PathVit(vit, None if kept is None else Path.keeping(kept, len(vit.blocks))).eval()
 
 
-def save_network(network: Any, seed: int, name: str) -> None:
-    """Ship a network, a `sw.graph.path_vit.PathVit`; the whole ViT of its seed must have been shipped before an effort."""
+def save_network(network: "PathVit", seed: int, name: str) -> None:
+    """Ship a network; the whole ViT of its seed must have been shipped before an effort."""
     import torch
 
     from sw.networks.checkpoint import save_tensors
@@ -79,7 +84,7 @@ def _path(seed: int, name: str) -> Path:
 
 
 @cache
-def _file(seed: int, name: str) -> dict[str, Any]:
+def _file(seed: int, name: str) -> "dict[str, Tensor]":
     from sw.networks.checkpoint import load_tensors
 
     return load_tensors(_path(seed, name))

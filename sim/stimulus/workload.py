@@ -1,7 +1,6 @@
 """What a measurement runs: a network by name, quantized and compiled, with images and its float logits on them."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from hw.errors import InputError
 from hw.program import Program
 from sw.data.pixels import CALIBRATION_IMAGES, fitted, random_pixels, to_input, to_pixels
 from sw.graph.path import Path, parse_encoders
+from sw.networks.spec import NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Workload:
     data: str
 
 
-def _pixels(spec: Any, count: int, seed: int, data: str | None) -> tuple[np.ndarray, np.ndarray, str]:
+def _pixels(spec: NetworkSpec, count: int, seed: int, data: str | None) -> tuple[np.ndarray, np.ndarray, str]:
     """(calibration, test, source) as uint8 images [n, height, width, channels] of at most the network's size; random ones
     where it has no data."""
     from sw.data.fashion_mnist import takes_fashion_mnist

@@ -24,7 +24,7 @@ from sw.importing import ImportedGraph, module_image_shape
 from sw.quantization.calibration import calibrate
 from sw.quantization.integer_layers import WEIGHT_PEAK
 from sw.quantization.quantize import residual_scale
-from sw.quantization.scales import ActivationScales, AttentionScales, Calibration, MlpScales, centred
+from sw.quantization.scales import ActivationScales, AttentionScales, BranchScales, Calibration, MlpScales, centred
 
 
 class QuantizationAware:
@@ -99,7 +99,7 @@ class RoundingObserver(Observer):
         return rounded(values, scale, zero, bits)
 
 
-def rounded(values: torch.Tensor, scale: Any, zero: int = 0, bits: int = 8) -> torch.Tensor:
+def rounded(values: torch.Tensor, scale: float | torch.Tensor, zero: int = 0, bits: int = 8) -> torch.Tensor:
     """Round to the numbers that a code of so many bits has; the gradient is 1 between the least and the greatest of them, else 0.
 
     Args:
@@ -148,5 +148,5 @@ _ROUNDED: dict[BranchKind, Callable[..., FloatBranch]] = {BranchKind.ATTENTION: 
 """Rounds the weights of a branch of each kind."""
 
 
-def _branch(branch: FloatBranch, scales: Any) -> FloatBranch:
+def _branch(branch: FloatBranch, scales: BranchScales | None) -> FloatBranch:
     return branch if scales is None else _ROUNDED[branch.kind](branch, scales)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -93,7 +93,7 @@ def _sharing(calibration: Calibration, other: Calibration, encoders: int | None)
     )
 
 
-def _float_path(network: "nn.Module | Any", path: Path | None) -> tuple[FloatNetwork, Path]:
+def _float_path(network: "nn.Module", path: Path | None) -> tuple[FloatNetwork, Path]:
     """A network as a float network, and the path that counts."""
     from sw.graph.path_vit import PathVit
     from sw.importing import import_network
