@@ -29,20 +29,19 @@ def compile_network(
     Args:
         network: the network.
         config: the machine.
-        path: whose attentions run; None for all that the network has.
+        path: what runs; None for all that the network has.
         mask_register: keep every attention of the network in the Program and choose by its path mask, so that another
-            path needs no compilation; False leaves the skipped ones out.
+            path needs no compilation; False leaves the skipped ones out. What no mask chooses is there if `path` runs it.
         loop_order: of all GEMMs, one of `sw.compiler.loop_order.ORDERS` or a number of resident column tiles; ``auto`` chooses per
             GEMM.
 
     Raises:
-        InputError: the network does not fit the machine, `path` keeps an attention that it does not have, or the loop order is
-            unknown.
+        InputError: the network does not fit the machine, `path` runs what it does not have, or the loop order is unknown.
     """
     path = _checked(path, network)
     stream, image = DescriptorStream(config), ProgramImage(config)
     compiler = NetworkCompiler(Emitter(network, config, stream, image, "", loop_order))
-    compiler.compile(network.path if mask_register else path)
+    compiler.compile(path.at_most() if mask_register else path)
     _finish(stream, Opcode.END, network.classes)
     return _program(compiler, (path, path), 0)
 
@@ -71,7 +70,7 @@ def compile_pair(
         high: answers where the entropy of the first answer is above the threshold.
         config: the machine.
         threshold: entropy in 2^-12 nat up to which the first answer stands.
-        low_path: whose attentions run in `low`; None for all that it has.
+        low_path: what runs of `low`; None for all that it has.
         high_path: the same for `high`.
         loop_order: as for `compile_network`.
         resume: whether the high effort resumes; None: if the networks share a beginning and the banks have room.
@@ -86,6 +85,7 @@ def compile_pair(
     if not 0 <= threshold <= _GREATEST_THRESHOLD:
         raise InputError(f"Gate threshold must be 0 to {_GREATEST_THRESHOLD} (2^-12 nat), not {threshold}")
     paths = (_checked(low_path, low), _checked(high_path, high))
+    masked = tuple(path.at_most() for path in paths)
     stream, image = DescriptorStream(config), ProgramImage(config)
     first, second = (
         NetworkCompiler(Emitter(network, config, stream, image, prefix, loop_order))
@@ -101,17 +101,17 @@ def compile_pair(
         first.encoders(range(fork), paths[0], fixed=fork)
         second.continue_from(first)
         first.fork()
-        first.encoders(range(fork, low.depth), Path(paths[0].kinds[: fork + 1] + low.path.kinds[fork + 1 :]), fixed=fork + 1)
+        first.encoders(range(fork, low.depth), Path(paths[0].kinds[: fork + 1] + masked[0].kinds[fork + 1 :]), fixed=fork + 1)
         first.head()
     else:
-        first.compile(low.path)
+        first.compile(masked[0])
     _finish(stream, Opcode.GATE, low.classes)
     stream.high = True
     if fork is not None:
-        second.encoders(range(fork, high.depth), high.path)
+        second.encoders(range(fork, high.depth), masked[1])
         second.head()
     else:
-        second.compile(high.path)
+        second.compile(masked[1])
     _finish(stream, Opcode.END, high.classes)
     if first.image_layout != second.image_layout:
         raise InputError("A pair must have stems of the same shape, or none: an image lies in memory once")
@@ -119,11 +119,10 @@ def compile_pair(
 
 
 def _checked(path: Path | None, network: IntegerNetwork) -> Path:
-    """A path whose attentions the network has; for None the one of all of them."""
+    """A path whose branches the network has; for None the one of all of them."""
     path = path_or_full(path or network.path, network.depth)
-    for index in path.kept:
-        if not network.path.keeps(index):
-            raise InputError(f"Kept encoder must be one of {network.path}, whose attention is there, not {index}")
+    if not path.within(network.path):
+        raise InputError(f"Path must run no branch but those that the network has, {network.path}, not {path}")
     return path
 
 

@@ -33,7 +33,7 @@ class NetworkCompiler:
         self.redundant_macs = 0
 
     def compile(self, present: Path) -> None:
-        """Emit everything, with the attentions that ``present`` keeps."""
+        """Emit all that the network has of what ``present`` runs."""
         self.begin()
         self.encoders(range(self.network.depth), present)
         self.head()
@@ -46,13 +46,14 @@ class NetworkCompiler:
             emit_patches(self.emitter)
 
     def encoders(self, indices: Iterable[int], present: Path, fixed: int = 0) -> None:
-        """Emit some encoders, with the attentions that ``present`` keeps; a path mask reaches encoders from ``fixed`` on."""
+        """Emit what some encoders have of what ``present`` runs; a path mask reaches encoders from ``fixed`` on."""
         for index in indices:
             for branch in self.network.encoders[index].branches:
                 if present.runs(index, branch.kind):
                     masked = branch.kind is BranchKind.ATTENTION and index >= fixed
                     EMIT[branch.kind](self.emitter, index, branch, FLAG_ATTENTION if masked else 0)
-            self.emitter.wait_for_residual = False
+                    if branch.kind is not BranchKind.ATTENTION:  # a mask may skip an attention, so what follows one waits, too
+                        self.emitter.wait_for_residual = False
 
     def room_to_fork(self) -> str:
         """What is missing for a second residual stream, as a phrase; empty where nothing is."""

@@ -215,8 +215,9 @@ class IntegerNetwork:
 
     @property
     def hidden(self) -> int:
-        """Hidden channels of an MLP."""
-        return next(branch.fc1.outputs for branch in self.encoders[0].branches if isinstance(branch, IntegerMlp))
+        """Hidden channels of an MLP; 0 without any."""
+        branches = (branch for encoder in self.encoders for branch in encoder.branches)
+        return next((branch.fc1.outputs for branch in branches if isinstance(branch, IntegerMlp)), 0)
 
     @property
     def tokens(self) -> int:
@@ -230,6 +231,5 @@ class IntegerNetwork:
 
     @property
     def path(self) -> Path:
-        """The path whose attentions the network holds; others skip some of them."""
-        attentions = [any(branch.kind is BranchKind.ATTENTION for branch in encoder.branches) for encoder in self.encoders]
-        return Path.keeping((index for index, there in enumerate(attentions) if there), self.depth)
+        """The path whose branches the network holds; others leave some of them out."""
+        return Path.of_branches([branch.kind for branch in encoder.branches] for encoder in self.encoders)

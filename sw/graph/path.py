@@ -18,8 +18,10 @@ class Kind(StrEnum):
     MLP = "mlp"
 
 
-_BRANCHES = {Kind.FULL: frozenset(BranchKind), Kind.MLP: frozenset({BranchKind.MLP})}
+_ATTENTION = frozenset({BranchKind.ATTENTION})
+_BRANCHES = {Kind.FULL: _ATTENTION | {BranchKind.MLP}, Kind.MLP: frozenset({BranchKind.MLP})}
 """Branches that run in an encoder of each kind."""
+_KINDS = {branches: kind for kind, branches in _BRANCHES.items()}
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,36 @@ class Path:
             raise InputError(f"Path mask must be 0 to {(1 << depth) - 1:#x} for {depth} encoders, not {mask:#x}")
         return Path.keeping((index for index in range(depth) if mask >> index & 1), depth)
 
+    @staticmethod
+    def of_branches(encoders: Iterable[Iterable[BranchKind]]) -> "Path":
+        """Return the path whose encoders run these branches.
+
+        Raises:
+            InputError: no kind of encoder runs just these.
+        """
+        branches = [frozenset(encoder) for encoder in encoders]
+        for index, encoder in enumerate(branches):
+            if encoder not in _KINDS:
+                raise InputError(f"Encoder {index} must run the branches of a kind, not {', '.join(sorted(encoder)) or 'none'}")
+        return Path(tuple(_KINDS[encoder] for encoder in branches))
+
+    @staticmethod
+    def parse(text: str, depth: int, option: str) -> "Path":
+        """Return the path of ``full,mlp,full``.
+
+        Args:
+            text: what the user wrote.
+            depth: encoders of the network.
+            option: where, for the message.
+
+        Raises:
+            InputError: an entry is no kind, or there are more or fewer than ``depth``.
+        """
+        entries = [entry.strip() for entry in text.split(",")]
+        if len(entries) != depth or not set(entries) <= set(Kind):
+            raise InputError(f"{option} takes {depth} kinds of {', '.join(Kind)}, not {text!r}")
+        return Path(tuple(map(Kind, entries)))
+
     @property
     def depth(self) -> int:
         """Encoders."""
@@ -78,12 +110,12 @@ class Path:
     @property
     def kept(self) -> tuple[int, ...]:
         """Encoders whose attention is kept, ascending."""
-        return tuple(index for index, kind in enumerate(self.kinds) if kind is Kind.FULL)
+        return tuple(index for index in range(self.depth) if self.keeps(index))
 
     @property
     def skipped(self) -> tuple[int, ...]:
-        """Encoders whose attention is skipped, ascending."""
-        return tuple(index for index, kind in enumerate(self.kinds) if kind is Kind.MLP)
+        """Encoders whose attention does not run, ascending."""
+        return tuple(index for index in range(self.depth) if not self.keeps(index))
 
     @property
     def effort(self) -> int:
@@ -107,10 +139,26 @@ class Path:
 
     def keeps(self, index: int) -> bool:
         """Return whether encoder ``index`` keeps its attention."""
-        return self.kinds[index] is Kind.FULL
+        return self.runs(index, BranchKind.ATTENTION)
+
+    def within(self, other: "Path") -> bool:
+        """Return whether each encoder runs no branch but those of another path of the same depth."""
+        return all(_BRANCHES[kind] <= _BRANCHES[most] for kind, most in zip(self.kinds, other.kinds, strict=True))
+
+    def lowered(self, kept: Iterable[int]) -> "Path":
+        """Return this path without the attentions of all encoders but these, where a kind without it exists."""
+        kept = frozenset(kept)
+        lower = (kind if index in kept else _KINDS.get(_BRANCHES[kind] - _ATTENTION, kind) for index, kind in enumerate(self.kinds))
+        return Path(tuple(lower))
+
+    def at_most(self) -> "Path":
+        """Return the path of all that a path mask can make of this one: every attention runs where a kind with it exists."""
+        return Path(tuple(_KINDS.get(_BRANCHES[kind] | _ATTENTION, kind) for kind in self.kinds))
 
     def __str__(self) -> str:
-        """Encoders whose attention is kept, as ``0,1,5``; ``none`` without any."""
+        """Encoders whose attention is kept, as ``0,1,5``, or ``none``; all kinds where that says too little."""
+        if Path.keeping(self.kept, self.depth) != self:
+            return ",".join(self.kinds)
         return ",".join(map(str, self.kept)) or "none"
 
 

@@ -1,6 +1,6 @@
-"""Attention skipping per encoder, around an unchanged timm VisionTransformer.
+"""Paths through an unchanged timm VisionTransformer.
 
-Encoder i of a path keeps both halves, ``x + attention(norm1(x))`` and then ``x + mlp(norm2(x))``, or skips the first.
+An encoder is ``x + attention(norm1(x))`` and then ``x + mlp(norm2(x))``; a path leaves out what its kind does not run.
 """
 
 from typing import Literal
@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from hw.errors import InputError
+from sw.graph.branch import BranchKind
 from sw.graph.path import Path, path_or_full
 
 Rows = Literal["class", "mean", "all"]
 
 
 class PathVit(nn.Module):
-    """A vision transformer that can leave out the attention of any of its encoders.
+    """A vision transformer that can leave out branches of any of its encoders.
 
     Attributes:
         vit: the timm VisionTransformer, its code and parameters unchanged.
@@ -23,7 +24,7 @@ class PathVit(nn.Module):
     """
 
     def __init__(self, vit: nn.Module, path: Path | None = None) -> None:
-        """Wrap ``vit``; ``path`` None keeps every attention.
+        """Wrap ``vit``; ``path`` None leaves nothing out.
 
         Raises:
             InputError: the path is of another depth.
@@ -53,7 +54,10 @@ class PathVit(nn.Module):
         path = path_or_full(path or self.path, self.depth)
         tokens = self._embed(images)
         for index, block in enumerate(self.vit.blocks):
-            tokens = block(tokens) if path.keeps(index) else _mlp_half(block, tokens)
+            if path.keeps(index):
+                tokens = _attention_half(block, tokens)
+            if path.runs(index, BranchKind.MLP):
+                tokens = _mlp_half(block, tokens)
         return self.vit.forward_head(self.vit.norm(tokens))
 
     @torch.no_grad()
@@ -62,7 +66,7 @@ class PathVit(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the residual streams that enter each encoder, and those after each encoder's attention add.
 
-        On a path, a skipped encoder's two streams are equal.
+        The two streams of an encoder whose attention does not run are equal.
 
         Args:
             images: float32 [n, channels, height, width].
@@ -80,9 +84,10 @@ class PathVit(nn.Module):
         for index, block in enumerate(self.vit.blocks):
             entering.append(self._select(tokens, rows))
             if path.keeps(index):
-                tokens = tokens + block.drop_path1(block.ls1(block.attn(block.norm1(tokens))))
+                tokens = _attention_half(block, tokens)
             attended.append(self._select(tokens, rows))
-            tokens = _mlp_half(block, tokens)
+            if path.runs(index, BranchKind.MLP):
+                tokens = _mlp_half(block, tokens)
         return torch.stack(entering, 1), torch.stack(attended, 1)
 
     def _embed(self, images: torch.Tensor) -> torch.Tensor:
@@ -93,6 +98,10 @@ class PathVit(nn.Module):
         if rows == "class":
             return tokens[:, 0]
         return tokens[:, self.vit.num_prefix_tokens :].mean(1) if rows == "mean" else tokens
+
+
+def _attention_half(block: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    return tokens + block.drop_path1(block.ls1(block.attn(block.norm1(tokens))))
 
 
 def _mlp_half(block: nn.Module, tokens: torch.Tensor) -> torch.Tensor:

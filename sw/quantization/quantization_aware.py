@@ -42,7 +42,7 @@ class QuantizationAware:
         Args:
             network: a plain ViT (see `sw.importing`).
             inputs: float32 [n, channels, height, width]; images that may be trained on.
-            path: whose attentions any call may want; None for the network's own.
+            path: what any call may run; None for the network's own.
 
         Raises:
             InputError: the network is not a plain ViT, or the path of another depth.
@@ -59,10 +59,10 @@ class QuantizationAware:
         """Return the logits [n, classes] of float32 images [n, channels, height, width] on one path.
 
         Raises:
-            InputError: the path keeps an attention that no scales were chosen for.
+            InputError: the path runs a branch that no scales were chosen for.
         """
-        if not set(path.kept) <= set(self._path.kept):
-            raise InputError(f"Path must keep none but the attentions {self._path}, not {path}")
+        if not path.within(self._path):
+            raise InputError(f"Path must run no branch but those that scales were chosen for, {self._path}, not {path}")
         return forward(self.rounded_network(), images, path, self.observer)
 
     def rounded_network(self) -> FloatNetwork:

@@ -33,7 +33,7 @@ def quantize(
         network: a plain ViT (see `sw.importing`), or a `sw.graph.path_vit.PathVit`, whose own path counts where `path` is None.
         calibration_inputs: float32 tensor [n, channels, height, width] of `sw.data.pixels.to_input`; a few hundred images
             do.
-        path: whose attentions the integer network has; others are left out of it, for a path that was fine-tuned. None
+        path: whose branches the integer network has; others are left out of it, for a path that was fine-tuned. None
             holds all of them, so that any path can be chosen at run time, at the scales of the whole network.
         options: how; None for the defaults.
 

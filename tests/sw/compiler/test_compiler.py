@@ -118,6 +118,14 @@ def test_a_compiled_path_equals_the_masked_one(network, images):
     assert np.any(GoldenDevice().run(whole, images).logits != expected)
 
 
+def test_a_path_beyond_the_network_is_refused():
+    network = quantize(build_network(NETWORK, "random", SEED), torch.ones(1, 3, 4, 10), Path.keeping([1], 2))
+    with pytest.raises(InputError, match="no branch but those that the network has, 1, not 0,1"):
+        compile_network(network, minimal_config(network), path=Path.full(2))
+    with pytest.raises(InputError, match="no branch but those that the network has, 1, not 0"):
+        compile_pair(network, network, minimal_config(network), 0, high_path=Path.keeping([0], 2))
+
+
 def test_attention_descriptors_are_the_skipped_ones(network):
     """All of an attention, and nothing else, belongs to a path mask's bit."""
     descriptors = compile_network(network, minimal_config(network)).descriptors()

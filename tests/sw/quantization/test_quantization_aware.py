@@ -159,5 +159,5 @@ def test_command_writes_an_ordinary_checkpoint(tmp_path, data):
 def test_a_path_without_scales_is_refused(data):
     network = PathVit(untrained_network(parse_network(TINY)), Path.keeping([0, 2], 3))
     images = to_input(data.train.images[:16])
-    with pytest.raises(InputError, match="none but the attentions 0,2, not 0,1"):
+    with pytest.raises(InputError, match="that scales were chosen for, 0,2, not 0,1"):
         QuantizationAware(network, images)(images, Path.keeping([0, 1], 3))
