@@ -23,6 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--images", type=int, default=32, metavar="N", help="test images (default: %(default)s)")
     parser.add_argument("--skip", metavar="I,J,...", help="encoders, from 0, whose attention is skipped")
+    parser.add_argument("--path", metavar="KIND,...", help="the kinds of all encoders, in place of --skip")
     parser.add_argument(
         "--loop-order", default="auto", metavar="ORDER",
         help="auto, weight_major, token_major, or the number of column tiles that stay resident (default: %(default)s)",
@@ -130,7 +131,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from sw.networks.network import parse_image_size
 
     workload = prepare(
-        options.model, config, images=options.images, skip=options.skip, weights=options.weights,
+        options.model, config, images=options.images, skip=options.skip, path=options.path, weights=options.weights,
         seed=options.seed, data=options.data, loop_order=options.loop_order, image_size=parse_image_size(options.image_size),
     )  # fmt: skip
     from sim.measurement import measure

@@ -130,6 +130,7 @@ def measure(
         "images": len(workload.images),
         "kept": list(workload.path.kept),
         "skipped": list(workload.path.skipped),
+        "kinds": list(workload.path.kinds),
         "memory": vars(timing),
         "config": vars(config),
         "clock_mhz": config.clock_mhz,

@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     add("--label-smoothing", type=float, default=0.05, help="of the cross-entropy (default %(default)s)")
     add("--attention-drop", type=float, default=0.6, help="most that attentions skip, in half the steps (%(default)s)")
     add("--kept", metavar="0,1,5", help="path to train: the encoders whose attention is kept (default all)")
+    add("--path", metavar="KIND,...", help="the kinds of all encoders, in place of --kept")
     add("--init", metavar="FILE", type=pathlib.Path, help="safetensors weights to start from (default fresh)")
     add("--teacher", metavar="NAME|FILE", help="checkpoint to distil from: a name, or a file of --model's shape")
     add("--distill-weight", type=float, help="share of the distillation (default 0.5 with a teacher, else 0)")
@@ -73,6 +74,8 @@ def train(options: argparse.Namespace) -> None:
     path = network.path
     if options.kept is not None:
         path = Path.keeping(parse_encoders(options.kept, network.depth, "--kept"), network.depth)
+    if options.path is not None:
+        path = Path.parse(options.path, network.depth, "--path")
     epoch_steps = len(data.train) // options.batch
     if not epoch_steps:
         raise InputError(f"--batch must be at most the {len(data.train)} training images, not {options.batch}")
@@ -109,9 +112,9 @@ def train(options: argparse.Namespace) -> None:
     }
     save_tensors(options.out / "model.safetensors", network.vit.state_dict())
     config = {
-        "format": "pivot-checkpoint-1",
+        "format": "pivot-checkpoint-2",
         "model": options.model,
-        "kept": list(path.kept),
+        "kinds": list(path.kinds),
         "recipe": trainer.state()[1]["recipe"],
         "threads": options.threads,
         "data_digest": data.digest,
@@ -127,6 +130,8 @@ def _check(options: argparse.Namespace) -> None:
     for name in ("epochs", "batch", "threads", "save_every"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(options, name)}")
+    if options.kept is not None and options.path is not None:
+        raise InputError("--path takes the place of --kept: only one of them may be given")
     if options.distill_weight and not options.teacher:
         raise InputError("--distill-weight needs --teacher")
     if options.quantization_aware and options.init is None:

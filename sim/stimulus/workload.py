@@ -18,8 +18,8 @@ class Workload:
 
     Attributes:
         model: The network's name.
-        path: Whose attentions run.
-        program: All attentions compiled in; its path masks are the path's.
+        path: What every encoder does.
+        program: All attentions compiled in that a path mask can choose; its path masks are the path's.
         images: int8 [n, height, width, channels], pixel - 128.
         float_logits: float32 [n, classes], the unquantized network's on the same path, in nats.
         data: Where the images come from: ``embedded``, a directory or ``random``.
@@ -53,6 +53,7 @@ def prepare(
     *,
     images: int,
     skip: str | None = None,
+    path: str | None = None,
     weights: str | None = None,
     seed: int = 0,
     data: str | None = None,
@@ -66,6 +67,7 @@ def prepare(
         config: The machine.
         images: Test images.
         skip: Encoders whose attention is skipped, as ``2,5,8``.
+        path: The kinds of all encoders in place of `skip`, as ``full,mlp,full``.
         weights: ``random``, ``pretrained`` or a file; None for a checkpoint's own, and random ones for ``vit:...``.
         seed: Of random weights and images.
         data: Directory of Fashion-MNIST or of images by class; see `sw.data.image_folder.load_data`.
@@ -82,7 +84,12 @@ def prepare(
     if images < 1:
         raise InputError(f"--images must be at least 1, not {images}")
     spec = parse_network(model, image_size)
-    path = Path.skipping(parse_encoders(skip, spec.depth, "--skip"), spec.depth)
+    if skip is not None and path is not None:
+        raise InputError("--path takes the place of --skip: only one of them may be given")
+    if path is not None:
+        chosen = Path.parse(path, spec.depth, "--path")
+    else:
+        chosen = Path.skipping(parse_encoders(skip, spec.depth, "--skip"), spec.depth)
     checked_layout(spec, config)  # before the slow part
     checked_order(loop_order)
     calibration, test, source = _pixels(spec, images, seed, data)
@@ -97,7 +104,8 @@ def prepare(
     from sw.quantization.quantize import quantize
 
     calibration, test = (fitted(images, module_image_shape(network)) for images in (calibration, test))
-    program = compile_network(quantize(network, to_input(calibration)), config, path=path, loop_order=loop_order)
+    integer = quantize(network, to_input(calibration), chosen.at_most())
+    program = compile_network(integer, config, path=chosen, loop_order=loop_order)
     with torch.no_grad():
-        logits = PathVit(network, path).eval()(to_input(test)).numpy()
-    return Workload(model, path, program, to_pixels(test), logits, source)
+        logits = PathVit(network, chosen).eval()(to_input(test)).numpy()
+    return Workload(model, chosen, program, to_pixels(test), logits, source)

@@ -20,7 +20,7 @@ from hw.numerics import UNITS_PER_NAT
 from hw.program import Program
 from sw.graph.integer_file import load_integer_network, save_integer_network
 from sw.graph.integer_network import IntegerNetwork
-from sw.graph.path import Path
+from sw.graph.path import Kind, Path, path_or_full
 from sw.networks.network import parse_network
 from sw.networks.spec import NetworkSpec
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sw.graph.path_vit import PathVit
 
-FORMAT = "pivot-pair-1"
+FORMAT = "pivot-pair-2"
 _SIDES = ("low", "high")
 
 
@@ -147,7 +147,7 @@ class Pair:
             "config": asdict(self.config),
             "threshold": self.threshold,
             "threshold_nats": self.threshold_nats,
-            "kept": [path.kept for path in self.paths],
+            "kinds": [path.kinds for path in self.paths],
             "guarantee": asdict(self.guarantee),
             "costs": {side: asdict(cost) for side, cost in zip(_SIDES, self.costs, strict=True)},
         }
@@ -167,7 +167,7 @@ class Pair:
             raise InputError(f"--pair must name a directory that search.cosearch wrote, with pair/pair.json in it, not {directory}")
         head = read_json(place / "pair.json")
         if not isinstance(head, dict) or head.get("format") != FORMAT:
-            raise InputError(f"{place / 'pair.json'} must have format {FORMAT}")
+            raise InputError(f"{place / 'pair.json'} must have format {FORMAT}; for another version's, run search.cosearch again")
         try:
             fields: dict[str, Any] = dict(
                 model=head["model"],
@@ -179,7 +179,10 @@ class Pair:
                 costs=tuple(ExitCost(**head["costs"][side]) for side in _SIDES),
             )
             integer = tuple(load_integer_network(place / f"{side}.safetensors") for side in _SIDES)
-            paths = tuple(Path.keeping(kept, network.depth) for kept, network in zip(head["kept"], integer, strict=True))
+            paths = tuple(
+                path_or_full(Path(tuple(map(Kind, kinds))), network.depth)
+                for kinds, network in zip(head["kinds"], integer, strict=True)
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{place / 'pair.json'} must hold a whole pair: {type(error).__name__}: {error}") from None
         return Pair(

@@ -129,7 +129,7 @@ class Trainer:
         tensors["random.torch"] = torch.get_rng_state()
         values = {
             "step": self.step_index,
-            "kept": list(self.path.kept),
+            "kinds": list(self.path.kinds),
             "recipe": asdict(self.recipe),
             "learning_rate": learning_rate(self.step_index, self.recipe),
         }
@@ -141,7 +141,7 @@ class Trainer:
         Raises:
             InputError: the state is of another recipe, path or network.
         """
-        if values.get("recipe") != asdict(self.recipe) or values.get("kept") != list(self.path.kept):
+        if values.get("recipe") != asdict(self.recipe) or values.get("kinds") != list(self.path.kinds):
             raise InputError("Checkpoint to continue from must have the same recipe and path as this run")
         parameters = dict(self.network.vit.named_parameters())
         try:
@@ -174,7 +174,7 @@ class Trainer:
             return self.path
         probability = self.recipe.attention_drop * draws[1]
         drawn = (index for index in self.path.kept if index == 0 or draws[2 + index] >= probability)
-        return Path.keeping(drawn, self.path.depth)
+        return self.path.lowered(drawn)
 
     def _precision(self) -> AbstractContextManager[Any]:
         return torch.autocast("cpu", torch.bfloat16) if self.recipe.bfloat16 else nullcontext()

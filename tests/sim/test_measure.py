@@ -22,6 +22,9 @@ SMALL = ["--model", "vit:dim=8,depth=2,heads=2,tokens=5,classes=3", "--engine", 
         (["--preset", "none"], "preset must be one of nano"),
         ([*SMALL, "--skip", "2"], "--skip takes encoder indices from 0 to 1, not '2'"),
         ([*SMALL, "--skip", "x"], "--skip takes encoder indices"),
+        ([*SMALL, "--path", "full"], "--path takes 2 kinds of full, mlp"),
+        ([*SMALL, "--path", "full,half"], "--path takes 2 kinds of full, mlp"),
+        ([*SMALL, "--path", "full,mlp", "--skip", "1"], "--path takes the place of --skip"),
         ([*SMALL, "--memory", "latency=0"], "Memory latency must be an integer from 1"),
         ([*SMALL, "--set", "rows=0"], "rows must be a positive integer, not 0"),
         ([*SMALL, "--set", "rows"], "--set takes field=value"),
@@ -43,10 +46,11 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys):
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
 
 
-def test_golden_engine_writes_a_measurement(tmp_path):
-    assert main([*SMALL, "--skip", "1", "--json", str(tmp_path / "m.json")]) == 0
+@pytest.mark.parametrize("path", [("--skip", "1"), ("--path", "full,mlp")])
+def test_golden_engine_writes_a_measurement(path, tmp_path):
+    assert main([*SMALL, *path, "--json", str(tmp_path / "m.json")]) == 0
     fields = json.loads((tmp_path / "m.json").read_text())
-    assert fields["kept"] == [0] and fields["skipped"] == [1] and fields["preset"] == "nano"
+    assert fields["kinds"] == ["full", "mlp"] and fields["kept"] == [0] and fields["skipped"] == [1] and fields["preset"] == "nano"
     assert fields["logits_sqnr_db"] > 20 and fields["cycles"] is None
     assert list(tmp_path.iterdir()) == [tmp_path / "m.json"]
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -75,7 +76,14 @@ def test_pairs_that_are_not_there_or_not_whole(directory, tmp_path):
     with pytest.raises(InputError, match=r"search\.cosearch wrote"):
         Pair.load(tmp_path)
     head = json.loads((directory / "pair" / "pair.json").read_text())
-    for change, message in (({"format": "other"}, "must have format"), ({"costs": {}}, "whole pair: KeyError")):
+    assert head["kinds"] == [["mlp", "full"], ["full", "full"]]
+    for change, message in (
+        ({"format": "pivot-pair-1"}, "must have format pivot-pair-2; for another version's, run search.cosearch again"),
+        ({"costs": {}}, "whole pair: KeyError"),
+        ({"kinds": [["half", "full"], ["full", "full"]]}, "whole pair: ValueError: 'half' is not a valid Kind"),
+        ({"kinds": [["full"], ["full", "full"]]}, "Path must be of 2 encoders, not 1"),
+    ):
+        shutil.copytree(directory / "pair", tmp_path, dirs_exist_ok=True)
         (tmp_path / "pair.json").write_text(json.dumps(head | change))
         with pytest.raises(InputError, match=message):
             Pair.load(tmp_path)

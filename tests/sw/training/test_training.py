@@ -204,10 +204,12 @@ COMMAND = [
 
 def test_command_trains_and_continues(tmp_path, capsys, monkeypatch):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert train.main([*COMMAND, "--epochs", "2", "--out", str(whole)]) == 0
+    path = ["--path", "full,mlp,full"]
+    assert train.main([*COMMAND, *path, "--epochs", "2", "--out", str(whole)]) == 0
     assert "test: " in capsys.readouterr().out
     config = json.loads((whole / "config.json").read_text())
     assert config["fp32"]["test"]["images"] == 2000 and config["recipe"]["steps"] == 16
+    assert config["kinds"] == ["full", "mlp", "full"]
 
     step = Trainer.step
 
@@ -217,11 +219,11 @@ def test_command_trains_and_continues(tmp_path, capsys, monkeypatch):
         return step(self)
 
     monkeypatch.setattr(Trainer, "step", killed_after_ten)
-    assert train.main([*COMMAND, "--epochs", "2", "--out", str(cut)]) == 1
+    assert train.main([*COMMAND, *path, "--epochs", "2", "--out", str(cut)]) == 1
     monkeypatch.setattr(Trainer, "step", step)
-    assert train.main([*COMMAND, "--epochs", "2", "--out", str(cut)]) == 2
+    assert train.main([*COMMAND, *path, "--epochs", "2", "--out", str(cut)]) == 2
     assert "--resume" in capsys.readouterr().err
-    assert train.main([*COMMAND, "--epochs", "2", "--out", str(cut), "--resume"]) == 0
+    assert train.main([*COMMAND, "--kept", "0,2", "--epochs", "2", "--out", str(cut), "--resume"]) == 0
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert (cut / "config.json").read_bytes() == (whole / "config.json").read_bytes()
 
@@ -234,6 +236,8 @@ def test_command_trains_and_continues(tmp_path, capsys, monkeypatch):
         (["--model", "vit:dim=12,depth=3,heads=2,tokens=5,classes=10"], "28x28x1"),
         (["--kept", "0,3"], "0 to 2"),
         (["--kept", "a"], "--kept takes encoder indices"),
+        (["--path", "full,half,mlp"], "--path takes 3 kinds of full, mlp"),
+        (["--path", "full,mlp,mlp", "--kept", "0"], "--path takes the place of --kept"),
         (["--data", "/nowhere"], "must exist"),
         (["--teacher", TINY], "no shipped weights"),
         (["--distill-weight", "0.5"], "--teacher"),
