@@ -15,6 +15,8 @@ INSTALLED := $(VENV)/.installed
 
 # Waiting OpenMP threads that spin would halve the speed of a simulation beside them.
 export OMP_WAIT_POLICY := passive
+# Some images of containers set it; then every process of the tests would compile its modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: cosearch test ruff mypy build install clean
 

@@ -12,10 +12,10 @@ from hw.presets import find_preset
 from sim.measurement import breakdown
 from sim.program_counts import count_program
 from sim.rtl.device import Job, RtlDevice
+from sim.stimulus.small_machines import SMALL_NETWORK
 from sim.stimulus.workload import prepare
 
 CONFIG = find_preset("nano")
-SMALL = "vit:dim=24,depth=2,heads=3,tokens=11,classes=7"
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def device():
 
 @pytest.fixture(scope="module")
 def small():
-    return prepare(SMALL, CONFIG, images=4)
+    return prepare(SMALL_NETWORK, CONFIG, images=4)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_default_network_and_every_kind_of_skip(device, default_vit):
 
 
 def test_skipping_as_the_program_says(device):
-    workload = prepare(SMALL, CONFIG, images=2, skip="0")
+    workload = prepare(SMALL_NETWORK, CONFIG, images=2, skip="0")
     assert mismatches(golden(workload), device.run(workload.program, workload.images)) == 0
 
 
@@ -122,11 +122,11 @@ def test_gated_pair_takes_both_exits(device):
     from sw.networks.network import build_network, parse_network
     from sw.quantization.quantize import quantize
 
-    spec = parse_network(SMALL)
+    spec = parse_network(SMALL_NETWORK)
     rng = np.random.default_rng(3)
     pixels = rng.integers(0, 256, (96, *spec.image_size, 1), dtype=np.uint8)
     with torch.no_grad():
-        low, high = (quantize(build_network(SMALL, "random", seed), to_input(pixels[:64])) for seed in (5, 6))
+        low, high = (quantize(build_network(SMALL_NETWORK, "random", seed), to_input(pixels[:64])) for seed in (5, 6))
     program = compile_pair(low, high, CONFIG, threshold=0, low_path=Path.keeping([1], low.depth))
     images = to_pixels(pixels[64:])
     entropies = GoldenDevice().run(program, images, threshold=0).gate_entropy

@@ -16,10 +16,10 @@ from hw.program import Program
 from sim.cycle_model import predict
 from sim.measure import main
 from sim.rtl.device import Job, RtlDevice
+from sim.stimulus.small_machines import SMALL_MACHINES, SMALL_NETWORK
 from sim.stimulus.workload import prepare
 
 CONFIG = find_preset("nano")
-SMALL = "vit:dim=24,depth=2,heads=3,tokens=11,classes=7"
 ANY_THRESHOLD = (1 << 24) - 1
 """A gate threshold that every entropy is at most."""
 
@@ -31,7 +31,7 @@ def device():
 
 @pytest.fixture(scope="module")
 def small():
-    return prepare(SMALL, CONFIG, images=1)
+    return prepare(SMALL_NETWORK, CONFIG, images=1)
 
 
 def drawn_timing(rng):
@@ -65,7 +65,7 @@ def test_small_network(device, small):
 
 
 def test_the_engine_both_compares_them(tmp_path):
-    arguments = ["--model", SMALL, "--engine", "both", "--images", "2", "--skip", "1", "--json", str(tmp_path / "m.json")]
+    arguments = ["--model", SMALL_NETWORK, "--engine", "both", "--images", "2", "--skip", "1", "--json", str(tmp_path / "m.json")]
     assert main(arguments) == 0
     fields = json.loads((tmp_path / "m.json").read_text())
     assert fields["runs_equal"] and fields["mismatches"] == 0
@@ -88,10 +88,10 @@ def test_gated_pair(device):
     from sw.networks.network import build_network, parse_network
     from sw.quantization.quantize import quantize
 
-    spec = parse_network(SMALL)
+    spec = parse_network(SMALL_NETWORK)
     pixels = np.random.default_rng(3).integers(0, 256, (33, *spec.image_size, 1), dtype=np.uint8)
     with torch.no_grad():
-        low, high = (quantize(build_network(SMALL, "random", seed), to_input(pixels[:32])) for seed in (5, 6))
+        low, high = (quantize(build_network(SMALL_NETWORK, "random", seed), to_input(pixels[:32])) for seed in (5, 6))
     program = compile_pair(low, high, CONFIG, threshold=0, low_path=Path.keeping([1], low.depth))
     images = to_pixels(pixels[32:])
     jobs = [
@@ -105,8 +105,8 @@ def test_gated_pair(device):
 
 def test_gemms_of_one_word():
     """A NORM behind one is taken in the cycle of its only decision."""
-    config = replace(CONFIG, rows=7, cols=6, pe_depth=8, norm_elements=8)
-    workload = prepare("vit:dim=6,depth=2,heads=1,tokens=6,classes=6,mlp_ratio=1", config, images=1)
+    config = SMALL_MACHINES["two scores a cycle, exp units unlimited"]
+    workload = prepare("vit:dim=4,depth=2,heads=1,tokens=3,classes=6,mlp_ratio=1", config, images=1)
     descriptors = workload.program.descriptors()
     words = [
         before.k_words * before.column_tiles * before.row_tiles

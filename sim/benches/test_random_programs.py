@@ -1,39 +1,28 @@
 """Programs of every field that GEMM and NORM have: the RTL against the golden machine, the cycle model against the RTL."""
 
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from hw.config import AcceleratorConfig
 from hw.device import mismatches
 from hw.golden import GoldenDevice
 from hw.isa import FLAG_WAIT, Opcode, Post
 from hw.memory_timing import MemoryTiming
 from sim.cycle_model import predict
 from sim.rtl.device import Job, RtlDevice
-from sim.stimulus.random_programs import random_machine, random_program, sized
+from sim.stimulus.random_programs import random_machine, random_program
+from sim.stimulus.small_machines import SMALL_MACHINES
 
 PROGRAMS = 24
 TIMINGS = (MemoryTiming(), MemoryTiming(latency=70, bytes_per_cycle=11, outstanding=2))
-_PLAIN = AcceleratorConfig(
-    rows=3, cols=4, pe_depth=4, activation_words=2, residual_words=2, weight_words=2, kv_words=2, parameter_tiles=6, row_tiles=9,
-    classes=3, norm_elements=2,
-)  # fmt: skip
-MACHINES = {
-    "two scores a cycle": sized(_PLAIN, 50),
-    "one column, limited exp units": sized(
-        replace(_PLAIN, cols=1, pe_depth=3, rows=4, classes=4, norm_elements=3, exp_units=2), 40
-    ),
-    "odd columns, rows as loops": sized(replace(_PLAIN, rows=9, cols=3, pe_depth=2, classes=9, weight_ports=2), 47),
-    **{f"random {seed}": random_machine(np.random.default_rng(seed)) for seed in range(2)},
-}
+MORE_MACHINES = 6
+"""Machines of random shapes for the slow test."""
 
 
 def test_programs_use_every_field():
     """What the other test relies on."""
-    config = MACHINES["two scores a cycle"]
+    config = next(iter(SMALL_MACHINES.values()))
     found: Counter[str] = Counter()
     states: set[int] = set()
     for seed in range(PROGRAMS):
@@ -53,9 +42,19 @@ def test_programs_use_every_field():
     assert max(states) == config.row_tiles
 
 
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("name", SMALL_MACHINES)
 def test_random_programs(name):
-    config = MACHINES[name]
+    check_programs(SMALL_MACHINES[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(MORE_MACHINES))
+def test_random_programs_on_random_machines(seed):
+    check_programs(random_machine(np.random.default_rng(seed)))
+
+
+def check_programs(config):
+    """Answers, and every counter of an image."""
     print(config)
     cases = [random_program(config, seed) for seed in range(PROGRAMS)]
     jobs = [Job(program=program, images=images[:1]) for program, images in cases]

@@ -9,30 +9,24 @@ from hw.device import mismatches
 from hw.golden import GoldenDevice
 from hw.isa import Error, Opcode, Post
 from hw.memory_timing import MemoryTiming
-from hw.presets import find_preset
 from hw.timing import SOFTMAX_LATENCY, Timing
 from sim.benches.test_bad_programs import with_field
 from sim.cycle_model import predict
 from sim.program_counts import count_program
 from sim.rtl.device import Job, RtlDevice
+from sim.stimulus.small_machines import SMALL_MACHINES, SMALL_NETWORK
 from sim.stimulus.workload import prepare
 
-NANO = find_preset("nano")
-SMALL = "vit:dim=24,depth=2,heads=3,tokens=11,classes=7"
 STARVING = MemoryTiming(latency=200, bytes_per_cycle=5, outstanding=1)
-ONE_COLUMN = "rows=3,cols=1,pe_depth=16,"
-"""PEs of two chains of packed products; K and V are gathered."""
 
 
-@pytest.mark.parametrize(
-    "fields", ["exp_units=2", "exp_units=4", ONE_COLUMN + "exp_units=1", ONE_COLUMN + "exp_units=2"]
-)
-def test_limited_exp_units(fields):
+@pytest.mark.parametrize("name", [name for name, config in SMALL_MACHINES.items() if config.exp_units])
+def test_limited_exp_units(name):
     """Units that divide the rows, one for each row, one alone, and some that leave a rest; the last row tile is never full."""
-    config = NANO.with_fields(fields)
-    workload = prepare(SMALL, config, images=3)
+    config = SMALL_MACHINES[name]
+    workload = prepare(SMALL_NETWORK, config, images=3)
     golden = GoldenDevice().run(workload.program, workload.images)
-    unlimited = prepare(SMALL, replace(config, exp_units=0), images=3).program
+    unlimited = prepare(SMALL_NETWORK, replace(config, exp_units=0), images=3).program
     np.testing.assert_array_equal(golden.logits, GoldenDevice().run(unlimited, workload.images).logits)
 
     device = RtlDevice(config, timeout_s=600, quick_build=True)
@@ -55,7 +49,7 @@ def test_limited_exp_units(fields):
 
 
 def test_bad_passes_are_errors_and_recovered_from():
-    config = NANO.with_fields("exp_units=2")
+    config = SMALL_MACHINES["exp units that divide the rows"]
     workload = prepare("vit:dim=8,depth=1,heads=2,tokens=5,classes=3", config, images=1)
     cases = {
         "no keys": ("keys", 0, Error.FIELD),

@@ -9,17 +9,17 @@ import pytest
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
 from sim.cycle_model import predict
+from sim.stimulus.small_machines import SMALL_NETWORK
 from sim.stimulus.workload import prepare
 from sim.timeline.chrome_trace import chrome_trace, write_trace
 from sim.timeline.spans import CAUSES, TRACKS, model_timeline, rtl_timeline
 
 NANO = find_preset("nano")
-SMALL = "vit:dim=24,depth=2,heads=3,tokens=11,classes=7"
 
 
 @pytest.fixture(scope="module")
 def small():
-    return prepare(SMALL, NANO, images=1)
+    return prepare(SMALL_NETWORK, NANO, images=1)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_model_and_rtl_do_the_same_at_the_same_time(small, memory, mask):
 
 def test_a_softmax_pass_is_the_same_in_both():
     config = replace(NANO, exp_units=2)
-    workload = prepare(SMALL, config, images=1)
+    workload = prepare(SMALL_NETWORK, config, images=1)
     model = model_timeline(workload.program)
     assert model == rtl_timeline(workload.program, workload.images, quick_build=True)
     assert any(span.track == TRACKS.index("softmax") for span in model)

@@ -135,7 +135,7 @@ def build_simulation(
         executable = verilate(
             [top, *sources],
             "fast_top",
-            optimization="-O0" if quick_build else "-O3" if lanes else "-O1",
+            optimization="-O3" if lanes and not quick_build else "-Og",
             arguments=["-O3", *(("--unroll-count", "1") if lanes else ())],
             compiler_arguments=["-march=native"] if lanes else [],
             trace_saif=trace_saif,

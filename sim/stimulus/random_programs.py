@@ -46,11 +46,11 @@ def random_machine(rng: np.random.Generator) -> AcceleratorConfig:
 
 
 def sized(config: AcceleratorConfig, words: int) -> AcceleratorConfig:
-    """The machine with ``words`` words in its activation and residual banks, and room for them elsewhere."""
+    """The machine with ``words`` words in its activation and residual banks, and at least as much room as they need elsewhere."""
     return AcceleratorConfig(
         **vars(config)
         | {"activation_words": words, "residual_words": words, "normalized_words": words, "weight_words": 2 * words}
-        | {"kv_words": 4 * ceil_div(config.rows, config.cols)}
+        | {"kv_words": max(config.kv_words, 4 * ceil_div(config.rows, config.cols))}
     )
 
 
