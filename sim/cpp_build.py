@@ -25,6 +25,10 @@ RUNTIME_PARTS = ("", "_dpi", "_vpi", "_threads", "_timing", "_random")
 """Files ``verilated<part>.cpp`` of Verilator's run-time library; the linker takes what a model needs."""
 
 
+MODEL_HEADERS = ("memory", "verilated.h", "verilated_dpi.h", "verilated_timing.h", "verilated_vpi.h")
+"""What every model and cocotb's main function include."""
+
+
 class BuildError(RuntimeError):
     """Verilator or the C++ compiler refused its input; the message names the command and its first errors."""
 
@@ -123,6 +127,29 @@ def compile_flags(verilator: Verilator, *, trace_saif: bool) -> list[str]:
     macros |= {"VM_TRACE": int(trace_saif), "VM_TRACE_SAIF": int(trace_saif)}
     defines = [f"-D{name}={value}" for name, value in macros.items()]
     return ["-std=c++20", *coroutines, f"-I{include}", f"-I{include / 'vltstd'}", *defines, "-w"]
+
+
+def precompiled_headers(store: Path, revision: str, optimization: str, flags: Sequence[str]) -> Path:
+    """A header of all that every model includes, precompiled once for each set of flags (3 s, 100 MB).
+
+    Reading those headers takes two seconds of every compiler call; the compiler finds what is precompiled beside the header.
+
+    Args:
+        store: The build cache.
+        revision: Text that identifies Verilator and the compiler.
+        optimization: The compiler's optimization flag.
+        flags: The other flags.
+
+    Returns:
+        The header, to be included first.
+    """
+
+    def build(directory: Path) -> None:
+        header = directory / "model.h"
+        header.write_text("".join(f"#include <{name}>\n" for name in MODEL_HEADERS))
+        run_tool([find_compiler(), optimization, *flags, "-x", "c++-header", header, "-o", f"{header}.gch"], cwd=directory)
+
+    return cached_directory(store, f"headers-{digest(revision, optimization, *flags, *MODEL_HEADERS)}", build) / "model.h"
 
 
 def compile_objects(units: Sequence[tuple[Path, str]], flags: Sequence[str], *, cwd: Path, jobs: int) -> list[Path]:

@@ -154,7 +154,8 @@ class RtlDevice:
     Args:
         config: The machine.
         timeout_s: Wall-clock seconds after which a simulation is killed.
-        quick_build: Compile without optimization: a fourth of the build time and a tenth of the speed, for runs of few cycles.
+        quick_build: Compile a machine of `LEAST_LANES` rows or more like all smaller ones, without what makes it fast (-O3): for
+            runs of few cycles.
         machine: Gives the file with the module ``accelerator``; the generated one by default.
         timeline: Record what every unit does (`sim.timeline.spans`); slower.
         activity: Where every run writes the switching activity of all signals as SAIF (see `sim.energy.saif`); none when None. Only
