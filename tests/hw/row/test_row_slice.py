@@ -30,6 +30,11 @@ SHAPES = [
 ]
 
 
+def shaped_config(shape):
+    """One machine for all tests of a shape, so that it is elaborated once."""
+    return small_config(**shape, activation_words=64, kv_words=128, residual_words=64, row_tiles=5, normalized_words=64)
+
+
 def random_scale(rng, columns, k):
     """Per-channel requantization that brings K products into int8, with some saturation."""
     return dict(
@@ -46,7 +51,7 @@ def int8(rng, *shape):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("k, columns", [(5, 7), (1, 3)])
 def test_requantized_gemm(shape, k, columns, rng):
-    config = small_config(**shape, activation_words=64, kv_words=64)
+    config = shaped_config(shape)
     tokens = 2 * config.rows - (config.rows > 1)
     driver = StackDriver(config)
     activations, weights = int8(rng, tokens, k), int8(rng, k, columns)
@@ -62,7 +67,7 @@ def test_requantized_gemm(shape, k, columns, rng):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_attention(shape, rng):
     """Scores, row maxima, exp feed, sums, reciprocals: the least intervals throughout."""
-    config = small_config(**shape, activation_words=64, kv_words=64)
+    config = shaped_config(shape)
     tokens, head = 2 * config.rows - (config.rows > 1), 5
     driver = StackDriver(config)
     queries, keys, values = int8(rng, tokens, head), int8(rng, tokens, head), int8(rng, tokens, head)
@@ -92,7 +97,7 @@ def test_attention(shape, rng):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_residual_and_layer_norm(shape, rng):
-    config = small_config(**shape, activation_words=64, kv_words=64, residual_words=32)
+    config = shaped_config(shape)
     tokens, k, channels = 2 * config.rows, 4, 6
     driver = StackDriver(config)
     words = ceil_div(channels, config.pe_depth)
@@ -118,7 +123,7 @@ def test_residual_and_layer_norm(shape, rng):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_residual_goes_on_elsewhere(shape, rng):
     """A second region with row states of its own; the first one and its statistics stay."""
-    config = small_config(**shape, activation_words=64, kv_words=128, residual_words=64, row_tiles=5, normalized_words=64)
+    config = shaped_config(shape)
     tokens, k, channels = 2 * config.rows, 4, 6
     words = ceil_div(channels, config.pe_depth)
     there = 2 * words + 1
@@ -149,7 +154,7 @@ def test_a_residual_goes_on_elsewhere(shape, rng):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_blank_rows(shape, rng):
     """Every row looks at its own bit: -128 before the table, or as it is."""
-    config = small_config(**shape, activation_words=64, kv_words=128)
+    config = shaped_config(shape)
     tokens, k, columns = 2 * config.rows, 4, 5
     words = ceil_div(columns, config.pe_depth)
     driver = StackDriver(config)
@@ -244,7 +249,7 @@ def test_gelu_then_logits_of_row_0(rng):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_values_are_transposed(shape, rng):
-    config = small_config(**shape, kv_words=64)
+    config = shaped_config(shape)
     tokens, channels = 3 * config.rows - (config.rows > 1), 5
     driver = StackDriver(config)
     activations = int8(rng, tokens, channels)
