@@ -1,7 +1,7 @@
 """Compile C++ into the build cache: a store of finished directories, and Verilator's run-time library compiled once.
 
 Verilator's own make file compiles its run-time library anew for every model, which is nearly all of the build time of
-a small one. Here it is a static library in the cache, shared by all models.
+a small one. Here its objects lie in the cache, shared by all models.
 """
 
 import fcntl
@@ -20,9 +20,6 @@ from hw.toolchain import Verilator, find_compiler
 
 UNUSED_ENTRY_DAYS = 30
 """A cache entry that nobody used for this long is removed when another one is built."""
-
-RUNTIME_PARTS = ("", "_dpi", "_vpi", "_threads", "_timing", "_random")
-"""Files ``verilated<part>.cpp`` of Verilator's run-time library; the linker takes what a model needs."""
 
 
 MODEL_HEADERS = ("memory", "verilated.h", "verilated_dpi.h", "verilated_timing.h", "verilated_vpi.h")
@@ -120,7 +117,7 @@ def cached_directory(store: Path, key: str, build: Callable[[Path], None]) -> Pa
 
 
 def compile_flags(verilator: Verilator, *, trace_saif: bool) -> list[str]:
-    """The language, include and macro flags that model and run-time library must share."""
+    """The language, include and macro flags; run-time library and model differ at most in tracing, which is the model's alone."""
     include = verilator.root / "include"
     coroutines = [] if "clang" in find_compiler().name else ["-fcoroutines"]
     macros = {"VERILATOR": 1, "VM_COVERAGE": 0, "VM_SC": 0, "VM_TIMING": 1, "VM_TRACE_FST": 0, "VM_TRACE_VCD": 0}
@@ -178,28 +175,27 @@ def compile_objects(units: Sequence[tuple[Path, str]], flags: Sequence[str], *, 
     return [cwd / f"{source.stem}.o" for source, _ in units]
 
 
-def runtime_library(store: Path, verilator: Verilator, revision: str, *, trace_saif: bool, jobs: int) -> Path:
-    """Verilator's run-time library, compiled once per Verilator, compiler and tracing mode (about 10 s on 2 cores).
+def runtime_objects(names: Sequence[str], store: Path, verilator: Verilator, revision: str, *, jobs: int) -> list[Path]:
+    """Files of Verilator's run-time library, each compiled once per Verilator and compiler (all of a model: 10 s on 2 cores).
 
     Args:
+        names: Of the sources, without ``.cpp``.
         store: The build cache.
         verilator: Whose library.
         revision: Text that identifies Verilator and the compiler.
-        trace_saif: Whether models can record switching activity.
         jobs: Number of compilers at a time.
 
     Returns:
-        The path of ``libverilated.a``.
+        The object files, in the order of ``names``.
     """
-    flags = compile_flags(verilator, trace_saif=trace_saif)
-    names = [f"verilated{part}" for part in (*RUNTIME_PARTS, *(["_saif_c"] if trace_saif else []))]
+    flags = compile_flags(verilator, trace_saif=False)
+    include = verilator.root / "include"
 
-    def build(directory: Path) -> None:
-        sources = [verilator.root / "include" / f"{name}.cpp" for name in names]
-        units = [(source, "-O2") for source in sorted(sources, key=lambda source: -source.stat().st_size)]
-        objects = compile_objects(units, flags, cwd=directory, jobs=jobs)
-        run_tool(["ar", "rcs", "libverilated.a", *objects], cwd=directory)
-        for file in objects:
-            file.unlink()
+    def compile_one(name: str) -> Path:
+        def build(directory: Path) -> None:
+            compile_objects([(include / f"{name}.cpp", "-O2")], flags, cwd=directory, jobs=1)
 
-    return cached_directory(store, f"runtime-{digest(revision, *flags, *names)}", build) / "libverilated.a"
+        return cached_directory(store, f"{name}-{digest(revision, *flags)}", build) / f"{name}.o"
+
+    with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
+        return list(pool.map(compile_one, names))
