@@ -157,7 +157,7 @@ class Candidate:
     @cached_property
     def program(self) -> Program:
         """The path alone as a Program, its skipped attentions left out."""
-        from sw.compiler.compiler import compile_network
+        from sw.compiler.programs import compile_network
 
         return compile_network(self.integer, self._run.config, path=self.path, mask_register=False)
 

@@ -31,7 +31,7 @@ def conclude(run: Run, directory: Path) -> dict[str, Any]:
     Raises:
         NoPairQualifies: no pair keeps both constraints on the calibration split.
     """
-    from sw.compiler.compiler import compile_network
+    from sw.compiler.programs import compile_network
 
     decision = decide(run)
     choice, candidates = decision.choice, decision.candidates
@@ -176,7 +176,7 @@ def _cycles(
 ) -> dict[str, Any]:
     """Model and RTL cycles of the chosen paths and the baseline, the gated run, the delay split and attention's share."""
     from sim.program_counts import operation_cycles
-    from sw.compiler.compiler import compile_pair
+    from sw.compiler.programs import compile_pair
 
     by_path = {candidate.path: place for place, candidate in enumerate(candidates)}
     places = {"low": by_path[choice.cascade.low.path], "high": by_path[choice.cascade.high.path], "baseline": len(costs) - 1}

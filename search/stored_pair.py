@@ -19,7 +19,7 @@ def store_pair(run: Run, decision: Decision, directory: Path) -> None:
         directory: of `result.json`.
     """
     from sim.cycle_model import predict
-    from sw.compiler.compiler import compile_pair
+    from sw.compiler.programs import compile_pair
     from sw.gated.pair import ExitCost, Guarantee, Pair
 
     low, high = decision.pair

@@ -83,7 +83,7 @@ def quantized() -> Any:
 
 def measure(network: Any, shape: tuple[int, int, int], limit: float) -> dict[str, Any]:
     """One row of the table: cycles, and whether the DSP blocks suffice."""
-    from sw.compiler.compiler import compile_network
+    from sw.compiler.programs import compile_network
 
     dsp = dsp_blocks(*shape)
     row: dict[str, Any] = {"rows": shape[0], "cols": shape[1], "depth": shape[2], "dsp": dsp, "fits_dsp": dsp <= limit}

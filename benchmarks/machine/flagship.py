@@ -65,7 +65,7 @@ def _entry(program: Program, images: np.ndarray, result: RunResult, masks: tuple
 
 def _skip(network, program: Program, images: np.ndarray, seed: int, device: RtlDevice, whole: dict) -> dict:
     """One random mask, by the register and recompiled."""
-    from sw.compiler.compiler import compile_network
+    from sw.compiler.programs import compile_network
     from sw.graph.path import Path
 
     rng = random.Random(seed)
@@ -96,7 +96,7 @@ def _skip(network, program: Program, images: np.ndarray, seed: int, device: RtlD
 def main(arguments: list[str] | None = None) -> None:
     """Run everything and write the result."""
     BENCHMARK.parser(__doc__).parse_args(arguments)
-    from sw.compiler.compiler import compile_network
+    from sw.compiler.programs import compile_network
 
     config = find_preset(PRESET)
     device = RtlDevice(config)

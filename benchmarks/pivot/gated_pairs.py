@@ -106,7 +106,7 @@ def measure(model: str, device: RtlDevice, step: Any) -> dict[str, Any]:
         device: The machine.
         step: Called with what comes next.
     """
-    from sw.compiler.compiler import compile_network, compile_pair
+    from sw.compiler.programs import compile_network, compile_pair
 
     low, high, images = quantized_pair(model)
     fresh = compile_pair(low, high, device.config, 0, resume=False)

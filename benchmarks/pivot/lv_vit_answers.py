@@ -133,8 +133,8 @@ def _answer(integers: tuple[IntegerNetwork, ...], split: str, start: int, stop: 
     from hw.config import AcceleratorConfig
     from hw.golden import GoldenDevice
     from hw.isa import FLAG_HIGH, Descriptor, Opcode, Post
-    from sw.compiler.compiler import compile_network, compile_pair
     from sw.compiler.memory_map import required_config
+    from sw.compiler.programs import compile_network, compile_pair
     from sw.data.pixels import padded, to_pixels
 
     last = integers[-1]

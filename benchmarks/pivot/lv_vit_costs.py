@@ -87,7 +87,7 @@ class Costs:
     def _alone(self, kept: Path) -> PathCost:
         """One path without a gate."""
         from sim.cycle_model import predict
-        from sw.compiler.compiler import compile_network
+        from sw.compiler.programs import compile_network
 
         program = compile_network(_on_path(self._high, kept), self.config, mask_register=False)
         return path_cost(self.config, predict(program).counters)
@@ -95,7 +95,7 @@ class Costs:
     def _pair(self, low: Path, high: Path, resume: bool) -> tuple[PathCost, PathCost]:
         """(leaves at the gate, goes on) of the gated pair of two paths in one Program."""
         from sim.cycle_model import predict
-        from sw.compiler.compiler import compile_pair
+        from sw.compiler.programs import compile_pair
 
         program = compile_pair(_on_path(self._low, low), _on_path(self._high, high), self.config, 0, resume=resume)
         first, both = (path_cost(self.config, predict(program, exits_low=exits_low).counters) for exits_low in (True, False))

@@ -23,7 +23,7 @@ from hw.golden import GoldenDevice
 from hw.presets import find_preset
 from hw.tables import text_table
 from search.intervals import paired_difference
-from sw.compiler.compiler import compile_network
+from sw.compiler.programs import compile_network
 from sw.data.fashion_mnist import FashionMnist, load_fashion_mnist
 from sw.data.pixels import CALIBRATION_IMAGES, padded, to_input, to_pixels
 from sw.data.split import Split

@@ -116,7 +116,7 @@ def test_gated_pair_takes_both_exits(device):
     """The machine decides by itself: low-effort answer, entropy, gate, high-effort answer."""
     import torch
 
-    from sw.compiler.compiler import compile_pair
+    from sw.compiler.programs import compile_pair
     from sw.data.pixels import to_input, to_pixels
     from sw.graph.path import Path
     from sw.networks.network import build_network, parse_network
@@ -144,7 +144,7 @@ def test_a_pair_with_a_stem_resumes(device):
     import torch
 
     from sim.cycle_model import predict
-    from sw.compiler.compiler import compile_pair
+    from sw.compiler.programs import compile_pair
     from sw.data.pixels import to_input, to_pixels
     from sw.graph.path import Path
     from sw.networks.network import build_network, parse_network
@@ -176,7 +176,7 @@ def test_prefix_tokens_are_bit_exact_and_timed(device, options):
     from torch import nn
 
     from sim.cycle_model import predict
-    from sw.compiler.compiler import compile_network
+    from sw.compiler.programs import compile_network
     from sw.data.pixels import to_input, to_pixels
     from sw.networks.plain_vit import create_from_arguments, import_timm
     from sw.networks.random_weights import draw_weights

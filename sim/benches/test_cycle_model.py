@@ -82,7 +82,7 @@ def test_gated_pair(device):
     """Both exits, with different masks."""
     import torch
 
-    from sw.compiler.compiler import compile_pair
+    from sw.compiler.programs import compile_pair
     from sw.data.pixels import to_input, to_pixels
     from sw.graph.path import Path
     from sw.networks.network import build_network, parse_network

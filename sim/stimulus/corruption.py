@@ -128,7 +128,7 @@ def _gated_pair(config: AcceleratorConfig) -> tuple[Program, np.ndarray]:
     """A low-effort network, a gate and a high-effort network; two images, of which one leaves at the gate."""
     import torch
 
-    from sw.compiler.compiler import compile_pair
+    from sw.compiler.programs import compile_pair
     from sw.data.pixels import to_input, to_pixels
     from sw.graph.path import Path
     from sw.networks.network import RANDOM, build_network, parse_network

@@ -98,7 +98,7 @@ def prepare(
 
     import torch
 
-    from sw.compiler.compiler import compile_network
+    from sw.compiler.programs import compile_network
     from sw.graph.path_vit import PathVit
     from sw.importing import module_image_shape
     from sw.quantization.quantize import quantize

@@ -112,7 +112,7 @@ class Pair:
     @cached_property
     def program(self) -> Program:
         """Both networks and the gate, compiled for the machine."""
-        from sw.compiler.compiler import compile_pair
+        from sw.compiler.programs import compile_pair
 
         low, high = self.paths
         return compile_pair(*self.integer, self.config, self.threshold, low_path=low, high_path=high)

@@ -15,8 +15,8 @@ from hw.config import AcceleratorConfig
 from hw.golden import GoldenDevice
 from hw.isa import FLAG_ATTENTION, Descriptor, Opcode, Operation, Post
 from hw.program import Program
-from sw.compiler.compiler import compile_network
 from sw.compiler.memory_map import required_config, stem_geometry
+from sw.compiler.programs import compile_network
 from sw.compiler.stem_layout import StemPlan, choose_plan
 from sw.compiler.token_order import token_order
 from sw.graph.float_network import FloatNetwork

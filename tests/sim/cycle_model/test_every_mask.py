@@ -36,7 +36,7 @@ def test_twelve_encoders(memory):
 
 
 def test_programs_that_have_no_every_mask():
-    from sw.compiler.compiler import compile_pair
+    from sw.compiler.programs import compile_pair
     from sw.data.pixels import to_input
     from sw.networks.network import build_network, parse_network
     from sw.quantization.quantize import quantize

@@ -10,7 +10,7 @@ from hw.golden import GoldenDevice
 from hw.isa import FLAG_ATTENTION, FLAG_KV, Opcode
 from hw.presets import find_preset
 from sim.cycle_model import predict
-from sw.compiler.compiler import compile_network
+from sw.compiler.programs import compile_network
 from sw.data.pixels import to_input
 from sw.graph.path import Path
 from sw.networks.network import build_network, parse_network

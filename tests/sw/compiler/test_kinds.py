@@ -11,8 +11,8 @@ from hw.golden import GoldenDevice
 from hw.isa import FLAG_WAIT, Opcode
 from hw.presets import PRESETS
 from sim.cycle_model import predict
-from sw.compiler.compiler import compile_network, compile_pair
 from sw.compiler.memory_map import required_config
+from sw.compiler.programs import compile_network, compile_pair
 from sw.graph import path as kinds
 from sw.graph.branch import BranchKind
 from sw.graph.path import Kind, Path

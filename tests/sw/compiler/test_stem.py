@@ -14,8 +14,8 @@ from hw.isa import FLAG_WAIT, Opcode, Operation, Post
 from hw.presets import PRESETS
 from hw.program import ImageLayout, Program
 from sim.program_counts import count_program
-from sw.compiler.compiler import compile_network, compile_pair
 from sw.compiler.memory_map import required_config, stem_geometry
+from sw.compiler.programs import compile_network, compile_pair
 from sw.compiler.stem_compiler import patch_runs, pixel_runs
 from sw.compiler.stem_geometry import StemGeometry
 from sw.compiler.stem_layout import choose_plan, chunks

@@ -15,8 +15,8 @@ from hw.config import AcceleratorConfig
 from hw.errors import InputError
 from hw.golden import GoldenDevice
 from sw import infer as command
-from sw.compiler.compiler import compile_network
 from sw.compiler.memory_map import required_config
+from sw.compiler.programs import compile_network
 from sw.data.fashion_mnist import load_fashion_mnist
 from sw.data.pixels import fitted, to_input, to_pixels
 from sw.gated.inference import cascade, infer, infer_torch

@@ -15,8 +15,8 @@ from hw.golden import GoldenDevice
 from hw.isa import FLAG_ATTENTION, FLAG_HIGH, Opcode, Operation, Post
 from hw.program import Program
 from sim.cycle_model import predict
-from sw.compiler.compiler import compile_network, compile_pair
 from sw.compiler.memory_map import required_config
+from sw.compiler.programs import compile_network, compile_pair
 from sw.graph.integer_network import IntegerNetwork
 from sw.graph.path import Path
 from sw.graph.path_vit import PathVit

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
 from hw.golden import GoldenDevice
-from sw.compiler.compiler import compile_network
 from sw.compiler.memory_map import required_config
+from sw.compiler.programs import compile_network
 from sw.graph.float_network import FloatNetwork
 from sw.graph.forward import forward
 from sw.importing import import_network, module_image_shape

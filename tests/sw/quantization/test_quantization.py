@@ -11,8 +11,8 @@ from hw.config import AcceleratorConfig
 from hw.errors import InputError
 from hw.golden import GoldenDevice
 from hw.row.normalizer import LayerNorm
-from sw.compiler.compiler import compile_network
 from sw.compiler.memory_map import required_config
+from sw.compiler.programs import compile_network
 from sw.graph.float_network import FloatLinear
 from sw.graph.forward import normalized
 from sw.graph.integer_file import load_integer_network, save_integer_network

@@ -7,8 +7,8 @@ from hw.golden import GoldenDevice
 from hw.numerics import UNITS_PER_NAT
 from hw.presets import find_preset
 from sw import train
-from sw.compiler.compiler import compile_network
 from sw.compiler.memory_map import required_config
+from sw.compiler.programs import compile_network
 from sw.data.pixels import padded, to_input, to_pixels
 from sw.graph.forward import Observer, forward
 from sw.graph.path import Path

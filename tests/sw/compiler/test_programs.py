@@ -25,8 +25,8 @@ from hw.presets import PRESETS
 from hw.program import Program
 from hw.program_image import pack_weights
 from hw.timing import LANE_LATENCY, Timing
-from sw.compiler.compiler import compile_network, compile_pair
 from sw.compiler.memory_map import required_config
+from sw.compiler.programs import compile_network, compile_pair
 from sw.graph.integer_network import IntegerNetwork
 from sw.graph.path import Path
 from sw.networks.network import build_network, parse_network
