@@ -1,8 +1,10 @@
 """RTLIL to Verilog with Yosys in process, several separately emitted modules linked into one design."""
 
+import gc
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -31,10 +33,23 @@ class SharedModule(wiring.Component):
         return Instance(self.name, i_clk=ClockSignal(), i_rst=ResetSignal(), **ports)
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without garbage collection: a netlist is millions of objects that all live until it is written."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def to_rtlil(component, name: str) -> str:
     """RTLIL of a component as module ``name``; ports are the flattened signature (``clk``, ``rst`` and one vector per
     member), submodules are called ``name.submodule``."""
-    return rtlil.convert(component, name=name, emit_src=False)
+    with _no_collection():
+        return rtlil.convert(component, name=name, emit_src=False)
 
 
 def read_design(modules: Sequence[str]):
