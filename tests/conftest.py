@@ -1,5 +1,6 @@
 """What all tests share: a printed seed, OpenMP threads that do not spin or crowd, long files first, the slowest tests named."""
 
+import gc
 import json
 import os
 import secrets
@@ -13,6 +14,8 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if "PYTEST_XDIST_WORKER" in os.environ:  # pytest's workers are the threads already
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+gc.set_threshold(100_000)  # with torch loaded, looking at every object costs a third of what Amaranth's elaboration takes
 
 SEED = int(os.environ.get("PIVOT_TEST_SEED") or secrets.randbelow(2**31))
 SECONDS = Path(__file__).parent / "seconds.json"

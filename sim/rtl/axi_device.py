@@ -36,7 +36,7 @@ class AxiDevice(RtlDevice):
         with tempfile.TemporaryDirectory(prefix="pivot-top-") as name:
             top = Path(name) / "axi_top.sv"
             top.write_text(axi_top(self.config))
-            executable = verilate([top, accelerator_verilog(self.config)], "axi_top", optimization="-O0")  # Python takes the time
+            executable = verilate([top, accelerator_verilog(self.config)], "axi_top")
         env = job_files(directory) | {"PIVOT_SEED": str(self.seed), "PIVOT_IDLE": str(self.idle)}
         run_bench(executable, "axi_top", bench, env=env, cwd=directory, timeout_s=self.timeout_s)
         self.seen = json.loads((directory / "seen.json").read_text())

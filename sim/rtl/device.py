@@ -137,7 +137,7 @@ def build_simulation(
             "fast_top",
             optimization="-O3" if lanes and not quick_build else "-Og",
             arguments=["-O3", *(("--unroll-count", "1") if lanes else ())],
-            compiler_arguments=["-march=native"] if lanes else [],
+            compiler_arguments=["-march=native"] if lanes and not quick_build else [],
             trace_saif=trace_saif,
         )
     return executable, time.perf_counter() - started
