@@ -23,10 +23,14 @@ def check(program, timing, masks):
     return every
 
 
+@pytest.fixture(scope="module")
+def program():
+    return prepare("fmnist_vit_tiny", find_preset("nano"), images=1).program
+
+
 @pytest.mark.parametrize("memory", ["", "latency=200,bytes_per_cycle=5,outstanding=1", "latency=1,bytes_per_cycle=7"])
-def test_twelve_encoders(memory):
+def test_twelve_encoders(program, memory):
     """A fast and a starved prefetch, of which the second never fills up."""
-    program = prepare("fmnist_vit_tiny", find_preset("nano"), images=1).program
     masks = random.Random(memory).sample(range(1 << 12), 40)
     every = check(program, MemoryTiming.parse(memory), [0, 0xFFF, *masks])
     assert every.shape == (1 << 12, len(NAMES))
