@@ -6,8 +6,10 @@ order after the common head; `Descriptor` encodes and decodes them, `descriptor_
 
 from dataclasses import dataclass, field
 from enum import IntEnum, unique
+from typing import TYPE_CHECKING
 
-from amaranth.lib import data
+if TYPE_CHECKING:
+    from amaranth.lib import data
 
 DESCRIPTOR_BYTES = 64
 
@@ -186,8 +188,10 @@ DESCRIPTOR_FIELDS: dict[Opcode, tuple[tuple[str, int, str], ...]] = {op: _HEAD +
 _FIELD_NAMES = {op: frozenset(name for name, _, _ in fields) for op, fields in DESCRIPTOR_FIELDS.items()}
 
 
-def descriptor_layout(opcode: Opcode) -> data.StructLayout:
+def descriptor_layout(opcode: Opcode) -> "data.StructLayout":
     """The RTL's view of a descriptor, 512 bits; padding is the field `reserved`, which must be zero."""
+    from amaranth.lib import data  # hosts and benches, which load this file too, start faster without it
+
     members = {name: size * 8 for name, size, _ in DESCRIPTOR_FIELDS[opcode]}
     members["reserved"] = DESCRIPTOR_BYTES * 8 - sum(members.values())
     return data.StructLayout(members)

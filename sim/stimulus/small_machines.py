@@ -21,7 +21,7 @@ SMALL_MACHINES = {
     ),
     "exp units that divide the rows": sized(replace(_PLAIN, rows=4, norm_elements=2, weight_ports=3, exp_units=2), 98),
     "one exp unit, K and V gathered for PEs of two chains": sized(
-        replace(_PLAIN, cols=1, pe_depth=16, norm_elements=8, exp_units=1), 49
+        replace(_PLAIN, cols=1, pe_depth=10, norm_elements=5, exp_units=1), 49
     ),
 }
 """By what is special of them; the banks' halves are of odd sizes, too."""

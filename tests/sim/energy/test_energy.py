@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hw.accelerator import generate_verilog
 from hw.isa import COUNTERS
 from hw.presets import find_preset
 from hw.timing import Timing
@@ -13,6 +12,7 @@ from sim.energy.estimate import ENERGY_TABLE, bounds_mj, energy_by_operation, en
 from sim.energy.table import STATIC, flip_flops
 from sim.measurement import energy_fields
 from sim.program_counts import count_operations, count_program
+from sim.rtl.device import accelerator_verilog
 from sim.stimulus.workload import prepare
 
 NETWORK = "vit:dim=24,depth=2,heads=3,tokens=11,classes=7"
@@ -168,5 +168,5 @@ def test_every_line_follows_from_its_arithmetic(line):
 
 def test_flip_flops_are_those_of_the_verilog():
     for config in (NANO, NANO.with_fields("rows=3,cols=6,pe_depth=8")):
-        counted = count_flip_flops(parse_modules(generate_verilog(config)))
+        counted = count_flip_flops(parse_modules(accelerator_verilog(config).read_text()))
         assert flip_flops(config) == pytest.approx(counted, rel=0.05)
