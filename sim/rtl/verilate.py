@@ -27,13 +27,13 @@ __all__ = ["BuildError", "lint", "verilate"]
 
 OPTIMIZATIONS = ("-O0", "-Og", "-O1", "-O2", "-O3", "-Os")
 QUICK = ("-O0", "-Og")
-"""Optimizations that cost so little that reading the headers twice costs more than compiling on two cores gains."""
+"""Optimizations that cost so little that compiling on two cores gains less than reading the headers twice costs."""
 
 UNIT_BYTES = 5_000_000
 """Most bytes of generated C++ that are compiled together: the header alone costs each compiler call two seconds."""
 
 SMALL_BYTES = 150_000
-"""A design with less generated C++ than this is one unit, optimized as a whole; so is every one in `QUICK`."""
+"""A design with less generated C++ than this is one unit, optimized as a whole, as is one at an optimization in `QUICK`."""
 
 RUNTIME_NAME = re.compile(r"^  (verilated\w*) \\$", re.MULTILINE)
 """Source of the run-time library in the make file that Verilator writes of what a model needs."""
@@ -91,14 +91,14 @@ def _compilation_units(directory: Path, optimization: str, jobs: int) -> list[tu
 
     main: Path = config.share_dir / "lib" / "verilator" / "verilator.cpp"
     sizes = {file: file.stat().st_size for file in (main, *directory.glob("Vtop*.cpp"))}
-    small = optimization in QUICK or sum(sizes.values()) < SMALL_BYTES
-    flags = {file: "-O0" if "__Slow" in file.name and not small else optimization for file in sizes}
+    whole = optimization in QUICK or sum(sizes.values()) < SMALL_BYTES
+    flags = {file: "-O0" if "__Slow" in file.name and not whole else optimization for file in sizes}
     units: list[tuple[Path, str]] = []
     for flag in dict.fromkeys((optimization, "-O0")):
         members = sorted((file for file in sizes if flags[file] == flag), key=lambda file: (-sizes[file], file.name))
         total = sum(sizes[file] for file in members)
-        side_by_side = 1 if flag == "-O0" else jobs  # where reading the headers takes as long as compiling
-        number = 1 if small else side_by_side * -(-total // (side_by_side * UNIT_BYTES))
+        side_by_side = 1 if whole or flag == "-O0" else jobs  # where reading the headers takes as long as compiling
+        number = side_by_side * -(-total // (side_by_side * UNIT_BYTES))
         groups: list[list[Path]] = [[] for _ in range(min(number, len(members)))]
         for file in members:
             min(groups, key=lambda group: sum(sizes[member] for member in group)).append(file)
