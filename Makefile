@@ -23,13 +23,15 @@ unexport PYTHONDONTWRITEBYTECODE
 cosearch: $(INSTALLED)
 	$(RUN) -m search.cosearch $(ARGS)
 
-# The linter and the type checker beside each other, one on each core; then the tests.
-test: $(INSTALLED)
-	@$(MAKE) --no-print-directory --jobs=2 ruff mypy
+# The linter and the type checker, then the tests.
+test: ruff mypy
 	$(RUN) -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder $(ARGS)
 
-ruff mypy: $(INSTALLED)
-	$(RUN) -m $@ $(if $(filter ruff,$@),check .)
+ruff: $(INSTALLED)
+	$(RUN) -m ruff check .
+
+mypy: $(INSTALLED)
+	$(RUN) -m mypy --num-workers 2
 
 build: $(INSTALLED)
 	$(RUN) -m hw.build --board zcu102 $(ARGS)

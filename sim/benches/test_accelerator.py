@@ -9,6 +9,7 @@ from hw.device import mismatches
 from hw.golden import GoldenDevice
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
+from sim.cycle_model import predict
 from sim.measurement import breakdown
 from sim.program_counts import count_program
 from sim.rtl.device import Job, RtlDevice
@@ -30,7 +31,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def default_vit():
-    return prepare("fmnist_vit_tiny", CONFIG, images=2)
+    return prepare("fmnist_vit_tiny", CONFIG, images=3)
 
 
 def golden(workload, **options):
@@ -53,15 +54,17 @@ def test_small_network_is_bit_exact(device, small):
 
 
 def test_default_network_and_every_kind_of_skip(device, default_vit):
-    """Real images through the trained ViT; skipped attentions cost no array cycle and no weight byte."""
-    program, images = default_vit.program, default_vit.images
+    """Real images through the trained ViT, timed by the cycle model; skipped attentions cost no array cycle and no weight byte."""
+    program = default_vit.program
     masks = [0xFFF, 0xFFF & ~(1 << 2 | 1 << 5 | 1 << 8), 0]
-    jobs = [Job(program=program, images=images, path_masks=(mask, mask)) for mask in masks]
+    images = default_vit.images[:, None]
+    jobs = [Job(program=program, images=image, path_masks=(mask, mask)) for mask, image in zip(masks, images, strict=True)]
     results = device.run_jobs(jobs)
-    for mask, result in zip(masks, results, strict=True):
+    for mask, job, result in zip(masks, jobs, results, strict=True):
         assert result.error == 0
-        assert mismatches(golden(default_vit, path_masks=(mask, mask)), result) == 0, f"mask {mask:03x}"
-        checked_counters(program, result, (mask, mask))
+        assert mismatches(GoldenDevice().run(program, job.images, path_masks=job.path_masks), result) == 0, f"mask {mask:03x}"
+        checked_counters(program, result, job.path_masks)
+        assert result.counters == predict(program, path_masks=job.path_masks).counters
     full, some, none = (result.counters for result in results)
     assert none["attention_array_cycles"] == 0
     assert some["attention_array_cycles"] * 12 == full["attention_array_cycles"] * 9
@@ -79,21 +82,22 @@ def region_offset(program, suffix):
     return next(offset for name, offset, _ in program.regions if name.endswith(suffix))
 
 
-@pytest.mark.parametrize(
-    ("region", "byte", "bit"),
-    [
+def test_a_flipped_bit_shows(device, small):
+    """One bit in the RTL's memory alone: the comparison must see it."""
+    flips = [
         ("encoder0.fc1.weights", 5, 6),
         ("encoder1.projection.weights", 0, 6),
         ("encoder0.fc2.parameters", 1, 6),  # bias, 2^14
         ("head.parameters", 10, 3),  # bias of the second logit, 2^19
         ("encoder0.exp.table", 0, 6),  # the maximum's own entry, 127
         ("encoder1.activation.table", 128 + 20, 6),
-    ],
-)
-def test_a_flipped_bit_shows(device, small, region, byte, bit):
-    """One bit in the RTL's memory alone: the comparison must see it."""
-    offset = region_offset(small.program, region) + byte
-    assert mismatches(golden(small), device.run(small.program, small.images, corrupt=(offset, bit))) > 0
+    ]
+    good = Job(program=small.program, images=small.images)
+    jobs = [replace(good, corrupt=(region_offset(small.program, region) + byte, bit)) for region, byte, bit in flips]
+    *bad, last = device.run_jobs([*jobs, good])
+    for flip, result in zip(flips, bad, strict=True):
+        assert mismatches(golden(small), result) > 0, flip
+    assert mismatches(golden(small), last) == 0
 
 
 def test_results_do_not_depend_on_the_memory(device, small):

@@ -72,12 +72,6 @@ def test_the_engine_both_compares_them(tmp_path):
     assert fields["model_run"] == fields["rtl_run"] == {"cycles": fields["cycles"], "counters": fields["counters"]}
 
 
-def test_default_network(device):
-    workload = prepare("fmnist_vit_tiny", CONFIG, images=1)
-    masks = (0xFFF, 0xFFF & ~(1 << 2 | 1 << 5 | 1 << 8), 0)
-    check(device, [Job(program=workload.program, images=workload.images, path_masks=(mask, mask)) for mask in masks], None)
-
-
 def test_gated_pair(device):
     """Both exits, with different masks."""
     import torch
