@@ -23,7 +23,7 @@ def runs(tmp_path_factory):
     found = []
     for masks in ((1, 1), (0, 0)):
         trace = tmp_path_factory.mktemp("trace") / "activity.saif"
-        device = RtlDevice(TINY, quick_build=True, activity=trace)
+        device = RtlDevice(TINY, activity=trace)
         result = device.run_jobs([Job(program=workload.program, images=workload.images, path_masks=masks)])[0]
         saif = read_saif(trace)
         found.append((result, saif, activity_energy_mj(saif, accelerator_verilog(TINY))))

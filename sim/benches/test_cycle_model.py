@@ -110,7 +110,7 @@ def test_gemms_of_one_word():
     assert words.count(1) == 4
     job = Job(program=workload.program, images=workload.images)
     for timing in (MemoryTiming(), MemoryTiming(latency=7, bytes_per_cycle=3, outstanding=16)):
-        check(RtlDevice(config, timeout_s=600, quick_build=True), [job], timing)
+        check(RtlDevice(config, timeout_s=600), [job], timing)
 
 
 def test_the_program_is_only_read(small):

@@ -38,7 +38,7 @@ def test_a_softmax_pass_is_the_same_in_both():
     config = replace(NANO, exp_units=2)
     workload = prepare(SMALL_NETWORK, config, images=1)
     model = model_timeline(workload.program)
-    assert model == rtl_timeline(workload.program, workload.images, quick_build=True)
+    assert model == rtl_timeline(workload.program, workload.images)
     assert any(span.track == TRACKS.index("softmax") for span in model)
 
 
