@@ -1,6 +1,8 @@
 """What a measurement runs: a network by name, quantized and compiled, with images and its float logits on them."""
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,8 +10,12 @@ from hw.config import AcceleratorConfig
 from hw.errors import InputError
 from hw.program import Program
 from sw.data.pixels import CALIBRATION_IMAGES, fitted, random_pixels, to_input, to_pixels
+from sw.graph.integer_network import IntegerNetwork
 from sw.graph.path import Path, parse_encoders
 from sw.networks.spec import NetworkSpec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,23 @@ def _pixels(spec: NetworkSpec, count: int, seed: int, data: str | None) -> tuple
     return *random_pixels(spec, count, seed), "random"
 
 
+def _quantize(
+    spec: NetworkSpec, weights: str | None, seed: int, data: str | None, image_size: tuple[int, int] | None, path: Path
+) -> "tuple[nn.Module, IntegerNetwork]":
+    """(float network, integer network) of the path, calibrated on its data."""
+    from sw.importing import module_image_shape
+    from sw.networks.network import build_network
+    from sw.quantization.quantize import quantize
+
+    network = build_network(spec.name, weights, seed, image_size)
+    calibration, _, _ = _pixels(spec, 1, seed, data)
+    return network, quantize(network, to_input(fitted(calibration, module_image_shape(network))), path)
+
+
+_quantize_once = lru_cache(maxsize=4)(_quantize)
+"""For networks on many machines; of nothing that is in files of the user's, as those may change meanwhile."""
+
+
 def prepare(
     model: str,
     config: AcceleratorConfig,
@@ -77,9 +100,14 @@ def prepare(
     Raises:
         InputError: For a bad name, index, file or count, and for a network that does not fit the machine.
     """
+    import torch
+
     from sw.compiler.loop_order import checked_order
     from sw.compiler.memory_map import checked_layout
-    from sw.networks.network import RANDOM, build_network, parse_network
+    from sw.compiler.programs import compile_network
+    from sw.graph.path_vit import PathVit
+    from sw.importing import module_image_shape
+    from sw.networks.network import RANDOM, parse_network
 
     if images < 1:
         raise InputError(f"--images must be at least 1, not {images}")
@@ -92,20 +120,12 @@ def prepare(
         chosen = Path.skipping(parse_encoders(skip, spec.depth, "--skip"), spec.depth)
     checked_layout(spec, config)  # before the slow part
     checked_order(loop_order)
-    calibration, test, source = _pixels(spec, images, seed, data)
+    _, test, source = _pixels(spec, images, seed, data)
     weights = RANDOM if weights is None and model.startswith("vit:") else weights
-    network = build_network(model, weights, seed, image_size)
-
-    import torch
-
-    from sw.compiler.programs import compile_network
-    from sw.graph.path_vit import PathVit
-    from sw.importing import module_image_shape
-    from sw.quantization.quantize import quantize
-
-    calibration, test = (fitted(images, module_image_shape(network)) for images in (calibration, test))
-    integer = quantize(network, to_input(calibration), chosen.at_most())
+    make = _quantize_once if data is None and weights in (None, RANDOM) else _quantize
+    network, integer = make(spec, weights, seed, data, image_size, chosen.at_most())
     program = compile_network(integer, config, path=chosen, loop_order=loop_order)
+    test = fitted(test, module_image_shape(network))
     with torch.no_grad():
         logits = PathVit(network, chosen).eval()(to_input(test)).numpy()
     return Workload(model, chosen, program, to_pixels(test), logits, source)

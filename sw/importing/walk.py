@@ -2,19 +2,18 @@
 
 import inspect
 import operator
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hw.errors import InputError
 from sw.graph.float_network import FloatNetwork
 from sw.importing import arithmetic, layers
+from sw.importing.export import ExportedGraph, export
 from sw.importing.folding import folded
 from sw.importing.values import Map, Unsupported, Value, whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from torch.export import ExportedProgram
     from torch.fx import Node
 
 
@@ -25,9 +24,9 @@ class ImportedGraph:
         """Export; see `import_network` for arguments and errors."""
         import torch
 
-        self._image_shape = image_shape
+        self._module, self._image_shape = module, image_shape
         with torch.no_grad():
-            self._program = _export(module, image_shape)
+            self._exported = export(module, image_shape)
 
     def fold(self) -> FloatNetwork:
         """Fold the parameters as they are now; where gradients are recorded, they reach the module's parameters.
@@ -37,10 +36,10 @@ class ImportedGraph:
         """
         import torch
 
-        state = self._program.state_dict | self._program.constants
+        state = self._exported.state(self._module)
         if not torch.is_grad_enabled():
-            state = {name: value.detach() if isinstance(value, torch.Tensor) else value for name, value in state.items()}
-        return _Walk(self._program, self._image_shape, state).run()
+            state = {name: value.detach() for name, value in state.items()}
+        return _Walk(self._exported, self._image_shape, state).run()
 
 
 def import_network(module: "nn.Module", image_shape: tuple[int, int, int] | None = None) -> FloatNetwork:
@@ -70,31 +69,12 @@ def module_image_shape(vit: "nn.Module") -> tuple[int, int, int]:
     return channels, int(size[0]), int(size[1])
 
 
-def _export(module: "nn.Module", image_shape: tuple[int, int, int]) -> "ExportedProgram":
-    import torch
-
-    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.export.export(module, (torch.zeros(1, *image_shape, device=device),), strict=False)
-    except Exception as error:  # whatever a network's own code raises, and torch.export's refusals
-        reason, shape = " ".join(str(error).split())[:200], "x".join(map(str, image_shape))
-        kind = type(error).__name__
-        raise InputError(f"Network must go through torch.export with an image of {shape}: {kind}: {reason}") from None
-    finally:
-        for part in training:
-            part.training = True
-
-
 class _Walk:
     """Gives every node of a graph its value: a constant tensor, or a `Value`."""
 
-    def __init__(self, program: "ExportedProgram", image_shape: tuple[int, int, int], state: "dict[str, Tensor]") -> None:
-        """Take an ``ExportedProgram`` of one image, and its parameters, buffers and constants by name."""
-        self._program = program
+    def __init__(self, exported: ExportedGraph, image_shape: tuple[int, int, int], state: "dict[str, Tensor]") -> None:
+        """Take a graph of one image, and its parameters, buffers and constants by name."""
+        self._exported = exported
         self._state = state
         self._picture = whole(Map((), image_shape), (1, *image_shape))
         self._values: dict[Node, Any] = {}
@@ -105,11 +85,10 @@ class _Walk:
         Raises:
             InputError: an operation does not fit.
         """
-        signature, state = self._program.graph_signature, self._state
-        names = signature.inputs_to_parameters | signature.inputs_to_buffers | signature.inputs_to_lifted_tensor_constants
-        for node in self._program.graph.nodes:
+        names = self._exported.names
+        for node in self._exported.graph.nodes:
             if node.op == "placeholder":
-                self._values[node] = state[names[node.name]] if node.name in names else self._picture
+                self._values[node] = self._state[names[node.name]] if node.name in names else self._picture
                 continue
             try:
                 if node.op == "output":
