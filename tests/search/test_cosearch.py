@@ -14,6 +14,7 @@ import sys
 import time
 
 import pytest
+from rich.progress import Progress
 
 from hw.numerics import UNITS_PER_NAT
 from search import cosearch
@@ -54,11 +55,19 @@ def arguments(tmp_path_factory, one_thread):
     return (*SMALL, f"--weights={weights}")
 
 
-def _comparable(path):
-    """`result.json` as bytes, without wall-clock time and provenance."""
+def _written(path):
+    """The content of a `result.json`, without wall-clock time and provenance."""
     result = json.loads(path.read_text())
     del result["wall_s"], result["provenance"]
-    return json.dumps(result).encode()
+    return result
+
+
+def _found(arguments):
+    """The same of a search in this process, which draws no report."""
+    with Progress(disable=True) as progress:
+        result, _ = cosearch.search(cosearch.parser().parse_args(arguments), progress)
+    del result["data_digest"]
+    return json.loads(json.dumps(result))
 
 
 @pytest.fixture(scope="module")
@@ -119,18 +128,17 @@ def _killed(arguments, count, delay):
     return process.exitcode == -signal.SIGKILL
 
 
-def test_a_killed_search_goes_on_and_ends_with_the_same_bytes(whole_run, arguments, tmp_path, seed):
+def test_a_killed_search_goes_on_and_ends_with_the_same_result(whole_run, arguments, tmp_path, seed):
     draw = random.Random(seed)
     arguments = [*arguments, f"--out={tmp_path}"]
-    counts = sorted(draw.sample(range(len(_steps(whole_run)) - 4), 3))
+    counts = sorted(draw.sample(range(len(_steps(whole_run)) - 4), 2))
     assert all([_killed(arguments, count, draw.uniform(0, 0.5)) for count in counts])
     assert counts[-1] <= len(_steps(tmp_path)) < len(_steps(whole_run))
-    assert cosearch.main(arguments) == 0
-    assert _comparable(tmp_path / "result.json") == _comparable(whole_run / "result.json")
+    assert _found(arguments) == _written(whole_run / "result.json")
 
 
 def test_the_test_labels_choose_nothing(whole_run, arguments, tmp_path):
-    """Shuffled labels of the test split change what is reported, and nothing that was chosen."""
+    """Shuffled labels of the test split change what is reported, and nothing that was chosen; they make it another run."""
     data = tmp_path / "data"
     shutil.copytree(ASSETS, data)
     labels = data / "t10k-labels-idx1-ubyte.gz"
@@ -139,9 +147,9 @@ def test_the_test_labels_choose_nothing(whole_run, arguments, tmp_path):
     random.Random(0).shuffle(shuffled)
     content[8:] = bytes(shuffled)
     labels.write_bytes(gzip.compress(content))
-    out = tmp_path / "run"
-    assert cosearch.main([*arguments, f"--data={data}", f"--out={out}"]) == 0
-    shown, reference = (json.loads((path / "result.json").read_text()) for path in (out, whole_run))
+    runs = set((whole_run / "steps").iterdir())
+    shown, reference = _found([*arguments, f"--data={data}", f"--out={whole_run}"]), _written(whole_run / "result.json")
+    assert len(set((whole_run / "steps").iterdir()) - runs) == 1
     for name in ("low", "high", "threshold_nats", "f_low", "f_low_test", "delay_ms", "energy_mj"):
         assert shown[name] == reference[name], name
     assert shown["best_single"]["kept"] == reference["best_single"]["kept"]
@@ -170,16 +178,12 @@ def test_the_choice_needs_no_test_split(whole_run, arguments, tmp_path):
     assert made.choice.cascade.f_low == reference["f_low"]
 
 
-def test_a_finished_search_is_not_run_again_but_changed_arguments_are(whole_run, arguments):
+def test_a_finished_search_is_not_run_again(whole_run, arguments):
     steps = _steps(whole_run)
     (whole_run / "result.json").rename(whole_run / "before.json")
     assert cosearch.main([*arguments, f"--out={whole_run}"]) == 0
     assert steps and _steps(whole_run) == steps
-    assert _comparable(whole_run / "result.json") == _comparable(whole_run / "before.json")
-    runs = {path.name for path in (whole_run / "steps").iterdir()}
-    refused = cosearch.main([*arguments, "--max-loss=0", "--lec=1", f"--out={whole_run}"])
-    assert refused in (0, 1)  # a pair at F_low = 1 may or may not keep the accuracy
-    assert len({path.name for path in (whole_run / "steps").iterdir()} - runs) == 1
+    assert _written(whole_run / "result.json") == _written(whole_run / "before.json")
 
 
 @pytest.mark.parametrize(
