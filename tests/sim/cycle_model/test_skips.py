@@ -17,8 +17,8 @@ from sw.networks.network import build_network, parse_network
 from sw.quantization.quantize import quantize
 
 CONFIG = find_preset("zcu102")
-MODEL = "deit_small_patch16_224"
-DEPTH = 12
+DEPTH = 4
+MODEL = f"vit:dim=384,depth={DEPTH},heads=6,tokens=197,classes=1000,patch=16,channels=3"
 FETCH_CYCLES = 8
 """Most cycles that a dropped descriptor costs the fetch: its beats and the decision."""
 
