@@ -1,14 +1,21 @@
 """A WebAssembly module that Emscripten built, as a library in this process."""
 
+import platform
 import time
 from collections.abc import Callable
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from hw.files import write_file
+from hw.toolchain import cache_root
+from sim.cpp_build import cached_directory, digest
 
 if TYPE_CHECKING:
     import wasmtime
 
+MACHINE_CODE = "machine_code"
 PAGE_BYTES = 1 << 16
 MOST_MESSAGE_BYTES = 1 << 12
 
@@ -19,18 +26,27 @@ class ModuleStopped(RuntimeError):
 
 @cache
 def _compile(path: Path) -> "tuple[wasmtime.Engine, wasmtime.Module]":
-    """Machine code, in about a second for 2 MB of module."""
+    """Machine code, from the build cache after the first time: 2 MB of module take ten seconds of processor time."""
     import wasmtime
 
     engine = wasmtime.Engine()
-    return engine, wasmtime.Module.from_file(engine, str(path))
+
+    def build(directory: Path) -> None:
+        write_file(directory / MACHINE_CODE, bytes(wasmtime.Module.from_file(engine, str(path)).serialize()))
+
+    key = digest(version("wasmtime"), platform.machine(), path.read_bytes())
+    compiled = cached_directory(cache_root() / "wasm", key, build) / MACHINE_CODE
+    try:
+        return engine, wasmtime.Module.deserialize_file(engine, str(compiled))
+    except wasmtime.WasmtimeError:  # from a processor with instructions that this one lacks
+        return engine, wasmtime.Module.from_file(engine, str(path))
 
 
 class EmscriptenModule:
     """An instance with a memory of its own.
 
     The host is what a module needs that computes and writes messages: no files, no environment, no time of day. Every other
-    import raises when it is called. A module is compiled once in a process.
+    import raises when it is called. A module is compiled once on a machine.
 
     Args:
         path: The ``.wasm`` file.

@@ -9,7 +9,7 @@ import pytest
 
 from hw.errors import InputError
 from hw.presets import find_preset
-from sim.perfetto import trace_processor
+from sim.perfetto import emscripten, trace_processor
 from sim.perfetto.check import check_trace
 from sim.perfetto.emscripten import ModuleStopped
 from sim.perfetto.protobuf import field, fields, signed_integers
@@ -163,3 +163,17 @@ def test_fields_are_read_as_written(rng):
     assert signed_integers(b"\x01" + b"\xff" * 9 + b"\x01" + b"\xac\x02") == [1, -1, 300]  # two's complement in 64 bits
     with pytest.raises(ValueError, match="not of wire type 1"):
         list(fields(b"\x09" + bytes(8)))
+
+
+def test_machine_code_of_another_processor_is_compiled_again(tmp_path, monkeypatch):
+    """A kept file that does not load is no error."""
+    module = tmp_path / "empty.wasm"
+    module.write_bytes(b"\0asm\1\0\0\0")
+    monkeypatch.setenv("PIVOT_CACHE", str(tmp_path / "cache"))
+    emscripten._compile(module)
+    (kept,) = (tmp_path / "cache" / "wasm").rglob(emscripten.MACHINE_CODE)
+    kept.write_bytes(b"\x7fELF of elsewhere")
+    emscripten._compile.cache_clear()
+    _, compiled = emscripten._compile(module)
+    assert compiled.imports == []
+    emscripten._compile.cache_clear()
