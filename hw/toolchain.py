@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from hw.errors import InputError
+from hw.errors import InputError, command
 
 MINIMUM_VERILATOR = (5, 36)
 """Oldest Verilator (major, minor) that cocotb 2.1 compiles against."""
@@ -255,6 +255,7 @@ def require_ecp5_tools() -> dict[str, Path]:
     return found
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """``python3 -m hw.toolchain [--check]``: name what is missing; without ``--check`` also list what is used.
 
@@ -264,21 +265,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m hw.toolchain", description="Find the tools that PIVOT calls.")
     parser.add_argument("--check", action="store_true", help="only what must be there before anything is installed")
     options = parser.parse_args(arguments)
-    try:
-        check_prerequisites()
-        if not options.check:
-            verilator = find_verilator()
-            print(f"C++ compiler  {find_compiler()}")
-            print(f"Verilator     {verilator.version}, {verilator.executable}")
-            print(f"libpython     {find_libpython()}")
-            print(f"Yosys         {require_pyosys().__file__}")
-            print(f"Vivado        {find_vivado() or 'not on PATH: bitstreams cannot be built here'}")
-            for name in ECP5_TOOLS:
-                print(f"{name:<14}{find_ecp5_tool(name) or 'not installed: no bitstreams for ECP5 boards here (extra ecp5)'}")
-            print(f"Cache         {cache_root()}")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    check_prerequisites()
+    if not options.check:
+        verilator = find_verilator()
+        print(f"C++ compiler  {find_compiler()}")
+        print(f"Verilator     {verilator.version}, {verilator.executable}")
+        print(f"libpython     {find_libpython()}")
+        print(f"Yosys         {require_pyosys().__file__}")
+        print(f"Vivado        {find_vivado() or 'not on PATH: bitstreams cannot be built here'}")
+        for name in ECP5_TOOLS:
+            print(f"{name:<14}{find_ecp5_tool(name) or 'not installed: no bitstreams for ECP5 boards here (extra ecp5)'}")
+        print(f"Cache         {cache_root()}")
     return 0
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hw.errors import InputError
+from hw.errors import InputError, command
 from hw.files import write_file, write_json
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def _provenance(options: argparse.Namespace, digest: str) -> dict[str, Any]:
     }
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
@@ -178,9 +179,6 @@ def main(arguments: list[str] | None = None) -> int:
         result["provenance"] = _provenance(options, result.pop("data_digest"))
         write_file(out / "report.html", render(result))
         write_json(out / "result.json", result)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except NoPairQualifies as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

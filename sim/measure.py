@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hw.errors import InputError
+from hw.errors import command
 from hw.files import write_json
 from sim.engines import ENGINES, check_engine
 
@@ -149,6 +149,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return fields
 
 
+@command(RuntimeError)
 def main(arguments: list[str] | None = None) -> int:
     """``python -m sim.measure``.
 
@@ -156,16 +157,9 @@ def main(arguments: list[str] | None = None) -> int:
         0; 1 when images or counters mismatch or the simulation failed; 2 for bad input.
     """
     options = _parser().parse_args(arguments)
-    try:
-        fields = run(options)
-        if options.json:
-            write_json(options.json, fields)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except RuntimeError as error:  # a build, bench or machine failure tells all there is to know in its message
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    fields = run(options)
+    if options.json:
+        write_json(options.json, fields)
     _print_tables(fields)
     return 1 if fields["mismatches"] or not fields.get("runs_equal", True) else 0
 

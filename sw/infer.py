@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hw.errors import InputError
+from hw.errors import InputError, command
 from hw.files import write_json
 
 if TYPE_CHECKING:
@@ -169,19 +169,13 @@ def _print_tables(fields: dict[str, Any]) -> None:
     console.print(f"Threshold {fields['threshold_nats']:.4f} nat keeps, {guarantee}", highlight=False, soft_wrap=True)
 
 
+@command(RuntimeError, OSError)
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m sw.infer``; return the exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        fields = run(options)
-        if options.json:
-            write_json(options.json, fields)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    fields = run(options)
+    if options.json:
+        write_json(options.json, fields)
     _print_tables(fields)
     return 0
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.errors import InputError
+from hw.errors import InputError, command
 from hw.files import write_json
 from sw.data.pixels import CALIBRATION_IMAGES, padded, random_pixels, to_input, to_pixels
 from sw.quantization.options import METHODS, MSE, Options
@@ -88,6 +88,7 @@ def _print_table(fields: dict[str, Any]) -> None:
     print(f"The worst layer is {fields['worst']}; the logits have {fields['logits_sqnr_db']:.2f} dB.")
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """``python -m sw.quantization_report``.
 
@@ -95,13 +96,9 @@ def main(arguments: list[str] | None = None) -> int:
         0; 2 for bad input.
     """
     options = _parser().parse_args(arguments)
-    try:
-        fields = run(options)
-        if options.json:
-            write_json(options.json, fields)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    fields = run(options)
+    if options.json:
+        write_json(options.json, fields)
     _print_table(fields)
     return 0
 

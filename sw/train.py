@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Any
 
-from hw.errors import InputError
+from hw.errors import InputError, command
 from hw.files import write_json
 from sw.graph.path import Path, parse_encoders
 
@@ -45,14 +45,12 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit code."""
     options = parser().parse_args(arguments)
     try:
         train(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print(f"error: interrupted; continue with --resume --out {options.out}", file=sys.stderr)
         return 1

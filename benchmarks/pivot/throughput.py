@@ -27,7 +27,7 @@ from benchmarks.pivot.lv_vit_weights import BASELINE, MODEL, effort_name, load_n
 from benchmarks.pivot.pivot_result import BENCHMARK as CHOSEN
 from benchmarks.pivot.pivot_result import F_LOW
 from benchmarks.result import Benchmark
-from hw.errors import InputError
+from hw.errors import InputError, command
 from hw.tables import text_table
 from search.intervals import paired_difference
 from search.pairs import least_threshold
@@ -192,20 +192,17 @@ def measure(pair: TorchPair, split: Split, count: int, step: Callable[[str], Non
     }
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Measure, write the result and print the table."""
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
     parser.add_argument("--images", type=int, default=2000, metavar="N", help="test images that are timed (default: %(default)s)")
     options = parser.parse_args(arguments)
-    try:
-        data = load_fashion_mnist(options.data)
-        pairs = shipped_vit_pair(data), lv_vit_pair(data)
-        split = data.test_all
-        count = len(split.take(options.images))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    data = load_fashion_mnist(options.data)
+    pairs = shipped_vit_pair(data), lv_vit_pair(data)
+    split = data.test_all
+    count = len(split.take(options.images))
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("accuracy", total=len(pairs) * len(BATCHES) * REPETITIONS)
         entries = [measure(pair, split, count, lambda name: progress.update(task, advance=1, description=name)) for pair in pairs]

@@ -18,7 +18,7 @@ from rich.progress import track
 
 from benchmarks.pivot.lv_vit_weights import BASELINE, MODEL, effort_name, load_network, shipped_paths
 from benchmarks.result import Benchmark
-from hw.errors import InputError
+from hw.errors import command
 from hw.golden import GoldenDevice
 from hw.presets import find_preset
 from hw.tables import text_table
@@ -77,18 +77,15 @@ def passed(entry: dict[str, Any]) -> bool:
     return fits and entry["logits_sqnr_db"] >= LEAST_SQNR_DB
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Measure, write the result and print the table; returns 1 where int8 costs more than it may."""
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
     parser.add_argument("--images", type=int, metavar="N", help="only the first N test images; writes no result")
     options = parser.parse_args(arguments)
-    try:
-        data = load_fashion_mnist(options.data)
-        test = data.test_all if options.images is None else data.test_all.take(options.images)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    data = load_fashion_mnist(options.data)
+    test = data.test_all if options.images is None else data.test_all.take(options.images)
     console = Console(stderr=True)
     entries = {name: measure(load(), data, test) for name, load in track(networks().items(), "networks", console=console)}
     if options.images is None:

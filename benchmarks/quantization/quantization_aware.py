@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from benchmarks.quantization.int8_accuracy import SHIPPED, measure
 from benchmarks.result import Benchmark
-from hw.errors import InputError
+from hw.errors import command
 from hw.tables import text_table
 from sw.data.fashion_mnist import load_fashion_mnist
 from sw.graph.path_vit import PathVit
@@ -26,28 +26,25 @@ BENCHMARK = Benchmark("quantization.quantization_aware")
 STEPS, BATCH, LEARNING_RATE, SEED = 200, 128, 1e-4, 0
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Fine-tune, measure, write the result and print the table."""
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
     parser.add_argument("--steps", type=int, default=STEPS, metavar="N", help="of fine-tuning (default: %(default)s)")
     options = parser.parse_args(arguments)
-    try:
-        data = load_fashion_mnist(options.data)
-        shipped = PathVit(build_network(SHIPPED)).eval()
-        teacher = teacher_answers(shipped, data.train)
-        recipe = {"steps": options.steps, "batch": BATCH, "lr": LEARNING_RATE, "seed": SEED}
-        networks = {"as shipped": shipped}
-        with Progress(console=Console(stderr=True)) as progress:
-            for name, aware in (("fine-tuned", False), ("fine-tuned with roundings", True)):
-                task = progress.add_task(name, total=options.steps)
-                networks[name] = finetune(
-                    shipped, None, data.train, finetuning(quantization_aware=aware, **recipe), teacher_logits=teacher,
-                    progress=lambda done, *_, task=task: progress.update(task, completed=done),
-                )  # fmt: skip
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    data = load_fashion_mnist(options.data)
+    shipped = PathVit(build_network(SHIPPED)).eval()
+    teacher = teacher_answers(shipped, data.train)
+    recipe = {"steps": options.steps, "batch": BATCH, "lr": LEARNING_RATE, "seed": SEED}
+    networks = {"as shipped": shipped}
+    with Progress(console=Console(stderr=True)) as progress:
+        for name, aware in (("fine-tuned", False), ("fine-tuned with roundings", True)):
+            task = progress.add_task(name, total=options.steps)
+            networks[name] = finetune(
+                shipped, None, data.train, finetuning(quantization_aware=aware, **recipe), teacher_logits=teacher,
+                progress=lambda done, *_, task=task: progress.update(task, completed=done),
+            )  # fmt: skip
     entries = {name: measure(network, data, data.test_all) for name, network in networks.items()}
     head = {"model": SHIPPED, "test_images": len(data.test_all)}
     BENCHMARK.save(head | {"recipe": recipe, "data_digest": data.digest, "networks": entries})

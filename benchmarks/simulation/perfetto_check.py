@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.result import Benchmark
-from hw.errors import InputError
+from hw.errors import command
 from hw.presets import find_preset
 from hw.tables import text_table
 from sim.cycle_model import predict
@@ -73,21 +73,18 @@ def measure() -> dict[str, Any]:
     }
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Run the check; returns 1 if Perfetto complains or holds something else than was written."""
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="a trace (.json, .json.gz); by default one of DeiT-S")
     options = parser.parse_args(arguments)
-    try:
-        if options.file:
-            report = check_trace(options.file)
-            result: dict[str, Any] = {"perfetto": report.version, "complaints": report.complaints, "units": units(report)}
-        else:
-            result = measure()
-            BENCHMARK.save(result)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if options.file:
+        report = check_trace(options.file)
+        result: dict[str, Any] = {"perfetto": report.version, "complaints": report.complaints, "units": units(report)}
+    else:
+        result = measure()
+        BENCHMARK.save(result)
     table = text_table(
         "unit", "threads", "slices", "cycles",
         title=f"{options.file or f'{MODEL} on {PRESET}'} in Perfetto {result['perfetto']}",

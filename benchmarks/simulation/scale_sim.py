@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result import Benchmark
+from hw.errors import command
 
 BENCHMARK = Benchmark("simulation.scale_sim")
 MODEL, PRESET = "deit_small_patch16_224", "zcu102"
@@ -369,24 +370,15 @@ def measure(rtl: bool, again: bool) -> dict[str, Any]:
     return result
 
 
+@command(RuntimeError)
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--rtl", action="store_true", help=f"also simulate the RTL of {PRESET}: a large build, then minutes")
     parser.add_argument("--again", action="store_true", help="forget the steps that are in scale_sim.json")
     options = parser.parse_args(arguments)
-    from hw.errors import InputError
-    from sim.cpp_build import BuildError
-    from sim.rtl.bench_runner import BenchFailure
-
     try:
         result = measure(options.rtl, options.again)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (BuildError, BenchFailure) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("interrupted; the same command without --again goes on where this one stopped", file=sys.stderr)
         return 1

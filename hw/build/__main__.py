@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hw.boards import BOARDS, find_board
-from hw.errors import InputError
+from hw.errors import InputError, command
 from hw.files import json_text, write_file, write_files
 
 if TYPE_CHECKING:
@@ -254,6 +254,7 @@ def build(options: argparse.Namespace) -> None:
         raise RuntimeError(f"The machine must reach {report['clock_mhz']} MHz, but is routed for {report['fmax_mhz']} MHz")
 
 
+@command(RuntimeError)
 def main(arguments: list[str] | None = None) -> int:
     """``python -m hw.build``.
 
@@ -262,11 +263,7 @@ def main(arguments: list[str] | None = None) -> int:
         missing tool.
     """
     options = parser().parse_args(arguments)
-    try:
-        build(options)
-    except (InputError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
+    build(options)
     return 0
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hw.errors import InputError
+from hw.errors import command
 from hw.files import make_directory, write_file, write_json
 
 if TYPE_CHECKING:
@@ -85,13 +85,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns the exit code."""
-    try:
-        return run(parser().parse_args(arguments))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run(parser().parse_args(arguments))
 
 
 if __name__ == "__main__":
