@@ -31,7 +31,7 @@ def copy(tmp_path):
 
 
 def repack(path, content):
-    path.write_bytes(gzip.compress(content))
+    path.write_bytes(gzip.compress(content, compresslevel=1))
 
 
 def test_embedded_sizes_and_types(embedded):
