@@ -17,7 +17,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, First, ReadOnly, RisingEdge, Timer
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam, AxiRamRead, AxiReadBus
 
-from hw.batch import Report, run_batch
+from hw.host import Report, run_batch
 from hw.isa import register_offset
 
 CLOCK_PERIOD_NS = 2

@@ -15,7 +15,7 @@ import cocotb
 from cocotb.triggers import FallingEdge, First, RisingEdge, Timer
 from cocotb.utils import get_sim_time
 
-from hw.batch import CLEAR_INTERRUPT, SOFT_RESET, START, read_counters, write_settings
+from hw.host import CLEAR_INTERRUPT, SOFT_RESET, START, read_counters, write_settings
 from sim.benches.axi_lite import RegisterHost
 from sim.benches.bench_program import at_work, begin, hard_reset, open_windows
 from sim.rtl.fast_top import CLOCK_PERIOD_NS

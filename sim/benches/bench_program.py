@@ -12,7 +12,7 @@ from pathlib import Path
 import cocotb
 from cocotb.triggers import FallingEdge, First, RisingEdge, Timer
 
-from hw.batch import Status, run_batch
+from hw.host import Status, run_batch
 from sim.benches.axi_lite import RegisterHost
 from sim.rtl.fast_top import CLOCK_PERIOD_NS
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 import hw
-from hw.batch import Batch, MemoryImage, Report
+from hw.batch import Batch, MemoryImage
 from hw.config import AcceleratorConfig
 from hw.device import RunResult, check_program
 from hw.errors import InputError
+from hw.host import Report
 from hw.memory_timing import MemoryTiming
 from hw.program import Program
 from hw.toolchain import cache_root

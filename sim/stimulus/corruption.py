@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from hw import isa
-from hw.batch import Batch, Status, decode_records
+from hw.batch import Batch, decode_records
 from hw.config import TABLE_ENTRIES, AcceleratorConfig, ceil_div
 from hw.control.descriptor_check import known_opcodes
 from hw.device import RunResult, mismatches
 from hw.golden import GoldenDevice
+from hw.host import Status
 from hw.isa import (
     COUNTERS,
     DESCRIPTOR_BYTES,

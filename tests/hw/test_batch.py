@@ -3,19 +3,9 @@ import struct
 import numpy as np
 import pytest
 
-from hw.batch import (
-    ADDRESSES,
-    CLEAR_INTERRUPT,
-    SOFT_RESET,
-    START,
-    Batch,
-    MemoryImage,
-    Report,
-    Status,
-    decode_records,
-    run_batch,
-)
+from hw.batch import Batch, MemoryImage, decode_records
 from hw.errors import InputError
+from hw.host import ADDRESSES, CLEAR_INTERRUPT, SOFT_RESET, START, Report, Status, run_batch
 from hw.isa import COUNTERS, NO_GATE, REGISTERS, Error
 from hw.presets import find_preset
 from hw.program import Program

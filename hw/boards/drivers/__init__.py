@@ -1,1 +1,1 @@
-"""Hosts of boards: `hw.batch` over what connects them."""
+"""Hosts of boards: `hw.host` over what connects them."""

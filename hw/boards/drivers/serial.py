@@ -8,17 +8,18 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 
-from hw.batch import CLEAR_INTERRUPT, Batch, MemoryImage, run_batch
+from hw.batch import Batch, MemoryImage
 from hw.boards.shell.host_bridge import MOST_WORDS, WORD_BYTES, Command
 from hw.config import AcceleratorConfig
 from hw.device import RunResult, check_program
 from hw.errors import InputError
+from hw.host import CLEAR_INTERRUPT, run_batch
 from hw.isa import register_offset
 from hw.program import Program
 
 
 class BridgeHost:
-    """Reads and writes registers (`hw.batch.Registers`) and memory through a bridge.
+    """Reads and writes registers (`hw.host.Registers`) and memory through a bridge.
 
     Every method raises RuntimeError when an AXI response is an error, or the answer has another size.
 

@@ -10,7 +10,7 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 
-from hw.batch import CLEAR_INTERRUPT, SOFT_RESET, START, Batch
+from hw.batch import Batch
 from hw.boards.drivers.serial import BoardDevice, BridgeHost, memory_needed
 from hw.boards.shell.host_bridge import Command, HostBridge
 from hw.boards.shell.shared_memory import SharedMemory, check_size
@@ -20,6 +20,7 @@ from hw.control.registers import IDENTITY, Registers
 from hw.device import RunResult, mismatches
 from hw.errors import InputError
 from hw.golden import GoldenDevice
+from hw.host import CLEAR_INTERRUPT, SOFT_RESET, START
 from hw.isa import COUNTERS, REGISTERS, Error
 from hw.memory.axi import AXI4ReadSignature, AXI4WriteSignature
 from hw.presets import find_preset
