@@ -36,9 +36,11 @@ def _gearbox(unit_width: int, beat_units: int, word_units: tuple[int, ...]):
         def chosen(values, index):
             return Array([*values, *([values[0]] * ((1 << len(beat.size)) - len(word_units)))])[index]
 
-        inside, phase, added, lost = Signal(8), Signal(8), Signal(8), Signal(8)
-        word_size, beat_size = Signal(8), Signal(8)
-        position = Signal(8)
+        inside = Signal(6)  # more than can come in the cycles that are looked at
+        most = max(word_units)
+        phase, position = Signal(range(most)), Signal(range(most))
+        word_size, beat_size, lost = (Signal(range(most + 1)) for _ in range(3))
+        added = Signal(range(beat_units + most))
         m.d.comb += [
             word_size.eq(chosen(word_units, opened.signal("size_index"))),
             beat_size.eq(chosen(word_units, beat.size)),
@@ -54,9 +56,9 @@ def _gearbox(unit_width: int, beat_units: int, word_units: tuple[int, ...]):
         h.prove("a word only when all its units are in, or the run has ended", ~gearbox.words.valid | (inside >= word_size))
 
         # Any one unit, or one of those zeros: how many are before it.
-        unit = h.any_constant(range(beat_units + max(word_units)), "unit")
+        unit = h.any_constant(range(beat_units + most), "unit")
         followed, taken, known, ends, final = (Signal(name=name) for name in ("followed", "taken", "known", "ends", "final"))
-        value, before = Signal(unit_width), Signal(8)
+        value, before = Signal(unit_width), Signal.like(inside)
         with m.If(pushed & ~taken & (unit < added) & h.any_value(1, "choose")):
             m.d.sync += [
                 taken.eq(1),
