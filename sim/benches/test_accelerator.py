@@ -111,9 +111,8 @@ def test_results_do_not_depend_on_the_memory(device, small):
 
 
 def test_cycles_do_not_depend_on_the_image_and_repeat(device, small):
-    one = device.run(small.program, small.images[:1])
-    other = device.run(small.program, small.images[1:2])
-    assert one.counters == other.counters == device.run(small.program, small.images[:1]).counters
+    results = device.run_jobs([Job(program=small.program, images=small.images[n : n + 1]) for n in (0, 1, 0)])
+    assert results[0].counters == results[1].counters == results[2].counters
 
 
 def test_gated_pair_takes_both_exits(device):
@@ -163,14 +162,14 @@ def test_a_pair_with_a_stem_resumes(device):
     resumed = compile_pair(network, network, CONFIG, 0, low_path=Path.keeping([0], network.depth), resume=True)
     plain = compile_pair(network, network, CONFIG, 0, low_path=Path.keeping([0], network.depth), resume=False)
     threshold = int(np.median(GoldenDevice().run(plain, images).gate_entropy))
-    cycles = []
-    for program in (resumed, plain):
-        result = device.run(replace(program, threshold=threshold), images)
+    programs = (resumed, plain)
+    batches = [Job(program=program, images=images, threshold=threshold) for program in programs]
+    results = device.run_jobs([*batches, *(Job(program=program, images=images[:1]) for program in programs)])
+    for result in results[:2]:
         assert mismatches(GoldenDevice().run(plain, images, threshold=threshold), result) == 0 and set(result.exits) == {0, 1}
-        one = device.run(program, images[:1])
+    for program, one in zip(programs, results[2:], strict=True):
         assert one.counters == predict(program).counters
-        cycles.append(one.counters["cycles"])
-    assert cycles[0] < 0.75 * cycles[1]
+    assert results[2].counters["cycles"] < 0.75 * results[3].counters["cycles"]
 
 
 @pytest.mark.parametrize("options", [{"distilled": True}, {"reg_tokens": 6, "no_embed_class": True, "init_values": 0.5}])
@@ -199,8 +198,7 @@ def test_prefix_tokens_are_bit_exact_and_timed(device, options):
     with torch.no_grad():
         program = compile_network(quantize(vit, to_input(pixels[:32])), CONFIG)
     images = to_pixels(pixels[32:])
-    result = device.run(program, images)
+    result, one = device.run_jobs([Job(program=program, images=images), Job(program=program, images=images[:1])])
     assert mismatches(GoldenDevice().run(program, images), result) == 0
-    one = device.run(program, images[:1])
     assert dict(one.counters) == predict(program).counters
     checked_counters(program, one)

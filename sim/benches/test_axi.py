@@ -6,11 +6,11 @@ import pytest
 
 from hw.device import mismatches
 from hw.golden import GoldenDevice
-from hw.presets import find_preset
 from sim.measurement import breakdown
 from sim.program_counts import count_program
 from sim.rtl.axi_device import AxiDevice
 from sim.rtl.device import Job
+from sim.stimulus.small_machines import SMALL_MACHINES
 from sim.stimulus.workload import prepare
 
 
@@ -18,7 +18,7 @@ from sim.stimulus.workload import prepare
 def test_bit_exact_and_counters_add_up(idle):
     seed = random.Random(idle).randrange(1 << 16)
     print(f"seed {seed}")
-    config = find_preset("nano").with_fields("weight_ports=2")
+    config = SMALL_MACHINES["exp units that divide the rows"]
     workload = prepare("vit:dim=8,depth=1,heads=2,tokens=5,classes=3", config, images=2)
     device = AxiDevice(config, idle=idle, seed=seed)
     jobs = [Job(program=workload.program, images=workload.images, path_masks=(mask, mask)) for mask in (1, 0)]

@@ -58,7 +58,7 @@ def check(device, jobs, timing):
 def test_small_network(device, small):
     rng = random.Random(3)
     timings = [MemoryTiming(), MemoryTiming(latency=1, bytes_per_cycle=64, outstanding=16)]
-    timings += [MemoryTiming(latency=200, bytes_per_cycle=5, outstanding=1), *(drawn_timing(rng) for _ in range(4))]
+    timings += [MemoryTiming(latency=200, bytes_per_cycle=5, outstanding=1), *(drawn_timing(rng) for _ in range(2))]
     jobs = [Job(program=small.program, images=small.images, path_masks=(mask, mask)) for mask in (3, 1, 0)]
     for timing in timings:
         check(device, jobs, timing)

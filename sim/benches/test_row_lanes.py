@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from hw.accelerator import generate_verilog
 from hw.presets import find_preset
 from sim.rtl.bench_runner import run_bench
+from sim.rtl.device import accelerator_verilog
 from sim.rtl.row_lanes import with_row_lanes
 from sim.rtl.row_lanes.netlist import modules_below, split_modules
 from sim.rtl.verilate import verilate
@@ -139,4 +139,4 @@ def test_generated_rows(tmp_path):
     config = replace(
         find_preset("nano"), rows=5, cols=3, activation_words=64, residual_words=16, kv_words=16, weight_words=16,
     )  # fmt: skip
-    check(generate_verilog(config), tmp_path)
+    check(accelerator_verilog(config).read_text(), tmp_path)

@@ -395,7 +395,7 @@ def run_cases(device: RtlDevice, cases: Sequence[Case], timing: MemoryTiming) ->
 
     Raises:
         BuildError: When the simulation cannot be built.
-        BenchFailure: When the machine breaks AXI's rules; the file that the message shows names the run.
+        BenchFailure: When the machine breaks AXI's rules; the log that the message shows names the run.
     """
     config = device.config
     programs, fresh = correct_programs(config), fresh_results(config, timing)
