@@ -1,7 +1,9 @@
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from amaranth.hdl import Cat
 
 from hw import isa
 from hw.config import AcceleratorConfig, ceil_div
@@ -107,80 +109,85 @@ class Bench:
             weights_from, parameters_from, tables_from, rows_after,
         )  # fmt: skip
         self.feeds, self.weights, self.tiles, self.norms = {}, {}, {}, {}
-        self.causes = {name: 0 for name in ("array", "gate", *stall_causes().members)}
         self.normalizes = []
         self.takes, self.releases, self.gates, self.rows_go = [], [], [], []
         self.slots = {"parameters": 0, "tables": [0, 0]}
-        self.operations = {}
+        self.causes, self.operations = Counter(), Counter()
         self.quiet = 0
         self.dut = cached(Issue, machine)
+        self.look_up(self.dut)
         simulate(self.dut, self.testbench)
 
+    def look_up(self, dut):
+        """Signals of every cycle, once: to find them in their structures takes as long as to simulate the issue."""
+        loaded, available = dut.table_credits.loaded, dut.weight_credits.available
+        self.answers = Cat(loaded, available, dut.parameter_loaded, dut.load_rows.done, dut.gate.proceed)
+        self.logs = [(dut.feed.valid, dut.feed, self.feeds), (dut.weight.valid, dut.weight, self.weights)]
+        self.logs += [(dut.tile.valid, dut.tile, self.tiles), (dut.norm.valid | dut.norm.statistics, dut.norm, self.norms)]
+        credits = dut.weight_credits
+        self.pulses = (dut.table_credits.release, credits.take, credits.release, dut.load_rows.go, dut.gate.start)
+        self.names = ("array", "gate", *stall_causes().members)
+        self.events = Cat(dut.events.array, dut.events.gate, dut.events.stall)
+        self.normalizing, self.operation = dut.events.norm, dut.events.operation
+
     async def testbench(self, ctx):
-        dut, position = self.dut, 0
+        dut, position, shown = self.dut, 0, None
         for now in range(self.cycles):
             valid = position < len(self.descriptors)
-            ctx.set(dut.entries.valid, valid)
-            if valid:
-                encoded = self.descriptors[position].encode()
-                ctx.set(dut.entries.payload, dict(index=position + 5, descriptor=int.from_bytes(encoded, "little")))
+            if position != shown:
+                ctx.set(dut.entries.valid, valid)
+                if valid:
+                    encoded = self.descriptors[position].encode()
+                    ctx.set(dut.entries.payload, dict(index=position + 5, descriptor=int.from_bytes(encoded, "little")))
+                shown = position
             self.drive_loaders(ctx, now)
-            self.observe(ctx, now)
+            cause = self.observe(ctx, now)
             position += valid and ctx.get(dut.entries.ready)
-            self.quiet = self.quiet + 1 if not valid and (ctx.get(dut.events.stall.fetch) or ctx.get(dut.events.gate)) else 0
+            self.quiet = self.quiet + 1 if not valid and cause in ("fetch", "gate") else 0
             if self.quiet > 100:
                 return
             await ctx.tick()
 
     def drive_loaders(self, ctx, now):
-        dut = self.dut
-        ctx.set(dut.weight_credits.available, now >= self.weights_from)
         load = now >= self.parameters_from and self.slots["parameters"] < self.machine.parameter_tiles
-        ctx.set(dut.parameter_loaded, load)
         self.slots["parameters"] += load
         loaded = 0
         for kind in range(2):
             if now >= self.tables_from and self.slots["tables"][kind] < 2:
                 self.slots["tables"][kind] += 1
                 loaded |= 1 << kind
-        ctx.set(dut.table_credits.loaded, loaded)
-        ctx.set(dut.load_rows.done, bool(self.rows_go) and now == self.rows_go[-1] + self.rows_after)
-        ctx.set(dut.gate.proceed, bool(self.gates) and not self.gates[-1][1] and now == self.gates[-1][0] + 7)
+        done = bool(self.rows_go) and now == self.rows_go[-1] + self.rows_after
+        proceed = bool(self.gates) and not self.gates[-1][1] and now == self.gates[-1][0] + 7
+        ctx.set(self.answers, loaded | (now >= self.weights_from) << 2 | load << 3 | done << 4 | proceed << 5)
 
     def observe(self, ctx, now):
         dut = self.dut
-        for name, log in (("feed", self.feeds), ("weight", self.weights), ("tile", self.tiles)):
-            token = ctx.get(getattr(dut, name))
-            if token.valid:
-                log[now] = token
-        norm = ctx.get(dut.norm)
-        if norm.valid or norm.statistics:
-            self.norms[now] = norm
+        for valid, token, log in self.logs:
+            if ctx.get(valid):
+                log[now] = ctx.get(token)
         tile = self.tiles.get(now)
         if tile is not None and tile.release:
             self.slots["parameters"] -= 1
-        release = ctx.get(dut.table_credits.release)
+        release, take, words, load, gate = (ctx.get(pulse) for pulse in self.pulses)
         for kind in range(2):
             self.slots["tables"][kind] -= release >> kind & 1
-        if ctx.get(dut.weight_credits.take):
+        if take:
             self.takes.append(now)
-        if ctx.get(dut.weight_credits.release):
+        if words:
             self.releases.append((now, ctx.get(dut.weight_credits.release_words)))
-        if ctx.get(dut.load_rows.go):
+        if load:
             self.rows_go.append(now)
-        if ctx.get(dut.gate.start):
+        if gate:
             self.gates.append((now, ctx.get(dut.gate.end), ctx.get(dut.gate.classes)))
-        stall = ctx.get(dut.events.stall)
-        events = {"array": ctx.get(dut.events.array), "gate": ctx.get(dut.events.gate)}
-        events.update({name: stall[name] for name in stall_causes().members})
-        if ctx.get(dut.events.norm):
+        if ctx.get(self.normalizing):
             self.normalizes.append(now)
-        assert sum(events.values()) == 1, (now, events)
-        for name, value in events.items():
-            self.causes[name] += value
-        operation = ctx.get(dut.events.operation)
-        assert (operation == Operation.NORM) == stall.norm
-        self.operations[operation] = self.operations.get(operation, 0) + 1
+        events, operation = ctx.get(self.events), ctx.get(self.operation)
+        assert events.bit_count() == 1, (now, events)
+        cause = self.names[events.bit_length() - 1]
+        self.causes[cause] += 1
+        assert (operation == Operation.NORM) == (cause == "norm")
+        self.operations[operation] += 1
+        return cause
 
 
 def compare(log, expected):

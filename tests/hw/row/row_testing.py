@@ -213,6 +213,8 @@ class StackDriver:
             name: getattr(words, name) for words in (self.stack.commands, self.stack.writes) for name in words.signature.members
         }
         active: set[str] = set()
+        found, logit = self.stack.columns.collected, self.stack.logits
+        word_valid, logit_valid = found.valid, logit.valid
         for cycle in range(self.settled):
             events = self.events.get(cycle, {})
             for name in active - set(events):
@@ -222,16 +224,13 @@ class StackDriver:
             active = set(events)
             for column, word in self.weights.get(cycle, {}).items():
                 ctx.set(self.stack.columns.weights[column], word)
-            self._observe(ctx)
+            if ctx.get(logit_valid):
+                self.logits.append(ctx.get(logit.value))
+            if ctx.get(word_valid):
+                self._keep(ctx.get(found))
             await ctx.tick()
 
-    def _observe(self, ctx) -> None:
-        logit = ctx.get(self.stack.logits)
-        if logit.valid:
-            self.logits.append(logit.value)
-        word = ctx.get(self.stack.columns.collected)
-        if not word.valid:
-            return
+    def _keep(self, word) -> None:
         for place in range(max(self.config.cols, self.config.pe_depth)):
             if word.mask >> place & 1:
                 byte = ((word.data >> (8 * place) & 255) ^ 128) - 128

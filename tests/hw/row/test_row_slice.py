@@ -20,13 +20,12 @@ from tests.hw.row.row_testing import StackDriver, gelu_table, identity_scale, sm
 
 SHAPES = [
     dict(),
-    dict(rows=3, cols=1, pe_depth=1),
+    dict(rows=2, cols=1, pe_depth=1),
     dict(rows=1, cols=4, pe_depth=3),
-    dict(rows=3, cols=2, pe_depth=4, norm_elements=2),
     dict(rows=3, cols=4, pe_depth=2),
     dict(rows=3, cols=1, pe_depth=2, exp_units=1),
-    dict(rows=3, cols=2, pe_depth=3, exp_units=2),
-    dict(rows=4, cols=1, pe_depth=10, exp_units=4),
+    dict(rows=3, cols=2, pe_depth=4, norm_elements=2, exp_units=2),
+    dict(rows=2, cols=1, pe_depth=9, exp_units=2),
 ]
 
 
@@ -97,38 +96,13 @@ def test_attention(shape, rng):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_residual_and_layer_norm(shape, rng):
-    config = shaped_config(shape)
-    tokens, k, channels = 2 * config.rows, 4, 6
-    driver = StackDriver(config)
-    words = ceil_div(channels, config.pe_depth)
-    before = rng.integers(-(1 << 15), 1 << 15, (tokens, channels))
-    activations, weights = int8(rng, tokens, k), int8(rng, k, channels)
-    scale = random_scale(rng, channels, k) | dict(shift=np.full(channels, 17))
-    base = 2 * ceil_div(k, config.pe_depth)
-    inverse, inverse_shift = 43_691, 18  # 2^18 / 6
-    fields = dict(channels=channels, inverse=inverse, inverse_shift=inverse_shift, epsilon=77, multiplier=40_000, shift=10)
-    driver.load(activations, 0, Target.ACTIVATION)
-    driver.load(before, 0, Target.RESIDUAL)
-    driver.wait()
-    driver.gemm(weights, 0, 0, tokens, Post.RESIDUAL, scale)
-    driver.norm(0, base, words, 2, **fields)
-
-    delta = requantize(ProcessingPair.model(activations, weights), **scale, width=numerics.RESIDUAL_WIDTH)
-    residual = Lane.model_residual(before, delta)
-    expected = LayerNorm.model(residual, inverse, inverse_shift, 77, 40_000, 10)
-    assert len(np.unique(expected)) > 5
-    np.testing.assert_array_equal(driver.read_out(base, channels, tokens, normalized=True), expected)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_residual_goes_on_elsewhere(shape, rng):
-    """A second region with row states of its own; the first one and its statistics stay."""
+    """Also into a second region with row states of its own; the first one and its statistics stay."""
     config = shaped_config(shape)
     tokens, k, channels = 2 * config.rows, 4, 6
     words = ceil_div(channels, config.pe_depth)
     there = 2 * words + 1
     driver = StackDriver(config)
-    before = rng.integers(-(1 << 14), 1 << 14, (tokens, channels))
+    before = rng.integers(-(1 << 15), 1 << 15, (tokens, channels))
     activations, weights = int8(rng, tokens, k), int8(rng, 3, k, channels)
     scale = random_scale(rng, channels, k) | dict(shift=np.full(channels, 17))
     inverse, inverse_shift = 43_691, 18  # 2^18 / 6
@@ -146,7 +120,7 @@ def test_a_residual_goes_on_elsewhere(shape, rng):
     here = Lane.model_residual(before, delta[0])
     elsewhere = Lane.model_residual(Lane.model_residual(here, delta[1]), delta[2])
     expected = [LayerNorm.model(each, inverse, inverse_shift, 77, 40_000, 10) for each in (here, elsewhere)]
-    assert not np.array_equal(*expected)
+    assert not np.array_equal(*expected) and all(len(np.unique(each)) > 5 for each in expected)
     found = driver.read_out(0, channels, 2 * tokens, normalized=True)  # one region behind the other
     np.testing.assert_array_equal(found, np.concatenate(expected))
 
@@ -197,12 +171,12 @@ def norm_beside(driver, ends, words, base, fields):
 
 
 @pytest.mark.parametrize(("settle", "ready"), [(0, 0), (-1, 0), (0, -1)], ids=["least", "statistics early", "feed early"])
-@pytest.mark.parametrize("shape", [dict(cols=4, pe_depth=2), dict(rows=3, cols=3, pe_depth=4, norm_elements=2)])
+@pytest.mark.parametrize("shape", [dict(cols=4), dict(pe_depth=4, norm_elements=2)])
 def test_norm_beside_its_residual_gemm(shape, settle, ready, rng, monkeypatch):
     """Statistics as soon as a row tile is complete, the pass while columns of later row tiles are added, the feed of the last row
     tile as soon as it is there; one cycle less is too early."""
-    config = small_config(**shape, row_tiles=6, activation_words=256, residual_words=32, normalized_words=32, kv_words=64)
-    row_tiles, k, channels = 6, 40 * config.pe_depth, config.cols
+    config = small_config(**shape, row_tiles=5, activation_words=256, residual_words=32, normalized_words=32, kv_words=64)
+    row_tiles, k, channels = 5, 40 * config.pe_depth, config.cols
     tokens, words = row_tiles * config.rows, ceil_div(channels, config.pe_depth)
     least = Timing(config)
     monkeypatch.setattr(Timing, "residual_settle", least.residual_settle + settle)
@@ -230,8 +204,7 @@ def test_norm_beside_its_residual_gemm(shape, settle, ready, rng, monkeypatch):
 
 
 def test_gelu_then_logits_of_row_0(rng):
-    config = small_config(rows=2, cols=3, pe_depth=2)
-    driver = StackDriver(config)
+    driver = StackDriver(shaped_config({}))
     activations, weights, head = int8(rng, 2, 4), int8(rng, 4, 5), int8(rng, 5, 4)
     table = gelu_table(0.05, 0.03, -100)
     scale, head_scale = random_scale(rng, 5, 4), random_scale(rng, 4, 5) | dict(shift=np.full(4, 12))
@@ -266,10 +239,14 @@ def test_values_are_transposed(shape, rng):
     assert driver.kv == expected
 
 
-@pytest.mark.parametrize("rows, depth, channels", [(1, 4, 7), (3, 4, 7), (5, 2, 2), (8, 3, 3), (9, 3, 7)])
-def test_one_column_gathers_its_words(rows, depth, channels, rng):
+GATHERING = [shape for shape in SHAPES if shaped_config(shape).gathers]
+
+
+@pytest.mark.parametrize("shape", [*GATHERING, dict(rows=1, cols=1, pe_depth=4), dict(rows=6, cols=1, pe_depth=2)])
+def test_one_column_gathers_its_words(shape, rng):
     """K row tile by row tile and V, at the least intervals: one word a token, and one for each word's tokens of a row tile."""
-    config = small_config(rows=rows, cols=1, pe_depth=depth, kv_words=512)
+    config = shaped_config(shape)
+    rows, depth, channels = config.rows, config.pe_depth, config.pe_depth + 2
     tokens = 3 * rows - (rows > 1)
     words, stride = ceil_div(channels, depth), ceil_div(tokens, depth)
     driver = StackDriver(config)
@@ -293,8 +270,7 @@ def test_one_column_gathers_its_words(rows, depth, channels, rng):
 
 def test_gemms_of_different_length_keep_their_distance(rng):
     """A tile of many words, then tiles of one: the drain must not lose columns."""
-    config = small_config(cols=4, pe_depth=2)
-    driver = StackDriver(config)
+    driver = StackDriver(shaped_config(dict(rows=3, cols=4, pe_depth=2)))
     activations = int8(rng, 2, 12)
     long, short = int8(rng, 12, 4), int8(rng, 2, 4)
     driver.load(activations, 0, Target.ACTIVATION)
