@@ -2,6 +2,7 @@
 
 import random
 
+from amaranth.hdl import Cat, Const, Value
 from amaranth.lib import data
 
 from tests.hw.simulation import simulate
@@ -18,19 +19,31 @@ def trace(component, inputs, outputs):
     Returns:
         Per cycle a dict of name to int, or to a dict of ints for a struct.
     """
-    names = sorted({name for cycle in inputs for name in cycle})
+    driven = {name: getattr(component, name) for name in sorted({name for cycle in inputs for name in cycle})}
+    answers = {name: getattr(component, name) for name in outputs}
+    members = Cat(*driven.values())
+    masks = {name: (1 << len(Value.cast(member))) - 1 for name, member in driven.items()}
     recorded = []
 
     async def bench(ctx):
         for cycle in inputs:
-            for name in names:
-                member = getattr(component, name)
-                ctx.set(member, cycle.get(name, {} if isinstance(member, data.View) else 0))
-            recorded.append({name: plain(ctx.get(getattr(component, name))) for name in outputs})
+            word = position = 0
+            for name, member in driven.items():
+                word |= (bits(member, cycle[name]) & masks[name]) << position if name in cycle else 0
+                position += masks[name].bit_length()
+            ctx.set(members, word)
+            recorded.append({name: plain(ctx.get(answer)) for name, answer in answers.items()})
             await ctx.tick()
 
     simulate(component, bench, cycles=len(inputs) + 2)
     return recorded
+
+
+def bits(member, value):
+    """What an input takes: an int as it is, an enumeration's, or a struct's from a dict."""
+    if isinstance(value, int):
+        return value
+    return Const.cast(member.shape().const(value) if isinstance(member, data.View) else value).value
 
 
 def plain(value):

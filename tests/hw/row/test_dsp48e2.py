@@ -28,7 +28,7 @@ def test_a_pair_of_cascades_is_its_twin_cycle_for_cycle(cols, depth, rng):
         weights[:, 1::2] = odd
         tiles.append((np.full((1, depth), activation), weights))
     for values in (CORNERS, range(-128, 128)):
-        for _ in range(100):
+        for _ in range(40):
             words = int(rng.integers(1, 5))
             tiles.append((rng.choice(values, (words, depth)), rng.choice(values, (words, cols, depth))))
     wide = set(rng.choice(len(tiles), len(tiles) // 2)) if config.score_columns == 2 else set()

@@ -2,7 +2,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from amaranth import Module
+from amaranth import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,7 +11,7 @@ from hw.row.element_skew import ElementSkew, delay_line, operand_delay
 from hw.row.processing_pair import ProcessingPair, chain_layout, word_layout
 from hw.timing import PAIR_LATENCY, Timing
 from tests.hw.row.row_testing import small_config
-from tests.hw.simulation import simulate
+from tests.hw.simulation import cached, simulate
 
 
 class PairChain(wiring.Component):
@@ -62,10 +62,15 @@ class PairChain(wiring.Component):
         return m
 
 
+def packed(word):
+    """Elements int8 as a port takes them at once."""
+    return int.from_bytes(word.astype(np.int8).tobytes(), "little")
+
+
 def run_tiles(config, tiles, wide=(), **options):
     """Feed tiles [(activations [words, depth], weights [words, cols, depth])] as early as `Timing.drain_interval` allows, those of
     the numbers in ``wide`` as scores; returns [(cycle, value, second)] of the chain's end and each tile's last cycle."""
-    dut = PairChain(config, **options)
+    dut = cached(PairChain, config, **options)
     schedule, lasts, start = {}, [], 0
     for number, (activations, weights) in enumerate(tiles):
         if lasts:
@@ -73,25 +78,26 @@ def run_tiles(config, tiles, wide=(), **options):
             start = max(start, lasts[-1] + Timing(config).drain_interval(post, False) - len(activations) + 1)
         for k in range(len(activations)):
             last = k == len(activations) - 1
-            schedule[start + k] = (activations[k], weights[k], dict(first=int(k == 0), last=int(last), wide=int(number in wide)))
+            flags = 1 | (k == 0) << 1 | last << 2 | (number in wide) << 3
+            schedule[start + k] = packed(activations[k]), [packed(column) for column in weights[k]], flags
         lasts.append(start + len(activations) - 1)
         start += len(activations)
     drained = []
+    flags, activation, chain = Cat(dut.valid, dut.first, dut.last, dut.wide), dut.activation.as_value(), dut.chain_out
+    weights, drains = [word.as_value() for word in dut.weights], chain.valid
 
     async def bench(ctx):
         for cycle in range(start + config.cols + config.pairs + 2 * config.pe_depth + 20):
             word = schedule.get(cycle)
-            ctx.set(dut.valid, word is not None)
+            ctx.set(flags, word[2] if word is not None else 0)
             if word is not None:
-                ctx.set(dut.activation, [int(x) for x in word[0]])
-                for name, value in word[2].items():
-                    ctx.set(getattr(dut, name), value)
+                ctx.set(activation, word[0])
             for column in range(config.cols):  # skewed by the pair
                 skewed = schedule.get(cycle - column // 2)
                 if skewed is not None:
-                    ctx.set(dut.weights[column], [int(x) for x in skewed[1][column]])
-            slot = ctx.get(dut.chain_out)
-            if slot.valid:
+                    ctx.set(weights[column], skewed[1][column])
+            if ctx.get(drains):
+                slot = ctx.get(chain)
                 drained.append((cycle, slot.value, slot.second))
             await ctx.tick()
 

@@ -90,14 +90,14 @@ def test_words_and_credits(seed, shape, busy):
     async def testbench(ctx):
         address, used, cycle = 0, 0, 0
         while expected or live:
-            _, _, write, done = await ctx.tick().sample(port.write, port.tile_done)
+            _, _, valid, write, done = await ctx.tick().sample(port.write.valid, port.write, port.tile_done)
             cycle += 1
             ctx.set(port.release, 0)
             if live and live[0][0] <= cycle:
                 words = live.pop(0)[1]
                 used -= words
                 ctx.set(port.release, words)
-            if write.valid:
+            if valid:
                 group, word, final = expected.popleft()
                 assert (write.group, write.address) == (group, address)
                 assert write.data.to_bytes(word_bytes, "little") == word
@@ -106,7 +106,7 @@ def test_words_and_credits(seed, shape, busy):
                 used += group == 0
                 assert used <= config.weight_words
                 if final:
-                    live.append((cycle + rng.choice((1, 200)), final))
+                    live.append((cycle + rng.choice((1, 80)), final))
         for _ in range(5):
             await ctx.tick()
         assert ctx.get(port.idle) and not ctx.get(port.busy)
