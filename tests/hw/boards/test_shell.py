@@ -32,7 +32,7 @@ TINY = find_preset("nano").with_fields(
     "rows=2,cols=2,pe_depth=2,activation_words=64,residual_words=16,weight_words=32,kv_words=16,parameter_tiles=8,row_tiles=3,"
     "classes=4,axi_bytes=8,outstanding=2,burst_beats=8,queue_depth=2,address_width=16"
 )
-NETWORK = "vit:dim=4,depth=1,heads=1,tokens=5,classes=3,patch=2,channels=1,mlp_ratio=2"
+NETWORK = "vit:dim=4,depth=1,heads=1,tokens=2,classes=3,patch=2,channels=1,mlp_ratio=1"
 SIZE = 4096
 
 

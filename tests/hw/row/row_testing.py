@@ -34,6 +34,11 @@ def identity_scale(columns: int) -> dict:
     return dict(bias=np.zeros(columns, int), multiplier=np.full(columns, 1 << 15), shift=np.full(columns, 15))
 
 
+def packed(word: np.ndarray) -> int:
+    """Elements int8 as a port takes them at once."""
+    return int.from_bytes(word.astype(np.int8).tobytes(), "little")
+
+
 class StackDriver:
     """Tokens of a `RowStack` by cycle, and what came of them.
 
@@ -157,7 +162,7 @@ class StackDriver:
             due = start + word + FEED_LATENCY + operand_delay(config, dsp48=False)
             for column in range(config.cols):
                 elements = weights[word * config.pe_depth : (word + 1) * config.pe_depth, column]
-                self.weights[due + column // 2][column] = [int(x) for x in elements]
+                self.weights[due + column // 2][column] = packed(elements)
         self.last = start + k_words - 1
         self.cycle = self.last + 1
 
@@ -213,8 +218,8 @@ class StackDriver:
             name: getattr(words, name) for words in (self.stack.commands, self.stack.writes) for name in words.signature.members
         }
         active: set[str] = set()
-        found, logit = self.stack.columns.collected, self.stack.logits
-        word_valid, logit_valid = found.valid, logit.valid
+        found, logit, columns = self.stack.columns.collected, self.stack.logits, self.stack.columns.weights
+        word_valid, logit_valid, weights = found.valid, logit.valid, [column.as_value() for column in columns]
         for cycle in range(self.settled):
             events = self.events.get(cycle, {})
             for name in active - set(events):
@@ -223,7 +228,7 @@ class StackDriver:
                 ctx.set(ports[name], fields)
             active = set(events)
             for column, word in self.weights.get(cycle, {}).items():
-                ctx.set(self.stack.columns.weights[column], word)
+                ctx.set(weights[column], word)
             if ctx.get(logit_valid):
                 self.logits.append(ctx.get(logit.value))
             if ctx.get(word_valid):

@@ -10,7 +10,7 @@ from hw.isa import Post
 from hw.row.element_skew import ElementSkew, delay_line, operand_delay
 from hw.row.processing_pair import ProcessingPair, chain_layout, word_layout
 from hw.timing import PAIR_LATENCY, Timing
-from tests.hw.row.row_testing import small_config
+from tests.hw.row.row_testing import packed, small_config
 from tests.hw.simulation import cached, simulate
 
 
@@ -60,11 +60,6 @@ class PairChain(wiring.Component):
             before = pair
         m.d.comb += self.chain_out.eq(before.chain_out)
         return m
-
-
-def packed(word):
-    """Elements int8 as a port takes them at once."""
-    return int.from_bytes(word.astype(np.int8).tobytes(), "little")
 
 
 def run_tiles(config, tiles, wide=(), **options):

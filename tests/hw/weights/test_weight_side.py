@@ -49,10 +49,18 @@ def expectations(side, config, *, dsp48=False):
 
 
 @pytest.mark.parametrize(
-    "cols,depth,ports,axi_bytes", [(4, 4, 1, 16), (5, 3, 2, 16), (1, 7, 1, 8), (7, 2, 3, 8), (3, 20, 2, 16), (4, 8, 3, 32)]
+    "cols,depth,ports,axi_bytes,dsp48",
+    [
+        (4, 4, 1, 16, False),
+        (5, 3, 2, 16, True),
+        (1, 7, 1, 8, False),
+        (7, 2, 3, 8, True),
+        (3, 20, 2, 16, True),
+        (4, 8, 3, 32, False),
+    ],
 )
-@pytest.mark.parametrize("busy, dsp48", [(0.0, False), (0.4, True)])
-def test_weights_arrive(seed, cols, depth, ports, axi_bytes, busy, dsp48):
+@pytest.mark.parametrize("busy", [0.0, 0.4])
+def test_weights_arrive(seed, cols, depth, ports, axi_bytes, dsp48, busy):
     rng, numbers = random.Random(seed), np.random.default_rng(seed)
     config = replace(NANO, cols=cols, pe_depth=depth, weight_ports=ports, axi_bytes=axi_bytes, weight_words=11, queue_depth=2)
     side = cached(WeightSide, config, dsp48=dsp48)
