@@ -19,13 +19,18 @@ def parse_assignments(text: str, kinds: Mapping[str, type[Number]], where: str) 
         where: what takes the text, for messages.
 
     Raises:
-        InputError: for an unknown field, or a value that is no number of its kind.
+        InputError: for an unknown field, a value that is no number of its kind, or a field that is given twice.
     """
+    given: dict[str, Number] = {}
     for item in filter(None, text.split(",")):
         name, separator, value = (part.strip() for part in item.partition("="))
         if not separator or name not in kinds:
             raise InputError(f"{where} takes field=value with a field of {', '.join(kinds)}, not {item!r}")
         try:
-            yield name, kinds[name](value)
+            number = kinds[name](value)
         except ValueError:
             raise InputError(f"{where} {name} must be {_NUMBERS[kinds[name]]}, not {value!r}") from None
+        if name in given:
+            raise InputError(f"{where} {name} must be given once, not as {given[name]} and {number}")
+        given[name] = number
+        yield name, number

@@ -38,6 +38,24 @@ def make_directory(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def _check_kind(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} must be a file, or not exist yet")
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Check before the work that its files can be written at the end; None is no file.
+
+    Raises:
+        InputError: one of them is something else than a file, or no file can be made in its place.
+    """
+    for path in (path for path in paths if path is not None):
+        _check_kind(path)
+        place = next(parent for parent in path.absolute().parents if parent.exists())
+        with _writable(path), tempfile.TemporaryFile(dir=place):
+            pass
+
+
 def write_file(path: Path, content: str | bytes) -> None:
     """Write one file, whole or not at all.
 
@@ -48,8 +66,7 @@ def write_file(path: Path, content: str | bytes) -> None:
     Raises:
         InputError: it cannot be written; what was there is as it was, and nothing else is left behind.
     """
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} must be a file, or not exist yet")
+    _check_kind(path)
     make_directory(path.parent)
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     with _writable(path):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.errors import command
-from hw.files import write_json
+from hw.files import check_writable, write_json
 from sim.engines import ENGINES, check_engine
 
 
@@ -157,10 +157,11 @@ def main(arguments: list[str] | None = None) -> int:
         0; 1 when images or counters mismatch or the simulation failed; 2 for bad input.
     """
     options = _parser().parse_args(arguments)
+    check_writable(options.json, options.trace)
     fields = run(options)
+    _print_tables(fields)
     if options.json:
         write_json(options.json, fields)
-    _print_tables(fields)
     return 1 if fields["mismatches"] or not fields.get("runs_equal", True) else 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hw.errors import InputError, command
-from hw.files import write_json
+from hw.files import check_writable, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +113,8 @@ def _pictures(
     """(uint8 images [n, height, width, channels], their names, labels or None, names of the data set's classes or None)."""
     import numpy as np
 
-    from sw.data.image_folder import load_data, picture_format
+    from sw.data.image_folder import load_data
+    from sw.data.picture import picture_format
 
     if options.images:
         reader = picture_format(spec)
@@ -173,10 +174,11 @@ def _print_tables(fields: dict[str, Any]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m sw.infer``; return the exit code."""
     options = _parser().parse_args(arguments)
+    check_writable(options.json)
     fields = run(options)
+    _print_tables(fields)
     if options.json:
         write_json(options.json, fields)
-    _print_tables(fields)
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hw.errors import InputError, command
-from hw.files import write_json
+from hw.files import check_writable, write_json
 from sw.data.pixels import CALIBRATION_IMAGES, padded, random_pixels, to_input, to_pixels
 from sw.quantization.options import METHODS, MSE, Options
 
@@ -96,10 +96,11 @@ def main(arguments: list[str] | None = None) -> int:
         0; 2 for bad input.
     """
     options = _parser().parse_args(arguments)
+    check_writable(options.json)
     fields = run(options)
+    _print_table(fields)
     if options.json:
         write_json(options.json, fields)
-    _print_table(fields)
     return 0
 
 

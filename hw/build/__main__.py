@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from hw.boards import BOARDS, find_board
 from hw.errors import InputError, command
-from hw.files import json_text, write_file, write_files
+from hw.files import check_writable, json_text, write_file, write_files
 
 if TYPE_CHECKING:
     from hw.boards import Board
@@ -229,6 +229,7 @@ def build(options: argparse.Namespace) -> None:
     from hw.presets import find_preset
 
     start = time.monotonic()
+    check_writable(options.json)
     board = find_board(options.board)
     preset = options.preset or board.preset
     config = find_preset(preset).with_fields(options.overrides)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw.errors import command
-from hw.files import make_directory, write_file, write_json
+from hw.files import check_writable, make_directory, write_file, write_json
 
 if TYPE_CHECKING:
     from hw.formal.proof import Mutant, Outcome, Proof
@@ -61,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         for proof in proofs:
             print(f"{proof.name:28} {proof.component} ({proof.setting})")
         return 0
+    check_writable(arguments.json, arguments.docs)
     if arguments.traces:
         make_directory(arguments.traces)
     total = len(proofs) + sum(len(proof.mutants) for proof in proofs) * arguments.mutants

@@ -4,6 +4,7 @@ A simulation returns normally when a bench fails, so the results are what counts
 single test is a failure too.
 """
 
+import ctypes
 import os
 import re
 import signal
@@ -18,6 +19,13 @@ from xml.etree import ElementTree
 from hw.toolchain import find_libpython
 
 LOG_TAIL_LINES = 40
+
+_FOREIGN = ("COCOTB_", "GPI_", "PYGPI_", "PYTEST_", "PYTHON", "TOPLEVEL", "VERILATOR_", "VERILATED_")
+"""Beginnings of variables by which a user's shell would choose tests, drop assertions (``PYTHONOPTIMIZE``) or replace libraries."""
+_KEPT = frozenset(("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"))
+
+_PR_SET_PDEATHSIG = 1
+"""Of Linux's ``prctl``: the signal that a process gets when its parent ends."""
 
 STEP_NS = {"fs": 1e-6, "ps": 1e-3, "ns": 1.0, "us": 1e3, "ms": 1e6, "sec": 1e9}
 """Cocotb's names of the time units, in nanoseconds."""
@@ -46,7 +54,7 @@ def _bench_environment(top: str, module: str, results: Path, extra: Mapping[str,
     """The environment that cocotb 2.1 reads when the simulator loads it."""
     from cocotb_tools import config
 
-    env = dict(os.environ)
+    env = {name: value for name, value in os.environ.items() if name in _KEPT or not name.startswith(_FOREIGN)}
     env["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     env["PYGPI_PYTHON_BIN"] = sys.executable
     env["GPI_USERS"] = f"{find_libpython()};{config.pygpi_entry_point()}"
@@ -82,7 +90,9 @@ def _read_results(results: Path) -> tuple[list[BenchResult], list[str]]:
 
 
 def _simulate(command: list[str], env: dict[str, str], cwd: Path, log: Path, timeout_s: float) -> str | None:
-    """Run the simulation in a process group of its own; what went wrong with the process itself, or None."""
+    """Run the simulation in a process group of its own that ends with this process, however that ends; what went wrong with the
+    process itself, or None."""
+    control = getattr(ctypes.CDLL(None), "prctl", None)  # found before the fork, after which little may be done
     with open(log, "w") as output:
         process = subprocess.Popen(
             command,
@@ -92,6 +102,7 @@ def _simulate(command: list[str], env: dict[str, str], cwd: Path, log: Path, tim
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=control and (lambda: control(_PR_SET_PDEATHSIG, signal.SIGKILL)),
         )
         try:
             code = process.wait(timeout_s)

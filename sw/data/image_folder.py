@@ -1,99 +1,28 @@
-"""Image files as a network's pixels, and folders of them as a data set.
+"""Folders of picture files as a data set."""
 
-A file is resized and cropped by timm's own evaluation transform (`timm.data.create_transform` with the model's
-`resolve_data_config`), up to and without its normalisation, which is in the network's weights (`sw.networks.normalization`): what
-comes out are the pixels that the accelerator gets.
-"""
-
-from collections.abc import Sequence
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hw.errors import InputError
 from sw.data.fashion_mnist import CLASS_NAMES, FashionMnist, takes_fashion_mnist
-from sw.data.idx import IMAGE_SIDE
+from sw.data.picture import PictureFormat, picture_format
 from sw.data.split import Split
 from sw.networks.spec import NetworkSpec
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 IMAGENET_CLASSES = 1000
 _CALIBRATION_SHARE = 5
 """Of a folder without parts, every so many images of a class are for calibration."""
-_TRAIN_PARTS, _TEST_PARTS = ("train",), ("val", "validation", "test")
-
-
-@dataclass(frozen=True)
-class PictureFormat:
-    """How a picture becomes pixels.
-
-    Attributes:
-        size: height and width that it is resized and cropped to.
-        channels: 1 for grey, 3 for colour.
-        crop_pct: share of the resized picture's shorter side that the crop keeps.
-        interpolation, crop_mode: as timm names them.
-    """
-
-    size: tuple[int, int]
-    channels: int
-    crop_pct: float = 1.0
-    interpolation: str = "bicubic"
-    crop_mode: str = "center"
-
-    @cached_property
-    def _transform(self) -> Any:
-        from sw.networks.plain_vit import import_timm
-
-        import_timm()
-        from timm.data import create_transform
-
-        # Made for a prefetcher, timm's transform ends in uint8 pixels, and the prefetcher would normalise.
-        return create_transform(
-            (self.channels, *self.size), crop_pct=self.crop_pct, interpolation=self.interpolation, crop_mode=self.crop_mode,
-            use_prefetcher=True,
-        )  # fmt: skip
-
-    def pixels(self, picture: "Image") -> np.ndarray:
-        """Return uint8 [height, width, channels] of a PIL image of any size."""
-        return np.asarray(self._transform(picture.convert("L" if self.channels == 1 else "RGB"))).transpose(1, 2, 0)
-
-    def read(self, path: Path) -> np.ndarray:
-        """Return uint8 [height, width, channels] of an image file.
-
-        Raises:
-            InputError: the file is missing or no image.
-        """
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            with Image.open(path) as picture:
-                return self.pixels(picture)
-        except FileNotFoundError:
-            raise InputError(f"Image file {path} must exist") from None
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise InputError(f"Image file {path} must be a whole JPEG, PNG or other picture: {reason}") from None
-
-
-def picture_format(spec: NetworkSpec) -> PictureFormat:
-    """Return the format of a network's pictures: Fashion-MNIST's, the timm model's own, or its image size alone."""
-    if takes_fashion_mnist(spec):
-        return PictureFormat((IMAGE_SIDE, IMAGE_SIDE), 1)
-    if spec.timm_name is None:
-        return PictureFormat(spec.image_size, spec.channels)
-    from sw.networks.plain_vit import import_timm
-
-    timm = import_timm()
-    from timm.data import resolve_data_config
-
-    known = timm.get_pretrained_cfg(spec.timm_name).to_dict()
-    found = resolve_data_config({"input_size": (spec.channels, *spec.image_size)}, pretrained_cfg=known)
-    return PictureFormat(spec.image_size, spec.channels, found["crop_pct"], found["interpolation"], found["crop_mode"])
+_TRAIN_PARTS, _TEST_PARTS = ("train", "training"), ("val", "valid", "validation", "test", "testing")
+"""In any case; the first that is there."""
+_LAYOUTS = "DIR/<class>/<image>, or DIR/train/<class>/<image> and DIR/val/<class>/<image>"
+_NOT_DECODED = frozenset(("BUFR", "GRIB", "HDF5", "MPEG", "WMF"))
+"""Formats that Pillow knows by name alone."""
 
 
 def class_names(spec: NetworkSpec) -> tuple[str, ...] | None:
@@ -153,12 +82,14 @@ class ImageFolder:
         test: of the part ``val``, ``validation`` or ``test`` where there is one, else the other images.
         source: the folder.
         class_names: the classes' folders in the order of their labels.
+        left_out: files that are no images by their names or in no class's folder, as ``2 .txt, 1 in no class's folder``.
     """
 
     calibration: FolderSplit
     test: FolderSplit
     source: str
     class_names: tuple[str, ...]
+    left_out: str
 
     @property
     def test_all(self) -> FolderSplit:
@@ -167,10 +98,11 @@ class ImageFolder:
 
 
 def load_image_folder(root: Path | str, spec: NetworkSpec) -> ImageFolder:
-    """Return the data set in ``root/<class>/<image>``, or ``root/train/<class>/<image>`` and ``root/val/<class>/<image>``.
+    """Return the data set in ``root/<class>/.../<image>``, or ``root/train/<class>/...`` and ``root/val/<class>/...``.
 
-    Labels are the classes' places in the order of their names. For a network of ImageNet's 1,000 classes, folders may also be
-    some of ImageNet's (``n01440764``), with ImageNet's labels.
+    The first folder below the root, or below its part, is the class. Labels are the classes' places in the order of their names.
+    For a network of ImageNet's 1,000 classes, folders may also be some of ImageNet's (``n01440764``), with ImageNet's labels.
+    Images are what Pillow reads by the file's extension; hidden files do not count.
 
     Args:
         root: the folder.
@@ -180,34 +112,41 @@ def load_image_folder(root: Path | str, spec: NetworkSpec) -> ImageFolder:
         InputError: the folder is not there, has no images, or not the network's classes.
     """
     directory = Path(root)
-    parts = {name: directory / name for name in (*_TRAIN_PARTS, *_TEST_PARTS) if (directory / name).is_dir()}
-    train = next((parts[name] for name in _TRAIN_PARTS if name in parts), None)
-    test = next((parts[name] for name in _TEST_PARTS if name in parts), None)
-    holders = (train, test) if train is not None and test is not None else (directory, directory)
+    if not directory.is_dir():
+        raise InputError(f"Data directory {directory} must exist and hold images as {_LAYOUTS}")
+    train, test = (_part(directory, names) for names in (_TRAIN_PARTS, _TEST_PARTS))
+    holders = (directory,) if train is None or test is None else (train, test)
     names = sorted({found.name for holder in holders for found in _folders(holder)})
+    if not names:
+        raise InputError(f"Data directory {directory} must hold a folder per class, as {_LAYOUTS}, not none")
     labels = _labels(directory, names, spec)
-    calibration, tested = (_files(holder, labels) for holder in holders)
-    if holders[0] == holders[1]:
-        place = _place_in_class(tested)
-        calibration = [item for item, at in zip(tested, place, strict=True) if at % _CALIBRATION_SHARE == 0]
-        tested = [item for item, at in zip(tested, place, strict=True) if at % _CALIBRATION_SHARE]
-    splits = {"calibration": calibration, "test": tested}
-    for name, found in splits.items():
-        if not found:
-            raise InputError(f"Data directory {directory} must hold images for {name}, such as {names[0]}/1.jpg, not none")
+    left_out: Counter[str] = Counter()
+    found = [_files(holder, labels, left_out) for holder in holders]
+    if len(found) == 1:
+        place = _place_in_class(found[0])
+        found = [
+            [item for item, at in zip(found[0], place, strict=True) if (at % _CALIBRATION_SHARE == 0) == calibrates]
+            for calibrates in (True, False)
+        ]
     form = picture_format(spec)
-    made = {
-        name: FolderSplit(name, tuple(path for path, _ in found), np.array([label for _, label in found], np.int64), form)
-        for name, found in splits.items()
-    }
-    return ImageFolder(**made, source=str(directory), class_names=tuple(names))
+
+    def split(name: str, files: list[tuple[Path, int]]) -> FolderSplit:
+        if not files:
+            without = f"; {_told(left_out)} left out" if left_out else ""
+            raise InputError(f"Data directory {directory} must hold images for {name}, such as {names[0]}/1.jpg, not none{without}")
+        return FolderSplit(name, tuple(path for path, _ in files), np.array([label for _, label in files], np.int64), form)
+
+    calibration, tested = found
+    return ImageFolder(
+        split("calibration", calibration), split("test", tested), str(directory), class_names=tuple(names), left_out=_told(left_out)
+    )
 
 
 def load_data(root: Path | str | None, spec: NetworkSpec) -> FashionMnist | ImageFolder:
-    """Return a network's data: Fashion-MNIST for networks that take it, else the `ImageFolder` at ``root``.
+    """Return a network's data for a command: Fashion-MNIST for networks that take it, else the `ImageFolder` at ``root``.
 
     Both have ``source``, ``class_names``, and ``calibration``, ``test`` and ``test_all`` whose ``take(count)`` gives a
-    `sw.data.split.Split`.
+    `sw.data.split.Split`. What a folder holds beside images is told on stderr.
 
     Raises:
         InputError: the data is absent or not what it should be.
@@ -217,17 +156,25 @@ def load_data(root: Path | str | None, spec: NetworkSpec) -> FashionMnist | Imag
     if takes_fashion_mnist(spec):
         return load_fashion_mnist(root)
     if root is None:
-        raise InputError(f"Network {spec.name!r} needs --data DIR with its images as DIR/<class>/<image>.jpg")
-    return load_image_folder(root, spec)
+        raise InputError(f"Network {spec.name!r} needs --data DIR with its images as {_LAYOUTS}")
+    data = load_image_folder(root, spec)
+    if data.left_out:
+        print(f"note: left out of {root}: {data.left_out}", file=sys.stderr)
+    return data
 
 
-def _folders(directory: Path) -> Sequence[Path]:
-    if not directory.is_dir():
-        raise InputError(f"Data directory {directory} must exist and hold <class>/<image>.jpg")
-    found = sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not found:
-        raise InputError(f"Data directory {directory} must hold a folder per class, such as {directory}/cat/1.jpg, not none")
-    return found
+def _folders(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _part(directory: Path, names: tuple[str, ...]) -> Path | None:
+    """The folder of a part's first name that is there, in any case."""
+    found = {path.name.lower(): path for path in reversed(_folders(directory))}
+    return next((found[name] for name in names if name in found), None)
+
+
+def _told(left_out: Counter[str]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in sorted(left_out.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _labels(directory: Path, names: list[str], spec: NetworkSpec) -> dict[str, int]:
@@ -242,18 +189,40 @@ def _labels(directory: Path, names: list[str], spec: NetworkSpec) -> dict[str, i
         known = {name: index for index, name in enumerate(ImageNetInfo().label_names())}
         if all(name in known for name in names):
             return {name: known[name] for name in names}
-    raise InputError(f"Data directory {directory} must have the {spec.classes} classes of network {spec.name!r}, not {len(names)}")
+    first = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    raise InputError(
+        f"Data directory {directory} must have the {spec.classes} classes of network {spec.name!r} as {_LAYOUTS}, "
+        f"not {len(names)} ({first})"
+    )
 
 
-def _files(directory: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:
-    """(file, label) by class, then name."""
-    from sw.networks.plain_vit import import_timm
+def _files(directory: Path, labels: dict[str, int], left_out: Counter[str]) -> list[tuple[Path, int]]:
+    """(file, label) by class, then name; counts what it leaves out."""
+    from PIL import Image
 
-    import_timm()
-    from timm.data.readers.reader_image_folder import find_images_and_targets
+    Image.init()
+    extensions = {end for end, form in Image.registered_extensions().items() if form in Image.OPEN and form not in _NOT_DECODED}
+    found = []
+    for path in _visible_files(directory):
+        label = labels.get(path.relative_to(directory).parts[0])
+        if label is None:
+            left_out["in no class's folder"] += 1
+        elif path.suffix.lower() not in extensions:
+            left_out[path.suffix.lower() or "without an extension"] += 1
+        else:
+            found.append((path, label))
+    return sorted(found, key=lambda item: (item[1], item[0]))
 
-    found, _ = find_images_and_targets(str(directory), class_to_idx=labels)
-    return sorted(((Path(path), label) for path, label in found), key=lambda item: (item[1], item[0]))
+
+def _visible_files(directory: Path) -> Iterator[Path]:
+    """Files below a directory, by way of links too, but not those that hide; of a circle of links every folder once."""
+    seen = set()
+    for place, folders, files in os.walk(directory, followlinks=True):
+        seen.add(os.path.realpath(place))
+        folders[:] = [
+            name for name in folders if not name.startswith(".") and os.path.realpath(os.path.join(place, name)) not in seen
+        ]
+        yield from (Path(place, name) for name in files if not name.startswith("."))
 
 
 def _place_in_class(files: list[tuple[Path, int]]) -> list[int]:

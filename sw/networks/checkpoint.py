@@ -1,6 +1,8 @@
 """Files of weights and of training runs: safetensors for tensors, JSON for the rest, never pickle."""
 
+import argparse
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,14 +42,16 @@ def load_tensors(path: Path) -> "dict[str, Tensor]":
         raise InputError(f"Checkpoint file {path} must be a whole safetensors file: {reason}") from None
 
 
-_STATE_KEYS = ("state_dict", "model")
+_STATE_KEYS = ("state_dict", "model", "model_state_dict", "net", "network")
 """Where published checkpoints keep their state dict."""
+_LISTED = 8
 
 
 def load_state_dict(path: Path) -> "dict[str, Tensor]":
     """Return the named torch tensors of a state dict that ``torch.save`` wrote, such as a published ``.pth``.
 
-    Nothing but tensors and plain containers is read from it (``weights_only``).
+    Nothing but tensors, plain containers and argparse's namespaces is read from it (``weights_only``). A training checkpoint's
+    state dict is found by the usual names.
 
     Raises:
         InputError: the file is no such file, or holds something else.
@@ -56,15 +60,22 @@ def load_state_dict(path: Path) -> "dict[str, Tensor]":
 
     import torch
 
+    named = f"Checkpoint file {path}"
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        if foreign := re.search(r"GLOBAL (\S+) was not an allowed global", str(error)):
+            raise InputError(f"{named} must hold tensors and plain values, not a {foreign[1]}: save its state dict alone") from None
         reason = " ".join(str(error).split())[:160]
-        raise InputError(f"Checkpoint file {path} must be a safetensors file or a torch state dict: {reason}") from None
+        raise InputError(f"{named} must be a safetensors file or a torch state dict: {reason}") from None
     while isinstance(loaded, dict) and (inner := next((key for key in _STATE_KEYS if isinstance(loaded.get(key), dict)), None)):
         loaded = loaded[inner]
-    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise InputError(f"Checkpoint file {path} must hold a state dict of named tensors, not {type(loaded).__name__}")
+    if not isinstance(loaded, dict):
+        raise InputError(f"{named} must hold a state dict of named tensors, not a {type(loaded).__name__}")
+    if not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in loaded.items()):
+        keys = ", ".join(map(repr, list(loaded)[:_LISTED])) + (", ..." if len(loaded) > _LISTED else "")
+        raise InputError(f"{named} must hold a state dict, at its top or as {', '.join(_STATE_KEYS)}; its top holds {keys}")
     return loaded
 
 

@@ -11,6 +11,8 @@ All are torch modules of timm, their code unchanged; LV-ViT with another patch e
 """
 
 import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,7 @@ from hw.errors import InputError
 from sw.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 CHECKPOINTS = Path(__file__).parents[1] / "assets"
 SHIPPED = ("fmnist_vit_tiny",)
@@ -72,11 +74,7 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
 
 
 def _parse_made(name: str) -> NetworkSpec:
-    values: dict[str, float] = {}
-    for field, value in parse_assignments(name.removeprefix(_MADE_PREFIX), _MADE_FIELDS, f"Network {name!r}:"):
-        if field in values:
-            raise InputError(f"Network {name!r}: {field} must be given once, not as {values[field]} and {value}")
-        values[field] = value
+    values = dict(parse_assignments(name.removeprefix(_MADE_PREFIX), _MADE_FIELDS, f"Network {name!r}:"))
     missing = [field for field in _MADE_NEEDED if field not in values]
     if missing:
         raise InputError(f"Network {name!r}: must also give {', '.join(missing)}")
@@ -226,16 +224,30 @@ def load_weights(vit: "nn.Module", path: Path) -> None:
     """
     from sw.networks.checkpoint import load_state_dict, load_tensors
 
-    tensors = load_tensors(path) if path.suffix == ".safetensors" or not path.is_file() else load_state_dict(path)
-    wanted = {name: tuple(value.shape) for name, value in vit.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            raise InputError(
-                f"Checkpoint file {path} must hold {name!r} of shape {wanted.get(name, 'none')}, "
-                f"not {found.get(name, 'none')}"
-            )
-    for name, value in tensors.items():
-        if not value.isfinite().all():
-            raise InputError(f"Checkpoint file {path} must hold finite numbers, not so in {name!r}")
+    read = load_tensors(path) if path.suffix == ".safetensors" or not path.is_file() else load_state_dict(path)
+    wanted = vit.state_dict()
+    tensors = {name if name in wanted else re.sub(*_LAYER_SCALE, name): value for name, value in read.items()}
+    named = f"Checkpoint file {path}"
+    for name in sorted(wanted.keys() | tensors.keys()):
+        if name not in tensors:
+            raise InputError(f"{named} must hold {name!r}, and has no such tensor; it has {_some(tensors)}")
+        if name not in wanted:
+            raise InputError(f"{named} must not hold {name!r}, for the network has no such tensor; it has {_some(wanted)}")
+        shape, found = tuple(wanted[name].shape), tuple(tensors[name].shape)
+        if shape != found:
+            raise InputError(f"{named} must hold {name!r} of shape {shape}, not {found}")
+        if wanted[name].is_floating_point() != tensors[name].is_floating_point():
+            kind = "floats" if wanted[name].is_floating_point() else "integers"
+            raise InputError(f"{named} must hold {name!r} in {kind}, not {str(tensors[name].dtype).removeprefix('torch.')}")
+        if not tensors[name].isfinite().all():
+            raise InputError(f"{named} must hold finite numbers, not so in {name!r}")
     vit.load_state_dict(tensors)
+
+
+_LAYER_SCALE = (r"\.gamma_([12])$", r".ls\1.gamma")
+"""Names of LayerScale in the original checkpoints, and timm's."""
+
+
+def _some(tensors: "Mapping[str, Tensor]") -> str:
+    names = sorted(tensors)
+    return ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

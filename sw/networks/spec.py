@@ -48,7 +48,8 @@ class NetworkSpec:
         Raises:
             InputError: a number is out of range or does not divide as it must.
         """
-        for field in ("channels", "patch_size", "dim", "depth", "heads", "classes"):
+        stem = () if self.stem_channels is None else ("stem_channels",)
+        for field in ("channels", "patch_size", "dim", "depth", "heads", "classes", *stem):
             value = getattr(self, field)
             if not isinstance(value, int) or value < 1:
                 raise InputError(f"Network {self.name!r}: {field} must be a positive integer, not {value}")
@@ -56,6 +57,8 @@ class NetworkSpec:
             raise InputError(f"Network {self.name!r}: dim must be a multiple of heads {self.heads}, not {self.dim}")
         if self.classes < 2:
             raise InputError(f"Network {self.name!r}: classes must be at least 2, not {self.classes}")
+        if stem and self.patch_size % 2:
+            raise InputError(f"Network {self.name!r}: patch must be even behind a stem of stride 2, not {self.patch_size}")
         if any(side < 1 or side % self.patch_size for side in self.image_size):
             raise InputError(
                 f"Network {self.name!r}: image sides must be multiples of patch {self.patch_size}, not "

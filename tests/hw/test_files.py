@@ -71,6 +71,19 @@ def test_places_that_cannot_be_written(tmp_path: Path):
     assert names(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "1"
 
 
+def test_places_are_checked_before_the_work(tmp_path: Path):
+    (tmp_path / "file").write_text("1")
+    files.check_writable(None, tmp_path / "file", tmp_path / "new", tmp_path / "a" / "b" / "c")
+    for wrong, message in (
+        (tmp_path, "must be a file, or not exist yet"),
+        (tmp_path / "file" / "a", "must be writable: Not a directory"),
+        (Path("/proc/none/a"), "/proc/none/a must be writable: No such file or directory"),
+    ):
+        with pytest.raises(InputError, match=message):
+            files.check_writable(tmp_path / "new", wrong)
+    assert names(tmp_path) == ["file"]
+
+
 def test_a_directory_of_files(tmp_path: Path):
     directory = tmp_path / "out"
     files.write_files(directory, {"a": "1", "b/c": b"2"})

@@ -36,7 +36,8 @@ SMALL = ["--model", "vit:dim=8,depth=2,heads=2,tokens=5,classes=3", "--engine", 
         ([*SMALL, "--image-size", "8"], "Image size must be HEIGHTxWIDTH, such as 98x98, not '8'"),
         ([*SMALL, "--weights", "pretrained"], "'pretrained' take a timm name"),
         (["--model", "resnet18"], "aten.max_pool2d.default at maxpool does not run"),
-        ([*SMALL, "--json", "/proc/none/m.json"], "/proc/none must be writable: No such file"),
+        ([*SMALL, "--json", "/proc/none/m.json"], "/proc/none/m.json must be writable: No such file"),
+        ([*SMALL, "--trace", "tests"], "tests must be a file, or not exist yet"),
         (["--weights", "missing.safetensors"], "missing.safetensors must exist"),
     ],
 )
@@ -86,7 +87,7 @@ def test_the_model_engine_measures_cycles(tmp_path, capsys):
 def test_traces_need_a_place(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main([*SMALL[:2], "--engine", "model", "--images", "1", "--trace", str(tmp_path / "file" / "trace.json")]) == 2
-    assert "file must be writable: " in capsys.readouterr().err
+    assert "file/trace.json must be writable: Not a directory" in capsys.readouterr().err
 
 
 def test_help_imports_nothing_heavy():

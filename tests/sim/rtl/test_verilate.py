@@ -1,6 +1,8 @@
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -126,7 +128,14 @@ def test_ports_and_marked_signals_are_visible_and_nothing_else(tmp_path, design,
     assert (tmp_path / "run" / f"{bench}.log").is_file()
 
 
-def test_failing_bench_raises_its_message(tmp_path, design, bench):
+def test_failing_bench_raises_its_message(tmp_path, design, bench, monkeypatch):
+    """Whatever a user's shell exports for cocotb, pytest and Python."""
+    for name, value in (
+        ("COCOTB_TEST_FILTER", "nothing"), ("COCOTB_TESTCASE", "nothing"), ("COCOTB_RESULTS_FILE", "elsewhere.xml"),
+        ("TOPLEVEL", "other"), ("GPI_EXTRA", "absent.so:none"), ("PYGPI_ENTRY_POINT", "absent"), ("PYTEST_ADDOPTS", "--absent"),
+        ("PYTHONOPTIMIZE", "2"), ("PYTHONHOME", "/absent"), ("PYTHONSTARTUP", "/absent"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
     executable = verilate([design], "slave", parameters={"WIDTH": 12})
     run_bench(executable, "slave", bench, testcase="width", env={"WIDTH": "12"})
     with pytest.raises(BenchFailure, match=r"1 of 1 tests failed: bench_slave\.width: .*12 bits"):
@@ -141,6 +150,56 @@ def test_crash_timeout_and_empty_run_are_failures(design, bench):
         run_bench(executable, "slave", bench, testcase="hang", env={"HANG": "1"}, timeout_s=2)
     with pytest.raises(BenchFailure, match="none is named absent"):
         run_bench(executable, "slave", bench, testcase="absent")
+
+
+ENDLESS = """
+import os, sys, tempfile
+from pathlib import Path
+from hw.errors import command
+from sim.rtl.bench_runner import _simulate
+
+@command()
+def main(arguments=None):
+    with tempfile.TemporaryDirectory(dir=sys.argv[1]) as folder:
+        (Path(folder) / "begun").touch()
+        endless = ["sh", "-c", f"echo $$ > {sys.argv[1]}/child; exec sleep 100"]
+        _simulate(endless, dict(os.environ), Path(folder), Path(folder, "log"), 90)
+
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "told", "left"),
+    [
+        (signal.SIGINT, 130, "error: interrupted\n", 0),
+        (signal.SIGTERM, 143, "error: terminated\n", 0),
+        (signal.SIGKILL, -signal.SIGKILL, "", 1),  # nobody is left to clean up
+    ],
+)
+def test_what_ends_a_command_ends_its_simulation(tmp_path, number, code, told, left):
+    command = subprocess.Popen([sys.executable, "-c", ENDLESS, tmp_path], stderr=subprocess.PIPE, text=True)
+    until(lambda: (tmp_path / "child").is_file() and (tmp_path / "child").read_text().strip())
+    child = Path("/proc", (tmp_path / "child").read_text().strip())
+    until(lambda: "sleep" in (child / "cmdline").read_text())
+    command.send_signal(number)
+    assert (command.wait(60), command.stderr.read()) == (code, told)
+    until(lambda: not running(child))
+    assert len(list(tmp_path.glob("*/begun"))) == left
+
+
+def running(process):
+    try:
+        return "State:\tZ" not in (process / "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_self_clocked_top(tmp_path, bench):

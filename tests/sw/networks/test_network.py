@@ -45,6 +45,8 @@ def test_made_network_has_the_tokens_it_names(tokens):
         ("vit:dim=8,depth=1,heads=2,tokens=4,classes=2,mlp_ratio=0", "positive whole number"),
         ("vit:dim=8,depth=1,heads=2,tokens=4,classes=2,colour=1", "takes field=value with a field of dim, .*, not 'colour=1'"),
         ("vit:dim=8,dim=8,depth=1,heads=2,tokens=4,classes=2", "dim must be given once, not as 8 and 8"),
+        ("vit:dim=8,depth=1,heads=2,tokens=5,classes=2,stem=0", "stem_channels must be a positive integer, not 0"),
+        ("vit:dim=8,depth=1,heads=2,tokens=5,classes=2,stem=8,patch=1", "patch must be even behind a stem of stride 2, not 1"),
         ("vit:dim=8", "depth, heads, tokens, classes"),
         ("vit:dim=x", "dim must be an integer, not 'x'"),
         ("resnet18", "aten.max_pool2d.default at maxpool"),
@@ -87,7 +89,7 @@ def test_a_torch_state_dict_is_read(tmp_path):
     loaded = build_network(MADE, tmp_path / "model.pth")
     assert all(torch.equal(value, vit.state_dict()[key]) for key, value in loaded.state_dict().items())
     torch.save({"model": [1]}, tmp_path / "list.pth")
-    with pytest.raises(InputError, match="state dict of named tensors, not dict"):
+    with pytest.raises(InputError, match=r"a state dict, at its top or as state_dict, model, .*; its top holds 'model'"):
         build_network(MADE, tmp_path / "list.pth")
     (tmp_path / "broken.pth").write_bytes(b"no checkpoint")
     with pytest.raises(InputError, match="safetensors file or a torch state dict") as caught:
