@@ -58,8 +58,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"--images must be at least 1, not {options.images}")
     quantization = Options(options.scales, options.bias_correction)
     spec = parse_network(options.model)
-    calibration, images = _images(spec, options.images, options.seed, options.data)
     network = import_network(build_network(options.model, options.weights, options.seed))
+    calibration, images = _images(spec, options.images, options.seed, options.data)
     noises = report(network, to_input(calibration), to_pixels(images), quantization)
     return {
         "model": options.model,

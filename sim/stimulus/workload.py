@@ -120,11 +120,11 @@ def prepare(
         chosen = Path.skipping(parse_encoders(skip, spec.depth, "--skip"), spec.depth)
     checked_layout(spec, config)  # before the slow part
     checked_order(loop_order)
-    _, test, source = _pixels(spec, images, seed, data)
     weights = RANDOM if weights is None and model.startswith("vit:") else weights
     make = _quantize_once if data is None and weights in (None, RANDOM) else _quantize
     network, integer = make(spec, weights, seed, data, image_size, chosen.at_most())
     program = compile_network(integer, config, path=chosen, loop_order=loop_order)
+    _, test, source = _pixels(spec, images, seed, data)
     test = fitted(test, module_image_shape(network))
     with torch.no_grad():
         logits = PathVit(network, chosen).eval()(to_input(test)).numpy()

@@ -136,12 +136,18 @@ def _parse_timm(name: str, image_size: tuple[int, int] | None) -> NetworkSpec:
 
 
 def untrained_network(spec: NetworkSpec, seed: int = 0) -> "nn.Module":
-    """Return the network's module in training mode with timm's own initial weights, drawn from ``seed``."""
+    """Return the network's module in training mode with timm's own initial weights, drawn from ``seed``.
+
+    Raises:
+        InputError: the seed is negative.
+    """
     import torch
 
     from sw.networks.lv_vit import create_lv_vit
     from sw.networks.plain_vit import create_by_name, create_from_arguments
 
+    if seed < 0:
+        raise InputError(f"Seed must be at least 0, not {seed}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if spec.stem_channels is not None:

@@ -55,6 +55,8 @@ class NetworkSpec:
                 raise InputError(f"Network {self.name!r}: {field} must be a positive integer, not {value}")
         if self.dim % self.heads:
             raise InputError(f"Network {self.name!r}: dim must be a multiple of heads {self.heads}, not {self.dim}")
+        if self.dim < 2:
+            raise InputError(f"Network {self.name!r}: dim must be at least 2, not 1, whose LayerNorms are constant")
         if self.classes < 2:
             raise InputError(f"Network {self.name!r}: classes must be at least 2, not {self.classes}")
         if stem and self.patch_size % 2:

@@ -51,7 +51,7 @@ def _attention(name: str, branch: FloatAttention, scales: AttentionScales, resid
     context_multiplier, context_shift = numerics.multiplier_and_shift(scales.value / scales.context)
     means = scales.normalized_means
     return IntegerAttention(
-        norm=integer_norm(dim, scales.norm, residual, branch.epsilon),
+        norm=integer_norm(f"{name}.norm", dim, scales.norm, residual, branch.epsilon),
         query=integer_linear(f"{name}.query", branch.query, scales.norm, scales.query, means=means),
         key=integer_linear(f"{name}.key", branch.key, scales.norm, scales.key, means=means),
         value=integer_linear(f"{name}.value", branch.value, scales.norm, scales.value, means=means),
@@ -69,7 +69,7 @@ def _mlp(name: str, branch: FloatMlp, scales: MlpScales, residual: float, _heads
     dim, around = branch.fc2.weight.shape[0], scales.activation
     table = activation_table(branch.activation, around)
     return IntegerMlp(
-        norm=integer_norm(dim, scales.norm, residual, branch.epsilon),
+        norm=integer_norm(f"{name}.norm", dim, scales.norm, residual, branch.epsilon),
         fc1=integer_linear(f"{name}.fc1", branch.fc1, scales.norm, around.scale_in, 0, scales.normalized_means, around.zero_in),
         activation_table=table,
         fc2=integer_linear(f"{name}.fc2", branch.fc2, around.scale_out, residual, around.zero_point, around.means),

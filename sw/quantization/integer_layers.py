@@ -101,11 +101,24 @@ def activation_table(function: Callable[["Tensor"], "Tensor"], around: Activatio
     return numerics.saturate(entries, 8).astype(np.int8).view(np.uint8)
 
 
-def integer_norm(channels: int, scale: float, residual_scale: float, epsilon: float) -> IntegerNorm:
+def integer_norm(name: str, channels: int, scale: float, residual_scale: float, epsilon: float) -> IntegerNorm:
     """Parameters of a normalise pass.
 
     The machine divides 16·(x - mean) by root = sqrt(n²·variance + epsilon field), which is n·deviation in residual
     steps, so multiplier·2^-shift = n / (16·scale) makes the output (x - mean) / (deviation·scale).
+
+    Args:
+        name: for messages.
+        channels: n.
+        scale: of the output.
+        residual_scale: of the stream.
+        epsilon: the float network's.
+
+    Raises:
+        QuantizationError: the calibration images leave the norm nothing to scale, as where everything before it is zero.
     """
-    multiplier, shift = numerics.multiplier_and_shift(channels / (2**numerics.MEAN_FRACTION * scale))
+    factor = channels / (2**numerics.MEAN_FRACTION * scale)
+    if not factor < 1 << numerics.MULTIPLIER_WIDTH:
+        raise QuantizationError(f"Layer {name} must have tokens with channels that differ: its outputs' scale is {scale:.3g}")
+    multiplier, shift = numerics.multiplier_and_shift(factor)
     return IntegerNorm(scale, int(multiplier), int(shift), max(1, round(channels**2 * epsilon / residual_scale**2)))

@@ -150,7 +150,7 @@ def quantize_calibrated(
         embedding=embedding,
         initial_residual=numerics.saturate(initial, numerics.RESIDUAL_WIDTH).astype(np.int16),
         encoders=tuple(encoders),
-        final_norm=integer_norm(dim, calibration.final_norm, residual, network.epsilon),
+        final_norm=integer_norm("norm", dim, calibration.final_norm, residual, network.epsilon),
         head=integer_linear(
             "head", network.head, calibration.final_norm, 1 / numerics.UNITS_PER_NAT, means=calibration.head_means
         ),

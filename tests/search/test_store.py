@@ -75,6 +75,6 @@ def test_a_directory_is_one_process_s_at_a_time(tmp_path):
         with pytest.raises(InputError, match=told):
             RunStore(tmp_path, key)
     store.close()
-    program = "import os, sys, pathlib, search.store as s; held = s.RunStore(pathlib.Path(sys.argv[1]), 'a'); os.kill(os.getpid(), 9)"
+    program = "import os, sys, pathlib, search.store as s; it = s.RunStore(pathlib.Path(sys.argv[1]), 'a'); os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, "-c", program, tmp_path], check=False).returncode == -9
     RunStore(tmp_path, "key").close()  # a killed one holds nothing

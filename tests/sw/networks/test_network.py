@@ -47,6 +47,7 @@ def test_made_network_has_the_tokens_it_names(tokens):
         ("vit:dim=8,dim=8,depth=1,heads=2,tokens=4,classes=2", "dim must be given once, not as 8 and 8"),
         ("vit:dim=8,depth=1,heads=2,tokens=5,classes=2,stem=0", "stem_channels must be a positive integer, not 0"),
         ("vit:dim=8,depth=1,heads=2,tokens=5,classes=2,stem=8,patch=1", "patch must be even behind a stem of stride 2, not 1"),
+        ("vit:dim=1,depth=1,heads=1,tokens=4,classes=2", "dim must be at least 2, not 1"),
         ("vit:dim=8", "depth, heads, tokens, classes"),
         ("vit:dim=x", "dim must be an integer, not 'x'"),
         ("resnet18", "aten.max_pool2d.default at maxpool"),

@@ -149,7 +149,7 @@ def test_norm_matches_float(channels):
     random = np.random.default_rng(channels)
     residual = random.integers(-3000, 3000, (50, channels)) + random.integers(-500, 500, (50, 1))
     scale, step, epsilon = 3e-4, 0.03, 1e-6
-    norm = integer_norm(channels, step, scale, epsilon)
+    norm = integer_norm("norm", channels, step, scale, epsilon)
     inverse, inverse_shift = numerics.multiplier_and_shift(1 / channels)
     codes = LayerNorm.model(
         residual[None], inverse=int(inverse), inverse_shift=int(inverse_shift), epsilon=norm.epsilon,
@@ -179,6 +179,16 @@ def test_zero_point_is_folded_into_the_bias():
     out = numerics.requantize(accumulator, linear.bias, linear.multiplier.astype(int), linear.shift.astype(int), 24)
     exact = layer.weight.numpy() @ (0.02 * (codes - zero_point)) + layer.bias.numpy()
     np.testing.assert_allclose(out * 0.001, exact, atol=0.4)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e30])
+def test_networks_without_a_signal_are_refused(spec, factor):
+    vit = build_network(spec.name, "random", 0)
+    with torch.no_grad():
+        for value in vit.parameters():
+            value *= factor
+    with pytest.raises(QuantizationError, match=r"Layer encoder0\.norm must have tokens with channels that differ"):
+        quantize(vit, draw_images(spec, 4, 0)[1])
 
 
 def test_weights_that_are_not_finite_are_refused(spec):
