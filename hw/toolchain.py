@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -99,21 +100,46 @@ def missing_prerequisites() -> list[str]:
 
 
 def check_prerequisites() -> None:
-    """Check compiler, perl, make and Python's own parts.
+    """Check perl, make and Python's own parts, and that the compiler builds a program of the kind that Verilator writes.
 
     Raises:
-        InputError: In one line, everything that is missing and the Debian packages that bring it.
+        InputError: In one line, everything that is missing and the Debian packages that bring it, or what the compiler says.
     """
     if missing := missing_prerequisites():
         raise InputError("Please install what is missing: " + "; ".join(missing))
+    _check_compiler(find_compiler())
+
+
+def _check_compiler(compiler: Path) -> None:
+    """Build and run a program in a directory with a space in its name, as a user's may have."""
+    coroutines = [] if "clang" in compiler.name else ["-fcoroutines"]
+    with tempfile.TemporaryDirectory(prefix="pivot check ") as directory:
+        program = Path(directory) / "check"
+        source = program.with_suffix(".cpp")
+        source.write_text("#include <coroutine>\nint main() { return std::suspend_never{}.await_ready() ? 0 : 1; }\n")
+        steps: list[list[str | Path]] = [[compiler, "-std=c++20", *coroutines, source, "-o", program], [program]]
+        for step in steps:
+            try:
+                call = subprocess.run(step, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=120)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                said = [str(error)]
+            else:
+                if call.returncode == 0:
+                    continue
+                said = [*(call.stderr + call.stdout).splitlines(), f"exit code {call.returncode}"]
+            reason = next((line for line in said if "error" in line.lower()), said[0]).strip()[:160]
+            raise InputError(f"C++ compiler {compiler} (CXX) must build and run a small C++20 program: {reason}")
 
 
 def find_compiler() -> Path:
     """The C++20 compiler: ``$CXX`` where set, else g++, else clang++.
 
     Raises:
-        InputError: When there is none.
+        InputError: When there is none, or ``$CXX`` names none.
     """
+    asked = os.environ.get("CXX")
+    if asked and not shutil.which(asked):
+        raise InputError(f"CXX must name one C++ compiler on PATH, without arguments, not {asked!r}")
     name = _find_compiler_name()
     if name is None:
         raise InputError("A C++ compiler must be on PATH: install g++ (Debian package g++), or set CXX")
@@ -129,8 +155,11 @@ def cache_root() -> Path:
     Raises:
         InputError: When the directory can be neither found nor made.
     """
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    root = Path(os.environ.get("PIVOT_CACHE") or Path(base) / "pivot-codesign").absolute()
+    own, base = os.environ.get("PIVOT_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    try:
+        root = Path(own or (Path(base) if base else Path.home() / ".cache") / "pivot-codesign").absolute()
+    except RuntimeError:  # no HOME, and the user has none
+        raise InputError("PIVOT_CACHE must name a directory for built simulations, for there is no home directory") from None
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -13,9 +13,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from hw.errors import InputError
+from hw.files import check_writable, make_directory
 from hw.toolchain import Verilator, find_compiler
 
 UNUSED_ENTRY_DAYS = 30
@@ -94,26 +96,39 @@ def cached_directory(store: Path, key: str, build: Callable[[Path], None]) -> Pa
         build: Fills the empty directory that it is given.
 
     Returns:
-        The finished directory, its modification time set to now.
+        The finished directory, its modification time set to now where this user may.
+
+    Raises:
+        InputError: The directory is not there yet, and the store cannot be written.
     """
     final = store / key
     if not final.is_dir():
-        store.mkdir(parents=True, exist_ok=True)
+        try:
+            make_directory(store)
+            check_writable(final)
+        except InputError as error:
+            raise InputError(f"PIVOT_CACHE must name a directory that can be written: {error}") from None
         with _locked(store / f"{key}.lock"):
-            if not final.is_dir():
-                with tempfile.TemporaryDirectory(prefix="building-", dir=store) as temporary:
-                    entry = Path(temporary) / "entry"
-                    entry.mkdir()
-                    build(entry)
-                    try:
-                        entry.rename(final)
-                    except OSError:
-                        if not final.is_dir():  # else another process has finished the same one
-                            raise
-                _remove_unused(store)
+            _build_once(store, final, build)
         (store / f"{key}.lock").unlink(missing_ok=True)
-    os.utime(final)
+    with suppress(OSError):  # a store that others own, or that is read-only, serves all the same
+        os.utime(final)
     return final
+
+
+def _build_once(store: Path, final: Path, build: Callable[[Path], None]) -> None:
+    if final.is_dir():
+        return
+    with tempfile.TemporaryDirectory(prefix="building-", dir=store) as temporary:
+        entry = Path(temporary) / "entry"
+        entry.mkdir()
+        build(entry)
+        try:
+            entry.rename(final)
+        except OSError:
+            if not final.is_dir():  # else another process has finished the same one
+                raise
+    _remove_unused(store)
 
 
 def compile_flags(verilator: Verilator, *, trace_saif: bool) -> list[str]:

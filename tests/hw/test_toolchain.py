@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,31 @@ def test_missing_tools_are_named_with_their_packages(monkeypatch, tmp_path):
 def test_missing_libpython_is_named(monkeypatch):
     monkeypatch.setattr(toolchain, "has_shared_libpython", lambda: False)
     with pytest.raises(InputError, match=r"shared library \(Debian package libpython3"):
+        toolchain.check_prerequisites()
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("exit 3", r"own \+\+ \(CXX\) must build and run a small C\+\+20 program: exit code 3"),
+        ("echo note; echo 'x: fatal error: no coroutine' >&2; exit 1", "C..20 program: x: fatal error: no coroutine"),
+        ("exit 0", "C..20 program: .*No such file"),  # and wrote nothing
+    ],
+)
+def test_an_unusable_compiler_is_found_before_the_work(monkeypatch, tmp_path, script, message):
+    compiler = tmp_path / "own ++"
+    compiler.write_text(f"#!/bin/sh\n{script}\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    with pytest.raises(InputError, match=message) as caught:
+        toolchain.check_prerequisites()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["absent-compiler", "g++ -O3", "/nowhere/g++"])
+def test_a_compiler_that_is_not_there_is_named(monkeypatch, name):
+    monkeypatch.setenv("CXX", name)
+    with pytest.raises(InputError, match=re.escape(f"without arguments, not {name!r}")):
         toolchain.check_prerequisites()
 
 
@@ -103,6 +129,11 @@ def test_cache_root(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("PIVOT_CACHE", str(tmp_path / "file" / "below"))
     with pytest.raises(InputError, match="must be writable"):
+        toolchain.cache_root()
+    for name in ("PIVOT_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: (_ for _ in ()).throw(KeyError))  # a user whom the machine does not know
+    with pytest.raises(InputError, match="PIVOT_CACHE must name a directory for built simulations, for there is no home"):
         toolchain.cache_root()
 
 

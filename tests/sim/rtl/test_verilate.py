@@ -261,6 +261,22 @@ def test_failed_build_leaves_nothing(tmp_path):
     assert not [entry for entry in tmp_path.iterdir() if entry.is_dir()]
 
 
+def test_a_store_that_cannot_be_written_serves_what_it_has(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(30, "Read-only file system")
+
+    kept = cpp_build.cached_directory(tmp_path / "store", "key", lambda entry: (entry / "done").touch())
+    with monkeypatch.context() as patch:
+        for name in ("os.utime", "tempfile.TemporaryFile", "pathlib.Path.mkdir"):
+            patch.setattr(name, refuse)
+        assert cpp_build.cached_directory(tmp_path / "store", "key", lambda entry: 1 // 0) == kept
+        with pytest.raises(InputError, match=r"PIVOT_CACHE must name a directory that can be written: .* Read-only file system"):
+            cpp_build.cached_directory(tmp_path / "store", "other", lambda entry: 1 // 0)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"PIVOT_CACHE must name a directory .*file must be writable: "):
+        cpp_build.cached_directory(tmp_path / "file", "key", lambda entry: 1 // 0)
+
+
 def test_lint_reports_warnings(tmp_path, design):
     with pytest.raises(BuildError, match="UNUSED"):
         lint([design], "slave")
