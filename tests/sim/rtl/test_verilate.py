@@ -178,7 +178,12 @@ sys.exit(main())
     ],
 )
 def test_what_ends_a_command_ends_its_simulation(tmp_path, number, code, told, left):
-    command = subprocess.Popen([sys.executable, "-c", ENDLESS, tmp_path], stderr=subprocess.PIPE, text=True)
+    command = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS, tmp_path],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which shells ignore for what they run behind
+    )
     until(lambda: (tmp_path / "child").is_file() and (tmp_path / "child").read_text().strip())
     child = Path("/proc", (tmp_path / "child").read_text().strip())
     until(lambda: "sleep" in (child / "cmdline").read_text())
