@@ -112,12 +112,11 @@ def check_prerequisites() -> None:
 
 def _check_compiler(compiler: Path) -> None:
     """Build and run a program in a directory with a space in its name, as a user's may have."""
-    coroutines = [] if "clang" in compiler.name else ["-fcoroutines"]
     with tempfile.TemporaryDirectory(prefix="pivot check ") as directory:
         program = Path(directory) / "check"
         source = program.with_suffix(".cpp")
         source.write_text("#include <coroutine>\nint main() { return std::suspend_never{}.await_ready() ? 0 : 1; }\n")
-        steps: list[list[str | Path]] = [[compiler, "-std=c++20", *coroutines, source, "-o", program], [program]]
+        steps: list[list[str | Path]] = [[compiler, *cpp20_flags(compiler), source, "-o", program], [program]]
         for step in steps:
             try:
                 call = subprocess.run(step, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=120)
@@ -144,6 +143,11 @@ def find_compiler() -> Path:
     if name is None:
         raise InputError("A C++ compiler must be on PATH: install g++ (Debian package g++), or set CXX")
     return Path(shutil.which(name) or name)
+
+
+def cpp20_flags(compiler: Path) -> list[str]:
+    """What makes the compiler take C++20 with coroutines, which Verilator writes."""
+    return ["-std=c++20", *([] if "clang" in compiler.name else ["-fcoroutines"])]
 
 
 def cache_root() -> Path:

@@ -1,1 +1,1 @@
-"""The decision: CKA, Path-Score, the two phases, the hardware space, the store and the report."""
+"""The decision: CKA, Path-Score, the two phases, the store and the report."""

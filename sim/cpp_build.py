@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hw.errors import InputError
 from hw.files import check_writable, make_directory
-from hw.toolchain import Verilator, find_compiler
+from hw.toolchain import Verilator, cpp20_flags, find_compiler
 
 UNUSED_ENTRY_DAYS = 30
 """A cache entry that nobody used for this long is removed when another one is built."""
@@ -134,11 +134,10 @@ def _build_once(store: Path, final: Path, build: Callable[[Path], None]) -> None
 def compile_flags(verilator: Verilator, *, trace_saif: bool) -> list[str]:
     """The language, include and macro flags; run-time library and model differ at most in tracing, which is the model's alone."""
     include = verilator.root / "include"
-    coroutines = [] if "clang" in find_compiler().name else ["-fcoroutines"]
     macros = {"VERILATOR": 1, "VM_COVERAGE": 0, "VM_SC": 0, "VM_TIMING": 1, "VM_TRACE_FST": 0, "VM_TRACE_VCD": 0}
     macros |= {"VM_TRACE": int(trace_saif), "VM_TRACE_SAIF": int(trace_saif)}
     defines = [f"-D{name}={value}" for name, value in macros.items()]
-    return ["-std=c++20", *coroutines, f"-I{include}", f"-I{include / 'vltstd'}", *defines, "-w"]
+    return [*cpp20_flags(find_compiler()), f"-I{include}", f"-I{include / 'vltstd'}", *defines, "-w"]
 
 
 def precompiled_headers(store: Path, revision: str, optimization: str, flags: Sequence[str]) -> Path:
