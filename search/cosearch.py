@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hw.errors import InputError, command
 from hw.files import write_file, write_json
+from sw.networks.options import NetworkOptions, add_network_options
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(prog="python -m search.cosearch", description=__doc__.splitlines()[0])
-    result.add_argument("--model", default="fmnist_vit_tiny", help="network name (default: %(default)s)")
-    result.add_argument("--weights", metavar="FILE", help="safetensors file in place of the shipped weights")
     result.add_argument("--preset", default="nano", help="machine (default: %(default)s)")
     result.add_argument("--set", dest="overrides", default="", metavar="FIELD=N,...", help="fields of the preset to override")
     result.add_argument("--data", default="embedded", metavar="DIR", help="Fashion-MNIST directory (default: %(default)s)")
@@ -47,9 +46,9 @@ def parser() -> argparse.ArgumentParser:
                         help="test images of the gated RTL run (default: %(default)s)")  # fmt: skip
     result.add_argument("--efforts", default="", metavar="N,...", help="efforts to consider (default: all from 1 to the depth)")
     result.add_argument("--images", type=int, metavar="N", help="most calibration and test images (default: all)")
-    result.add_argument("--seed", type=int, default=0, help="of fine-tuning and random paths (default: %(default)s)")
     result.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="torch threads (default: %(default)s)")
     result.add_argument("--out", type=Path, metavar="DIR", help="default: runs/<model>-<preset>")
+    add_network_options(result)
     return result
 
 
@@ -86,13 +85,13 @@ def search(options: argparse.Namespace, progress: "Progress") -> tuple[dict[str,
     from search.store import RunStore
     from sw.data.fashion_mnist import load_fashion_mnist
     from sw.graph.path_vit import PathVit
-    from sw.networks.network import build_network
 
     _check(options)
     config = find_preset(options.preset).with_fields(options.overrides)
     memory = MemoryTiming.parse(options.memory)
     torch.set_num_threads(options.threads)
-    network = PathVit(build_network(options.model, options.weights, options.seed)).eval()
+    chosen = NetworkOptions.of(options)
+    network = PathVit(chosen.build()).eval()
     data = load_fashion_mnist(options.data)
     if options.images is not None:
         data = replace(data, calibration=data.calibration.take(options.images), test=data.test.take(options.images))
@@ -100,7 +99,7 @@ def search(options: argparse.Namespace, progress: "Progress") -> tuple[dict[str,
     if options.rtl_images > len(data.test):
         raise InputError(f"--rtl-images must be at most {len(data.test)}, not {options.rtl_images}")
     arguments = Arguments(
-        model=options.model, weights=options.weights, preset=options.preset, overrides=options.overrides, data=options.data,
+        network=chosen, preset=options.preset, overrides=options.overrides, data=options.data,
         memory=options.memory, lec=options.lec, max_loss=options.max_loss, rows=options.rows,
         finetune_steps=options.steps, batch=options.batch, learning_rate=options.learning_rate,
         random_paths=options.random_paths, rtl_images=options.rtl_images,

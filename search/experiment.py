@@ -14,6 +14,7 @@ from hw.config import AcceleratorConfig
 from hw.memory_timing import MemoryTiming
 from search.store import RunStore
 from sw.data.fashion_mnist import FashionMnist
+from sw.networks.options import NetworkOptions
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -29,8 +30,7 @@ class Arguments:
     """Everything that a search's result depends on, apart from code, data and versions.
 
     Attributes:
-        model: network name (see `sw.networks.network.parse_network`).
-        weights: safetensors file, ``random`` or None for the shipped weights.
+        network: with its weights.
         preset, overrides: machine and its ``--set`` assignments.
         data: directory or ``embedded``.
         memory: ``--memory`` assignments.
@@ -46,8 +46,7 @@ class Arguments:
         threads: torch threads; results are the same to the bit only at the same number.
     """
 
-    model: str
-    weights: str | None
+    network: NetworkOptions
     preset: str
     overrides: str
     data: str

@@ -56,7 +56,7 @@ def conclude(run: Run, directory: Path) -> dict[str, Any]:
 def _head(run: Run, cascade: Cascade, low: Candidate, high: Candidate, baseline: str) -> dict[str, Any]:
     arguments = run.arguments
     return {
-        "model": arguments.model,
+        "model": arguments.network.model,
         "preset": arguments.preset,
         "seed": arguments.seed,
         "clock_mhz": run.config.clock_mhz,

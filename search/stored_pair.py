@@ -39,8 +39,9 @@ def store_pair(run: Run, decision: Decision, directory: Path) -> None:
         max_loss=arguments.max_loss,
     )
     Pair(
-        model=arguments.model,
-        image_size=None,
+        model=arguments.network.model,
+        image_size=arguments.network.image_size,
+        classes=arguments.network.classes,
         preset=arguments.preset,
         config=config,
         threshold=cascade.threshold,

@@ -7,7 +7,9 @@ from typing import Any
 
 from hw.errors import command
 from hw.files import check_writable, write_json
+from hw.progress import progress
 from sim.engines import ENGINES, check_engine
+from sw.networks.options import NetworkOptions, add_network_options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -15,13 +17,15 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m sim.measure",
         description="Run a network on the simulated machine, compare it bit for bit with the golden one, and measure.",
     )
-    parser.add_argument("--model", default="fmnist_vit_tiny", help="checkpoint name, timm name or vit:dim=24,depth=2,...")
     parser.add_argument("--preset", default="nano", help="named machine (default: %(default)s)")
     parser.add_argument("--set", default="", metavar="FIELD=VALUE,...", help="replace fields of the preset")
     parser.add_argument(
         "--engine", default="rtl", help="; ".join(f"{name}: {what}" for name, what in ENGINES.items()) + " (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--images", type=int, default=32, metavar="N", help="test images (default: %(default)s)")
+    parser.add_argument(
+        "--images", type=int, metavar="N",
+        help="test images (default: 32 of a small network, 1 of a large one); the cycle model alone takes none",
+    )  # fmt: skip
     parser.add_argument("--skip", metavar="I,J,...", help="encoders, from 0, whose attention is skipped")
     parser.add_argument("--path", metavar="KIND,...", help="the kinds of all encoders, in place of --skip")
     parser.add_argument(
@@ -29,11 +33,6 @@ def _parser() -> argparse.ArgumentParser:
         help="auto, weight_major, token_major, or the number of column tiles that stay resident (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--memory", default="", metavar="FIELD=VALUE,...", help="latency, bytes_per_cycle, outstanding")
-    parser.add_argument("--image-size", metavar="HxW", help="of a timm model, height and width; its own by default")
-    parser.add_argument(
-        "--weights", metavar="random|pretrained|FILE", help="weights; a checkpoint's own by default, pretrained are timm's"
-    )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of random weights and images (default: %(default)s)")
     parser.add_argument(
         "--data", metavar="DIR",
         help="Fashion-MNIST files or images by class; by default those of $PIVOT_DATA or Debian's, else shipped or random ones",
@@ -43,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         help="write a timeline of one image for Perfetto (.json or .json.gz): of the RTL with --engine rtl, else of the model",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurement there")
+    add_network_options(parser)
     return parser
 
 
@@ -54,11 +54,12 @@ def _rows(fields: dict[str, Any]) -> list[tuple[str, str]]:
     """(quantity, value with unit) of the table."""
     skipped = ", ".join(map(str, fields["skipped"])) or "none"
     rows = [
-        ("images", f"{fields['images']} ({fields['data']})"),
+        ("images", f"{fields['images'] or 'none'} ({fields['data']})"),
         ("attentions skipped", skipped),
         ("useful MACs per image", f"{fields['macs']:,}"),
-        ("logits SQNR against fp32", f"{fields['logits_sqnr_db']} dB"),
     ]
+    if fields["images"]:
+        rows.append(("logits SQNR against fp32", f"{fields['logits_sqnr_db']} dB"))
     if fields["cycles"] is None:
         return rows + [("wall-clock time", f"{fields['wall_s']:.2f} s")]
     if fields["mismatches"] is not None:
@@ -127,14 +128,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     check_engine(options.engine)
     config = find_preset(options.preset).with_fields(options.set)
     timing = MemoryTiming.parse(options.memory)
-    from sim.stimulus.workload import prepare
-    from sw.networks.network import parse_image_size
-
-    workload = prepare(
-        options.model, config, images=options.images, skip=options.skip, path=options.path, weights=options.weights,
-        seed=options.seed, data=options.data, loop_order=options.loop_order, image_size=parse_image_size(options.image_size),
-    )  # fmt: skip
     from sim.measurement import measure
+    from sim.stimulus.workload import prepare, prepare_shape
+
+    network, chosen = NetworkOptions.of(options), {"skip": options.skip, "path": options.path, "loop_order": options.loop_order}
+    if options.engine == "model":
+        workload = prepare_shape(network, config, **chosen)
+    else:
+        workload = prepare(network, config, images=options.images, data=options.data, **chosen)
 
     fields = {"preset": options.preset} | measure(workload, config, engine=options.engine, timing=timing)
     if options.trace:
@@ -158,7 +159,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     check_writable(options.json, options.trace)
-    fields = run(options)
+    with progress():
+        fields = run(options)
     _print_tables(fields)
     if options.json:
         write_json(options.json, fields)

@@ -13,7 +13,9 @@ import numpy as np
 
 from hw.errors import InputError, command
 from hw.files import check_writable, write_json
-from sw.data.pixels import CALIBRATION_IMAGES, padded, random_pixels, to_input, to_pixels
+from hw.progress import progress, stage
+from sw.data.pixels import CALIBRATION_IMAGES, fitted, padded, random_pixels, to_input, to_pixels
+from sw.networks.options import NetworkOptions, add_network_options
 from sw.quantization.options import METHODS, MSE, Options
 
 
@@ -33,14 +35,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sw.quantization_report", description="Signal to noise of every tensor of the int8 network, in dB."
     )
-    parser.add_argument("--model", default="fmnist_vit_tiny", help="as for sim.measure (default: %(default)s)")
-    parser.add_argument("--weights", metavar="random|FILE", help="weights; a checkpoint's own by default")
     parser.add_argument("--images", type=int, default=64, metavar="N", help="images to measure on (default: %(default)s)")
     parser.add_argument("--scales", default=MSE, help=f"how scales are chosen: {', '.join(METHODS)} (default: %(default)s)")
     parser.add_argument("--bias-correction", action="store_true", help="let the biases take up mean errors")
-    parser.add_argument("--seed", type=int, default=0, help="of random weights and images (default: %(default)s)")
     parser.add_argument("--data", metavar="DIR", help="Fashion-MNIST files; the shipped subset by default")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
+    add_network_options(parser)
     return parser
 
 
@@ -50,17 +50,20 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: for bad options.
     """
-    from sw.importing import import_network
-    from sw.networks.network import build_network, parse_network
+    from sw.importing import import_network, module_image_shape
     from sw.quantization.tensor_noise import report, worst
 
     if options.images < 1:
         raise InputError(f"--images must be at least 1, not {options.images}")
     quantization = Options(options.scales, options.bias_correction)
-    spec = parse_network(options.model)
-    network = import_network(build_network(options.model, options.weights, options.seed))
-    calibration, images = _images(spec, options.images, options.seed, options.data)
-    noises = report(network, to_input(calibration), to_pixels(images), quantization)
+    chosen = NetworkOptions.of(options)
+    with stage("weights"):
+        module = chosen.build()
+        network = import_network(module)
+    calibration, images = _images(chosen.spec, options.images, options.seed, options.data)
+    calibration, images = (fitted(part, module_image_shape(module)) for part in (calibration, images))
+    with stage(f"noise of every tensor on {len(images)} images"):
+        noises = report(network, to_input(calibration), to_pixels(images), quantization)
     return {
         "model": options.model,
         "images": len(images),
@@ -97,7 +100,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     check_writable(options.json)
-    fields = run(options)
+    with progress():
+        fields = run(options)
     _print_table(fields)
     if options.json:
         write_json(options.json, fields)

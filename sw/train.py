@@ -10,18 +10,19 @@ import argparse
 import pathlib
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 from hw.errors import InputError, command
 from hw.files import write_json
 from sw.graph.path import Path, parse_encoders
+from sw.networks.options import NetworkOptions, add_network_options
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's argument parser."""
     result = argparse.ArgumentParser(prog="python -m sw.train", description="Train a ViT on Fashion-MNIST")
     add = result.add_argument
-    add("--model", default="fmnist_vit_tiny", help="network name (default %(default)s)")
     add("--data", metavar="DIR", help="directory of the idx files, or 'embedded'")
     add("--out", metavar="DIR", type=pathlib.Path, default="runs/train", help="result directory (default %(default)s)")
     add("--epochs", type=int, default=28, help="passes over the training split (default %(default)s)")
@@ -32,16 +33,15 @@ def parser() -> argparse.ArgumentParser:
     add("--attention-drop", type=float, default=0.6, help="most that attentions skip, in half the steps (%(default)s)")
     add("--kept", metavar="0,1,5", help="path to train: the encoders whose attention is kept (default all)")
     add("--path", metavar="KIND,...", help="the kinds of all encoders, in place of --kept")
-    add("--init", metavar="FILE", type=pathlib.Path, help="safetensors weights to start from (default fresh)")
     add("--teacher", metavar="NAME|FILE", help="checkpoint to distil from: a name, or a file of --model's shape")
     add("--distill-weight", type=float, help="share of the distillation (default 0.5 with a teacher, else 0)")
     add("--entropy-weight", type=float, default=0.0, help="of the entropy of correct answers (default %(default)s)")
     add("--quantization-aware", action="store_true", help="compute with the machine's roundings, from --init on, in float32")
     add("--bfloat16", action="store_true", help="compute under bfloat16 autocast")
-    add("--seed", type=int, default=0, help="of weights, order and augmentation (default %(default)s)")
     add("--threads", type=int, default=2, help="threads; results depend on it in the last bits (default %(default)s)")
     add("--save-every", type=int, default=100, metavar="STEPS", help="checkpoint interval (default %(default)s)")
     add("--resume", action="store_true", help="continue the run in --out")
+    add_network_options(result, weights="--init")
     return result
 
 
@@ -132,29 +132,28 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError("--path takes the place of --kept: only one of them may be given")
     if options.distill_weight and not options.teacher:
         raise InputError("--distill-weight needs --teacher")
-    if options.quantization_aware and options.init is None:
+    if options.quantization_aware and options.weights is None:
         raise InputError("--quantization-aware needs --init: scales are chosen for a trained network")
 
 
 def _networks(options: argparse.Namespace) -> tuple[Any, Any]:
     from sw.data.idx import CLASSES, IMAGE_SIDE
     from sw.graph.path_vit import PathVit
-    from sw.networks.network import build_network, load_weights, parse_network, untrained_network
+    from sw.networks.network import untrained_network
 
-    spec = parse_network(options.model)
+    chosen = NetworkOptions.of(options)
+    spec = chosen.spec
     if (spec.image_size, spec.channels, spec.classes) != ((IMAGE_SIDE, IMAGE_SIDE), 1, CLASSES):
         raise InputError(
             f"--model must take 28x28x1 images and answer {CLASSES} classes, not {spec.image_size}, "
             f"{spec.channels} channels and {spec.classes} classes"
         )
-    vit = untrained_network(spec, options.seed)
-    if options.init is not None:
-        load_weights(vit, options.init)
+    vit = untrained_network(spec, options.seed) if chosen.weights is None else chosen.build()
     if not options.teacher:
         return PathVit(vit), None
     from_file = pathlib.Path(options.teacher).is_file()
-    name, weights = (options.model, options.teacher) if from_file else (options.teacher, None)
-    return PathVit(vit), PathVit(build_network(name, weights))
+    teacher = replace(chosen, weights=options.teacher) if from_file else NetworkOptions(options.teacher)
+    return PathVit(vit), PathVit(teacher.build())
 
 
 def _recipe(options: argparse.Namespace, epoch_steps: int) -> Any:

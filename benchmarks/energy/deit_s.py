@@ -19,6 +19,7 @@ from sim.cycle_model import predict
 from sim.energy.estimate import energy_line
 from sim.measurement import energy_fields
 from sim.stimulus.workload import prepare
+from sw.networks.options import NetworkOptions
 
 BENCHMARK = Benchmark("energy.deit_s", "energy_deit_s")
 MODEL = "deit_small_patch16_224"
@@ -34,7 +35,7 @@ PUBLISHED = (
 def measure() -> dict:
     """The result."""
     config = find_preset(PRESET)
-    program = prepare(MODEL, config, images=1, weights="random").program
+    program = prepare(NetworkOptions(MODEL, "random"), config, images=1).program
     counters = predict(program).counters
     fields = energy_fields(counters, program)
     scales = ACTIVITY.load()["scales"]

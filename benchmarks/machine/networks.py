@@ -20,6 +20,7 @@ from hw.tables import text_table
 from sim.cycle_model import predict
 from sim.program_counts import count_program
 from sim.stimulus.workload import prepare
+from sw.networks.options import NetworkOptions
 
 BENCHMARK = Benchmark("machine.networks")
 CLOCKS_MHZ = (200, 300)
@@ -44,7 +45,7 @@ PUBLISHED = (
 def measure(name: str, preset: str, dsp: int) -> dict:
     """One row of the table."""
     config, timing = find_preset(preset), MemoryTiming()
-    program = prepare(name, config, images=1, weights=None if name.startswith("vit:") else "random").program
+    program = prepare(NetworkOptions(name, None if name.startswith("vit:") else "random"), config, images=1).program
     everything = program.path_masks[0]
     counters = predict(program, timing).counters
     none = predict(program, timing, path_masks=(0, 0)).cycles

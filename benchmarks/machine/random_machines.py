@@ -25,6 +25,7 @@ from sim.measurement import signal_to_noise_db
 from sim.rtl.device import Job, RtlDevice
 from sim.stimulus.random_machines import ALL_SEEDS, random_case
 from sim.stimulus.workload import prepare
+from sw.networks.options import NetworkOptions
 
 BENCHMARK = Benchmark("machine.random_machines")
 IMAGES = 3
@@ -34,7 +35,7 @@ def measure(seed: int) -> dict:
     """What a seed's machine did with its networks."""
     case = random_case(seed)
     config, timing = case.config, case.timing
-    workloads = [prepare(name, config, images=IMAGES, seed=seed, loop_order=order) for name, order in case.networks]
+    workloads = [prepare(NetworkOptions(name, seed=seed), config, images=IMAGES, loop_order=order) for name, order in case.networks]
     jobs = [Job(program=workload.program, images=workload.images) for workload in workloads]
     jobs += [Job(program=workload.program, images=workload.images[:1]) for workload in workloads]
     rng = random.Random(f"masks {seed}")

@@ -30,6 +30,7 @@ from sim.cycle_model import predict
 from sim.program_counts import count_operations, count_program
 from sim.rtl.device import RtlDevice
 from sim.stimulus.workload import Workload, prepare
+from sw.networks.options import NetworkOptions
 
 BENCHMARK = Benchmark("pivot.delay_split")
 MACHINES = ("pivot", "zcu102")
@@ -140,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
     entries, rtl = [], BENCHMARK.last().get("rtl")
     for network, model in NETWORKS.items():
         for preset in MACHINES:
-            workload = prepare(model, find_preset(preset), images=1, weights="random")
+            workload = prepare(NetworkOptions(model, "random"), find_preset(preset), images=1)
             entries.append({"network": network, "model": model, "preset": preset} | measure(workload, preset))
             if options.rtl and (network, preset) == ("DeiT-S", "pivot"):
                 rtl = run_rtl(workload, preset)

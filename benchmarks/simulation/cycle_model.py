@@ -20,6 +20,7 @@ from hw.program import Program
 from sim.cycle_model import predict, predict_every_mask
 from sim.energy.estimate import energy_matrix
 from sim.stimulus.workload import prepare
+from sw.networks.options import NetworkOptions
 
 BENCHMARK = Benchmark("simulation.cycle_model")
 PRESET = "zcu102"
@@ -42,7 +43,7 @@ def _walk_s(program: Program) -> list[float]:
 
 def measure(model: str, sampled: int) -> dict:
     """Speed on one network, and masks that differ from their walks."""
-    program = prepare(model, find_preset(PRESET), images=1, weights="random").program
+    program = prepare(NetworkOptions(model, "random"), find_preset(PRESET), images=1).program
     cycles = predict(program).cycles
     walks = _walk_s(program)
     started = time.perf_counter()

@@ -224,10 +224,11 @@ def measure_own(rtl: bool, status: Callable[[str], None]) -> dict[str, Any]:
     from sim.program_counts import count_program
     from sim.rtl.device import RtlDevice
     from sim.stimulus.workload import prepare
+    from sw.networks.options import NetworkOptions
 
     status(f"quantize and compile {MODEL}")
     config, started = find_preset(PRESET), time.perf_counter()
-    workload = prepare(MODEL, config, images=1, weights="random")
+    workload = prepare(NetworkOptions(MODEL, "random"), config, images=1)
     prepare_s = time.perf_counter() - started
     program, macs = workload.program, count_program(workload.program).macs
     status(f"cycle model, {PRESET}")

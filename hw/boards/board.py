@@ -1,14 +1,10 @@
 """What a board must say of itself."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from hw.config import AcceleratorConfig
-
-Step = Callable[[str], AbstractContextManager]
-"""Shows what it is told while its context is open."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +19,8 @@ class Board:
         cells: what the device calls them, by the same names.
         check: raises InputError for a machine that the board cannot carry, whatever its size.
         project: files of the vendor project by path within the output directory; none where open tools build.
-        build: from (machine, whether to make a bitstream, progress display) to (fields of the report, files by path within the
-            output directory); ``resources``, ``clock_mhz`` and ``method`` at least.
+        build: from (machine, whether to make a bitstream) to (fields of the report, files by path within the output directory);
+            ``resources``, ``clock_mhz`` and ``method`` at least.
     """
 
     name: str
@@ -34,4 +30,4 @@ class Board:
     cells: dict[str, str]
     check: Callable[[AcceleratorConfig], None]
     project: Callable[[AcceleratorConfig], dict[str, str]] = lambda config: {}
-    build: Callable[[AcceleratorConfig, bool, Step], tuple[dict[str, Any], dict[str, bytes]]] | None = None
+    build: Callable[[AcceleratorConfig, bool], tuple[dict[str, Any], dict[str, bytes]]] | None = None

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hw.boards.board import Step
 from hw.build.logic_levels import longest_path
 from hw.build.resources import check_capacity
+from hw.progress import stage
 
 NAME = "pivot"
 """Of the design and its bitstream."""
@@ -83,7 +83,7 @@ def slowest_clock(report: Mapping[str, Any]) -> float:
 
 
 def build_design(
-    platform: Any, top: Any, clock_mhz: float, tools: Mapping[str, Path] | None, step: Step
+    platform: Any, top: Any, clock_mhz: float, tools: Mapping[str, Path] | None
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Synthesize a design, and place, route and pack it.
 
@@ -92,7 +92,6 @@ def build_design(
         top: the design.
         clock_mhz: that it must reach.
         tools: of `toolchain.require_ecp5_tools`; None to end after synthesis.
-        step: progress display.
 
     Returns:
         Fields of the report and files by name. Fields: ``resources`` by the names of CELLS, ``logic_levels`` of the netlist,
@@ -108,7 +107,7 @@ def build_design(
 
     def timed(name: str, work: Any, *arguments: Any) -> None:
         start = time.monotonic()
-        with step(name):
+        with stage(name):
             work(*arguments)
         wall[name] = round(time.monotonic() - start, 1)
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hw.boards.board import Board, Step
+from hw.boards.board import Board
 from hw.boards.ecp5 import CAPACITY, CELLS, build_design
 from hw.config import AcceleratorConfig
 from hw.errors import InputError
@@ -57,7 +57,7 @@ def _top(config: AcceleratorConfig) -> Any:
     return Top()
 
 
-def _build(config: AcceleratorConfig, bitstream: bool, step: Step) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _build(config: AcceleratorConfig, bitstream: bool) -> tuple[dict[str, Any], dict[str, bytes]]:
     from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
     from hw.row.row_stack import shared_modules
@@ -66,7 +66,7 @@ def _build(config: AcceleratorConfig, bitstream: bool, step: Step) -> tuple[dict
     platform = ULX3S_85F_Platform()
     for number, text in enumerate(shared_modules(config)):
         platform.add_file(f"shared_{number}.il", text)
-    fields, files = build_design(platform, _top(config), CLOCK_MHZ, tools, step)
+    fields, files = build_design(platform, _top(config), CLOCK_MHZ, tools)
     return {"memory_bytes": MEMORY_BYTES, "baud_rate": BAUD_RATE} | fields, files
 
 

@@ -12,8 +12,6 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from hw.boards import BOARDS, find_board
 from hw.errors import InputError, command
 from hw.files import check_writable, json_text, write_file, write_files
+from hw.progress import progress, stage
 
 if TYPE_CHECKING:
     from hw.boards import Board
@@ -84,7 +83,7 @@ def build_report(board: "Board", preset: str, config: "AcceleratorConfig", field
 
 
 def synthesis_report(config: "AcceleratorConfig") -> dict[str, Any]:
-    """Synthesize the machine for UltraScale+, with a progress display on stderr.
+    """Synthesize the machine for UltraScale+.
 
     Returns:
         Fields of the report: ``resources`` by ``lut``, ``ff``, ``dsp`` and ``bram36``, ``logic_levels`` (the longest of any part),
@@ -97,8 +96,7 @@ def synthesis_report(config: "AcceleratorConfig") -> dict[str, Any]:
     from hw.build.synthesis import machine_parts, synthesize_parts
 
     parts = machine_parts(config)
-    with _Progress(len(parts)) as show:
-        results = synthesize_parts(parts, progress=show)
+    results = synthesize_parts(parts)
     return {
         "resources": asdict(composed(parts, results)),
         "logic_levels": max(result.logic_levels for result in results.values()),
@@ -113,46 +111,6 @@ def synthesis_report(config: "AcceleratorConfig") -> dict[str, Any]:
         },
         "method": METHOD,
     }
-
-
-@contextmanager
-def _step(name: str) -> Iterator[None]:
-    """A line on stderr while a step of unknown length runs."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        progress.add_task(name, total=None)
-        yield
-
-
-class _Progress:
-    """A line on stderr while parts are being synthesized."""
-
-    def __init__(self, count: int):
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._progress.add_task("synthesis", total=count)
-        self._running: list[str] = []
-
-    def __enter__(self) -> "_Progress":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, name: str, state: str) -> None:
-        if state == "started":
-            self._running.append(name)
-        else:
-            self._running = [other for other in self._running if other != name]
-            self._progress.advance(self._task)
-        self._progress.update(self._task, description=" ".join(["synthesis", *self._running]))
 
 
 def project_files(board: "Board", config: "AcceleratorConfig") -> dict[str, str]:
@@ -239,13 +197,15 @@ def build(options: argparse.Namespace) -> None:
         raise InputError(f"--out must be a directory, not the file {directory}")
     vivado = require_vivado(board) if options.bitstream and board.build is None else None
     files: dict[str, bytes] = {}
-    if board.build is None:
-        fields = synthesis_report(config)
-    else:
-        fields, files = board.build(config, options.bitstream, _step)
-    report = build_report(board, preset, config, fields)
-    text = json_text(report)
-    write_files(directory, {**project_files(board, config), **files, "report.json": text})
+    with progress():
+        if board.build is None:
+            fields = synthesis_report(config)
+        else:
+            fields, files = board.build(config, options.bitstream)
+        report = build_report(board, preset, config, fields)
+        text = json_text(report)
+        with stage("Verilog and project"):
+            write_files(directory, {**project_files(board, config), **files, "report.json": text})
     if options.json is not None:
         write_file(options.json, text)
     _show(report, directory, time.monotonic() - start)

@@ -12,13 +12,14 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hw.build.logic_levels import longest_path
 from hw.config import AcceleratorConfig
 from hw.files import write_json
+from hw.progress import stage
 
 RESULT_VERSION = 1
 """Raised when the same RTLIL and script would give another `Synthesis`, so that cached results are not taken."""
@@ -160,15 +161,12 @@ def _store(path: Path, result: Synthesis) -> None:
     write_json(path, vars(result))
 
 
-def synthesize_parts(
-    parts: Sequence[Part], *, workers: int | None = None, progress: Callable[[str, str], None] = lambda name, state: None
-) -> dict[str, Synthesis]:
+def synthesize_parts(parts: Sequence[Part], *, workers: int | None = None) -> dict[str, Synthesis]:
     """Synthesize parts side by side, in one process each; results are kept under the user's cache directory.
 
     Args:
         parts: what to synthesize; names differ.
         workers: processes at a time; the machine's cores where None.
-        progress: called with a part's name and ``started``, ``cached`` or ``done``.
 
     Returns:
         Result by part name, in the order of ``parts``.
@@ -188,15 +186,12 @@ def synthesize_parts(
             missing.append(part)
         else:
             found[part.name] = stored
-            progress(part.name, "cached")
     if missing:
         # the longest first, so that no process is left alone with it at the end; spawned, as Yosys keeps global state
         missing.sort(key=lambda part: -sum(map(len, part.modules)))
         count = min(workers or os.cpu_count() or 1, len(missing))
-        with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool, stage("synthesis") as rename:
             futures = {pool.submit(synthesized, part): part for part in missing}
-            for part in missing:
-                progress(part.name, "started")
             for future in as_completed(futures):
                 part = futures[future]
                 try:
@@ -204,7 +199,8 @@ def synthesize_parts(
                 except BrokenProcessPool:
                     names = ", ".join(part.name for part in missing if part.name not in found)
                     raise RuntimeError(f"Synthesis must end, but Yosys died in one of {names}") from None
-                progress(part.name, "done")
+                waiting = ", ".join(part.name for part in missing if part.name not in found)
+                rename(f"synthesis, {len(found)} of {len(parts)} parts done: {waiting}")
     return {part.name: found[part.name] for part in parts}
 
 

@@ -13,6 +13,7 @@ from sim.measurement import signal_to_noise_db
 from sim.rtl.device import LEAST_LANES, Job, RtlDevice
 from sim.stimulus.random_machines import ALL_SEEDS, QUICK_SEEDS, features, random_case
 from sim.stimulus.workload import prepare
+from sw.networks.options import NetworkOptions
 
 IMAGES = 3
 LEAST_SQNR_DB = 20
@@ -49,7 +50,9 @@ def check_machine(seed):
     case, rng = random_case(seed), random.Random(seed)
     other = MemoryTiming(latency=rng.randint(1, 200), bytes_per_cycle=rng.randint(3, 64), outstanding=rng.randint(1, 16))
     print(f"seed {seed}: {case}\n{other}")
-    workloads = [prepare(name, case.config, images=IMAGES, seed=seed, loop_order=order) for name, order in case.networks]
+    workloads = [
+        prepare(NetworkOptions(name, seed=seed), case.config, images=IMAGES, loop_order=order) for name, order in case.networks
+    ]
     batches = [Job(program=workload.program, images=workload.images) for workload in workloads]
     singles = [
         Job(program=workload.program, images=workload.images[:1], path_masks=(mask, mask))

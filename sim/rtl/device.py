@@ -18,6 +18,7 @@ from hw.errors import InputError
 from hw.host import Report
 from hw.memory_timing import MemoryTiming
 from hw.program import Program
+from hw.progress import stage
 from hw.toolchain import cache_root
 from sim.cpp_build import cached_directory, digest
 from sim.rtl.bench_runner import run_bench
@@ -86,7 +87,8 @@ def accelerator_verilog(config: AcceleratorConfig) -> Path:
     def build(directory: Path) -> None:
         from hw.accelerator import generate_verilog
 
-        verilog = generate_verilog(config)
+        with stage("Verilog of the machine, kept for the next time"):
+            verilog = generate_verilog(config)
         if config.rows >= LEAST_LANES:
             from sim.rtl.row_lanes import with_row_lanes
 
@@ -256,10 +258,11 @@ class RtlDevice:
         plusargs = [f"+memory={directory / 'memory.bin'}", f"+dump={directory / 'dump.bin'}"]
         plusargs += ["+dump_offset=0", f"+dump_bytes={size}", *timing.plusargs]
         plusargs += [f"+timeline={directory / 'timeline.txt'}"] if self.timeline else []
-        run_bench(
-            executable, "fast_top", bench, plusargs=plusargs, env=job_files(directory), cwd=directory,
-            timeout_s=self.timeout_s, trace_file=self.activity and self.activity.absolute(),
-        )  # fmt: skip
+        with stage("RTL simulation"):
+            run_bench(
+                executable, "fast_top", bench, plusargs=plusargs, env=job_files(directory), cwd=directory,
+                timeout_s=self.timeout_s, trace_file=self.activity and self.activity.absolute(),
+            )  # fmt: skip
         if self.timeline:
             self.timeline_text = (directory / "timeline.txt").read_text()
         return build_wall_s

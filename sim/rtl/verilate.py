@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hw.errors import InputError
+from hw.progress import stage
 from hw.toolchain import Verilator, cache_root, find_compiler, find_verilator
 from sim.cpp_build import (
     BuildError,
@@ -187,7 +188,8 @@ def verilate(
         run_tool([find_compiler(), "-o", entry / top, *objects, *library, *link], cwd=work)
         shutil.rmtree(work)
 
-    return cached_directory(store, f"{top}-{key}", build) / top
+    with stage("simulation of the machine, kept for the next time"):
+        return cached_directory(store, f"{top}-{key}", build) / top
 
 
 def lint(sources: Sequence[Path], top: str, *, parameters: Mapping[str, int | str] | None = None) -> None:

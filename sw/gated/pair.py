@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sw.graph.path_vit import PathVit
 
-FORMAT = "pivot-pair-2"
+FORMAT = "pivot-pair-3"
 _SIDES = ("low", "high")
 
 
@@ -77,7 +77,8 @@ class Pair:
 
     Attributes:
         model: the networks' name.
-        image_size: height and width in place of a timm model's own; None for its own.
+        image_size: height and width in place of the network's own; None for its own.
+        classes: number of logits in place of the network's own; None for its own.
         preset: the machine's name, for the reader.
         config: the machine.
         threshold: greatest entropy of the low effort's answer, in 2^-12 nat, at which it stands.
@@ -90,6 +91,7 @@ class Pair:
 
     model: str
     image_size: tuple[int, int] | None
+    classes: int | None
     preset: str
     config: AcceleratorConfig
     threshold: int
@@ -107,7 +109,7 @@ class Pair:
     @property
     def spec(self) -> NetworkSpec:
         """Shape of both networks."""
-        return parse_network(self.model, self.image_size)
+        return parse_network(self.model, self.image_size, self.classes)
 
     @cached_property
     def program(self) -> Program:
@@ -143,6 +145,7 @@ class Pair:
             "format": FORMAT,
             "model": self.model,
             "image_size": self.image_size,
+            "classes": self.classes,
             "preset": self.preset,
             "config": asdict(self.config),
             "threshold": self.threshold,
@@ -172,6 +175,7 @@ class Pair:
             fields: dict[str, Any] = dict(
                 model=head["model"],
                 image_size=None if head["image_size"] is None else tuple(head["image_size"]),
+                classes=None if head["classes"] is None else int(head["classes"]),
                 preset=head["preset"],
                 config=AcceleratorConfig(**head["config"]),
                 threshold=int(head["threshold"]),

@@ -11,17 +11,20 @@ All are torch modules of timm, their code unchanged; LV-ViT with another patch e
 """
 
 import math
-import re
-from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw.assignments import parse_assignments
 from hw.errors import InputError
+from sw.networks.normalization import Normalization
 from sw.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
+
+    from sw.graph.float_network import FloatNetwork
 
 CHECKPOINTS = Path(__file__).parents[1] / "assets"
 SHIPPED = ("fmnist_vit_tiny",)
@@ -32,31 +35,33 @@ _MADE_NEEDED = ("dim", "depth", "heads", "tokens", "classes")
 _MADE_FIELDS: dict[str, type[float]] = dict.fromkeys((*_MADE_NEEDED, "patch", "channels", "stem"), int) | {"mlp_ratio": float}
 
 
-_LV_VITS = {
+_KNOWN = {
+    "fmnist_vit_tiny": NetworkSpec("fmnist_vit_tiny", (28, 28), 1, 7, 96, 12, 3, 4.0, 10),
     "fmnist_lvvit": NetworkSpec("fmnist_lvvit", (32, 32), 1, 8, 96, 16, 3, 3.0, 10, stem_channels=32),
     "lvvit_s": NetworkSpec("lvvit_s", (224, 224), 3, 16, 384, 16, 6, 3.0, 1000, stem_channels=64),
 }
 
 
-def parse_network(name: str, image_size: tuple[int, int] | None = None) -> NetworkSpec:
+def parse_network(name: str, image_size: tuple[int, int] | None = None, classes: int | None = None) -> NetworkSpec:
     """Return the shape of a network by name; imports timm only for a timm name.
 
     Args:
         name: see above.
-        image_size: height and width in place of a timm model's own.
+        image_size: height and width in place of its own.
+        classes: number of logits in place of its own.
 
     Raises:
-        InputError: the name is unknown, the numbers do not fit, the timm model is not a plain ViT, or another image size is asked
-            of a network that has no other.
+        InputError: the name is unknown, the numbers do not fit, the timm model is not a plain ViT, or another image size or number
+            of classes is asked of a network whose name has them.
     """
-    made = name.startswith(_MADE_PREFIX)
-    if image_size is not None and (made or name in SHIPPED or name in _LV_VITS):
-        raise InputError(f"Image size of network {name!r} must be its own; another one takes a timm name")
-    if name == "fmnist_vit_tiny":
-        return NetworkSpec(name, (28, 28), 1, 7, 96, 12, 3, 4.0, 10)
-    if name in _LV_VITS:
-        return _LV_VITS[name]
-    return _parse_made(name) if made else _parse_timm(name, image_size)
+    if name.startswith(_MADE_PREFIX):
+        if image_size is not None or classes is not None:
+            raise InputError(f"Network {name!r} must be given its image size and classes in its name, by tokens, patch and classes")
+        return _parse_made(name)
+    known = _KNOWN.get(name)
+    if known is None:
+        return _parse_timm(name, image_size, classes)
+    return replace(known, image_size=image_size or known.image_size, classes=known.classes if classes is None else classes)
 
 
 def parse_image_size(text: str | None) -> tuple[int, int] | None:
@@ -106,16 +111,10 @@ def _grid(patches: int) -> tuple[int, int]:
     return rows, patches // rows
 
 
-def _parse_timm(name: str, image_size: tuple[int, int] | None) -> NetworkSpec:
+def _parse_timm(name: str, image_size: tuple[int, int] | None, classes: int | None) -> NetworkSpec:
     from sw.graph.float_network import FloatMlp
-    from sw.importing import import_network
-    from sw.networks.plain_vit import create_by_name
 
-    vit = create_by_name(name, image_size, device="meta")
-    try:
-        network = import_network(vit)
-    except InputError as error:
-        raise InputError(f"{error} (network {name!r})") from None
+    network = _timm_shape(name, image_size, classes)
     dim = len(network.embedding.weight)
     hidden = next(len(branch.fc1.weight) for branch in network.encoders[0].branches if isinstance(branch, FloatMlp))
     sides, patches = network.image_size, len(network.positions) - network.prefix_tokens
@@ -135,8 +134,25 @@ def _parse_timm(name: str, image_size: tuple[int, int] | None) -> NetworkSpec:
     )
 
 
-def untrained_network(spec: NetworkSpec, seed: int = 0) -> "nn.Module":
+@lru_cache(maxsize=8)
+def _timm_shape(name: str, image_size: tuple[int, int] | None, classes: int | None) -> "FloatNetwork":
+    """A timm model as a float network on torch's ``meta`` device."""
+    from sw.importing import import_network
+    from sw.networks.plain_vit import create_by_name
+
+    try:
+        return import_network(create_by_name(name, image_size, classes, device="meta"))
+    except InputError as error:
+        raise InputError(f"{error} (network {name!r})") from None
+
+
+def untrained_network(spec: NetworkSpec, seed: int = 0, *, device: str = "cpu") -> "nn.Module":
     """Return the network's module in training mode with timm's own initial weights, drawn from ``seed``.
+
+    Args:
+        spec: its shape.
+        seed: of the weights.
+        device: ``meta`` for the shapes alone.
 
     Raises:
         InputError: the seed is negative.
@@ -148,14 +164,14 @@ def untrained_network(spec: NetworkSpec, seed: int = 0) -> "nn.Module":
 
     if seed < 0:
         raise InputError(f"Seed must be at least 0, not {seed}")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(seed)
         if spec.stem_channels is not None:
             vit = create_lv_vit(**spec.arguments(), stem_channels=spec.stem_channels)
         elif spec.timm_name is None:
             vit = create_from_arguments(spec.arguments())
         else:
-            vit = create_by_name(spec.timm_name, spec.image_size)
+            vit = create_by_name(spec.timm_name, spec.image_size, spec.classes, device=device)
     return _unfused(vit)
 
 
@@ -166,9 +182,40 @@ def _unfused(vit: "nn.Module") -> "nn.Module":
     return vit
 
 
+def import_shape(
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    image_size: tuple[int, int] | None = None,
+    classes: int | None = None,
+    normalization: Normalization | None = None,
+) -> "FloatNetwork":
+    """Return the float network of the module that `build_network` would return, on torch's ``meta`` device: shapes, no numbers.
+
+    Arguments and errors are those of `build_network`; of a file of weights it only asks that it is there.
+    """
+    from sw.importing import import_network
+
+    spec = parse_network(name, image_size, classes)
+    if weights in (None, RANDOM):
+        if spec.timm_name is not None:
+            return _timm_shape(name, image_size, classes)
+        return import_network(untrained_network(spec, device="meta").eval())
+    if weights != PRETRAINED and not Path(weights).is_file():
+        raise InputError(f"Checkpoint file {weights} must exist")
+    return import_network(_normalized(untrained_network(spec, device="meta"), spec, normalization).eval())
+
+
 def build_network(
-    name: str, weights: str | Path | None = None, seed: int = 0, image_size: tuple[int, int] | None = None
-) -> "nn.Module":  # fmt: skip
+    name: str,
+    weights: str | Path | None = None,
+    seed: int = 0,
+    *,
+    image_size: tuple[int, int] | None = None,
+    classes: int | None = None,
+    strip_prefix: str = "",
+    normalization: Normalization | None = None,
+) -> "nn.Module":
     """Return the named network, a torch module in eval mode.
 
     Weights of a file and `pretrained` ones are of images normalised as their data set is; that normalisation is folded into the
@@ -180,17 +227,31 @@ def build_network(
             ``seed``; ``pretrained`` for timm's; None for those that the repository ships with a checkpoint name.
         seed: of random weights.
         image_size: as for `parse_network`.
+        classes: the same.
+        strip_prefix: as for `sw.networks.weights.load_weights`.
+        normalization: of the images that a file's weights were trained on; None for timm's configuration of the model, and
+            ImageNet's for LV-ViT of colour images. Other networks then take (pixel - 128) / 128 as it is.
 
     Raises:
         InputError: the name is unknown, or the weights are missing, corrupt or of another network.
     """
-    spec = parse_network(name, image_size)
+    from sw.networks.weights import load_weights
+
+    spec = parse_network(name, image_size, classes)
+    named = weights not in (None, RANDOM, PRETRAINED)
+    if strip_prefix and not named:
+        raise InputError(f"--strip-prefix takes a file of weights, not {weights or 'those that are shipped'}")
+    if normalization is not None and not named and weights != PRETRAINED:
+        raise InputError(f"--mean and --std take a file of weights or '{PRETRAINED}', not {weights or 'those that are shipped'}")
     if weights == PRETRAINED:
         from sw.networks.plain_vit import create_by_name
 
         if spec.timm_name is None:
             raise InputError(f"Weights 'pretrained' take a timm name, not {name!r}")
-        return _normalized(_unfused(create_by_name(name, spec.image_size, pretrained=True)), spec).eval()
+        if classes is not None:
+            raise InputError(f"Weights 'pretrained' of {name!r} have their own classes: --classes takes a file, or random ones")
+        vit = _unfused(create_by_name(name, spec.image_size, pretrained=True))
+        return _normalized(vit, spec, normalization).eval()
     vit = untrained_network(spec, seed)
     if weights == RANDOM:
         from sw.networks.random_weights import draw_weights
@@ -201,59 +262,21 @@ def build_network(
         if name not in SHIPPED:
             raise InputError(f"Network {name!r} has no shipped weights: give '{RANDOM}', '{PRETRAINED}' or a file of weights")
         weights = CHECKPOINTS / name / "model.safetensors"
-    load_weights(vit, Path(weights))
-    return _normalized(vit, spec).eval()
+    load_weights(vit, Path(weights), strip_prefix)
+    return _normalized(vit, spec, normalization).eval()
 
 
-def _normalized(vit: "nn.Module", spec: NetworkSpec) -> "nn.Module":
-    """The network with its training images' normalisation in its weights: timm's configuration, or ImageNet's for LV-ViT-S.
-
-    Networks of grey images and those made on the spot take (pixel - 128) / 128 as it is.
-    """
+def _normalized(vit: "nn.Module", spec: NetworkSpec, normalization: Normalization | None) -> "nn.Module":
+    """The network with its training images' normalisation in its weights."""
     from sw.networks.normalization import fold_normalization
     from sw.networks.plain_vit import import_timm
 
     timm = import_timm()
-    if spec.timm_name is not None:
+    if normalization is None and spec.timm_name is not None:
         known = timm.get_pretrained_cfg(spec.timm_name)
-        fold_normalization(vit, known.mean, known.std)
-    elif spec.stem_channels is not None and spec.channels == len(timm.data.IMAGENET_DEFAULT_MEAN):
-        fold_normalization(vit, timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD)
+        normalization = Normalization(tuple(known.mean), tuple(known.std))
+    elif normalization is None and spec.stem_channels is not None and spec.channels == len(timm.data.IMAGENET_DEFAULT_MEAN):
+        normalization = Normalization(timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD)
+    if normalization is not None:
+        fold_normalization(vit, normalization)
     return vit
-
-
-def load_weights(vit: "nn.Module", path: Path) -> None:
-    """Load a safetensors file, or a state dict that torch saved, into ``vit``.
-
-    Raises:
-        InputError: the file is missing or corrupt, or its tensors are not this network's.
-    """
-    from sw.networks.checkpoint import load_state_dict, load_tensors
-
-    read = load_tensors(path) if path.suffix == ".safetensors" or not path.is_file() else load_state_dict(path)
-    wanted = vit.state_dict()
-    tensors = {name if name in wanted else re.sub(*_LAYER_SCALE, name): value for name, value in read.items()}
-    named = f"Checkpoint file {path}"
-    for name in sorted(wanted.keys() | tensors.keys()):
-        if name not in tensors:
-            raise InputError(f"{named} must hold {name!r}, and has no such tensor; it has {_some(tensors)}")
-        if name not in wanted:
-            raise InputError(f"{named} must not hold {name!r}, for the network has no such tensor; it has {_some(wanted)}")
-        shape, found = tuple(wanted[name].shape), tuple(tensors[name].shape)
-        if shape != found:
-            raise InputError(f"{named} must hold {name!r} of shape {shape}, not {found}")
-        if wanted[name].is_floating_point() != tensors[name].is_floating_point():
-            kind = "floats" if wanted[name].is_floating_point() else "integers"
-            raise InputError(f"{named} must hold {name!r} in {kind}, not {str(tensors[name].dtype).removeprefix('torch.')}")
-        if not tensors[name].isfinite().all():
-            raise InputError(f"{named} must hold finite numbers, not so in {name!r}")
-    vit.load_state_dict(tensors)
-
-
-_LAYER_SCALE = (r"\.gamma_([12])$", r".ls\1.gamma")
-"""Names of LayerScale in the original checkpoints, and timm's."""
-
-
-def _some(tensors: "Mapping[str, Tensor]") -> str:
-    names = sorted(tensors)
-    return ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

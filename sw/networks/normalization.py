@@ -10,8 +10,12 @@ the colours (`sw.data.pixels.fitted`), whose padding is 0 like the others'. That
 align better.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from hw.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,23 +24,64 @@ PLANE_VALUE = (255 - 128) / 128
 """What a pixel of the added channel stands for."""
 
 
-def fold_normalization(vit: "nn.Module", mean: Sequence[float], std: Sequence[float]) -> None:
+@dataclass(frozen=True)
+class Normalization:
+    """(pixel / 255 - mean) / std.
+
+    Attributes:
+        mean: per channel, or one for all, of pixels as 0 to 1.
+        std: the same; positive.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @staticmethod
+    def parse(mean: str | None, std: str | None) -> "Normalization | None":
+        """Return what ``0.485,0.456,0.406`` and the like say; None for neither.
+
+        Raises:
+            InputError: one of them is missing, or no list of as many numbers.
+        """
+        if mean is None and std is None:
+            return None
+        if mean is None or std is None:
+            raise InputError("--mean and --std must be given together")
+        parsed = []
+        for option, text in (("--mean", mean), ("--std", std)):
+            try:
+                parsed.append(tuple(map(float, text.split(","))))
+            except ValueError:
+                raise InputError(f"{option} takes numbers, such as 0.485,0.456,0.406, not {text!r}") from None
+        means, deviations = parsed
+        finite = all(map(math.isfinite, means)) and all(0 < deviation < math.inf for deviation in deviations)
+        if len(means) != len(deviations) or not finite:
+            raise InputError(f"--mean and --std must be as many finite numbers, and --std positive, not {mean!r} and {std!r}")
+        return Normalization(means, deviations)
+
+
+def fold_normalization(vit: "nn.Module", normalization: Normalization) -> None:
     """Change a network's first convolution so that it takes (pixel - 128) / 128 in place of (pixel / 255 - mean) / std.
 
     Args:
         vit: the network, changed in place; its state dict is no longer the checkpoint's.
-        mean: per channel, of pixels as 0 to 1.
-        std: the same.
+        normalization: of the images that it was trained on.
+
+    Raises:
+        InputError: the normalisation is of other channels than the network's.
     """
     import torch
     from torch import nn
 
     first = next(part for part in vit.modules() if isinstance(part, nn.Conv2d))
+    given, channels = len(normalization.mean), first.in_channels
+    if given not in (1, channels):
+        raise InputError(f"--mean and --std must be 1 or {channels} numbers, one for each channel, not {given}")
     with torch.no_grad():
-        deviation = torch.tensor(std, dtype=torch.float64)
-        scale = 128 / (255 * deviation)
-        offset = (128 / 255 - torch.tensor(mean, dtype=torch.float64)) / deviation
         weight = first.weight.double()
+        mean, deviation = weight.new_tensor(normalization.mean), weight.new_tensor(normalization.std)
+        scale = (128 / (255 * deviation)).expand(channels)
+        offset = ((128 / 255 - mean) / deviation).expand(channels)
         shifts = (weight * offset[:, None, None]).sum(1, keepdim=True)
         scaled = weight * scale[:, None, None]
         if any(first.padding):

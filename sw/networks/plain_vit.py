@@ -34,13 +34,19 @@ def create_from_arguments(arguments: dict[str, Any]) -> "nn.Module":
 
 
 def create_by_name(
-    name: str, image_size: tuple[int, int] | None = None, *, device: str = "cpu", pretrained: bool = False
-) -> "nn.Module":  # fmt: skip
+    name: str,
+    image_size: tuple[int, int] | None = None,
+    classes: int | None = None,
+    *,
+    device: str = "cpu",
+    pretrained: bool = False,
+) -> "nn.Module":
     """Return the timm model of that name; one that timm defines without a classifier gets one of `NEW_CLASSES` classes.
 
     Args:
         name: a timm name.
         image_size: height and width; the model's own where None.
+        classes: number of logits; the model's own where None.
         device: ``meta`` for the shapes alone.
         pretrained: with timm's weights, which need a network the first time; otherwise timm's initial ones.
 
@@ -53,11 +59,15 @@ def create_by_name(
     timm = import_timm()
     if not timm.is_model(name):
         raise InputError(f"Network must be fmnist_vit_tiny, a timm name or 'vit:dim=24,depth=2,...', not {name!r}")
-    size = {} if image_size is None else {"img_size": tuple(image_size)}
+    own: dict[str, Any] = {} if image_size is None else {"img_size": tuple(image_size)}
+    if classes is not None:
+        if classes < 1:
+            raise InputError(f"Network {name!r}: classes must be a positive integer, not {classes}")
+        own["num_classes"] = classes
     try:
         with torch.device(device), warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
-            vit = timm.create_model(name, pretrained=pretrained, **size)
+            vit = timm.create_model(name, pretrained=pretrained, **own)
     except Exception as error:  # a model's own code may raise anything, and so may the way to its weights
         reason = " ".join(str(error).split()).split(". ")[0][:160]
         if pretrained:

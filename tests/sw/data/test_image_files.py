@@ -14,7 +14,7 @@ from sw.data.image_folder import class_names, load_data, load_image_folder
 from sw.data.picture import PictureFormat, picture_format
 from sw.data.pixels import fitted, to_input, to_pixels
 from sw.networks.network import parse_network
-from sw.networks.normalization import fold_normalization
+from sw.networks.normalization import Normalization, fold_normalization
 from sw.networks.plain_vit import import_timm
 
 SPEC = parse_network("vit:dim=8,depth=1,heads=2,tokens=13,classes=3,patch=4,channels=3")  # 12x16 pixels
@@ -247,7 +247,7 @@ def test_normalisation_in_the_weights(padding, bias):
     normal = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - mean) / std
     with torch.no_grad():
         expected = convolution(normal)
-        fold_normalization(convolution, MEAN, STD)
+        fold_normalization(convolution, Normalization(MEAN, STD))
         found = convolution(to_input(fitted(images, (convolution.in_channels, 12, 8))))
     assert convolution.in_channels == 3 + bool(padding)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -24,7 +24,7 @@ from sw.gated.pair import ExitCost, Guarantee, Pair
 from sw.graph.path import Path
 from sw.graph.path_vit import PathVit
 from sw.networks.network import build_network, parse_network
-from sw.networks.normalization import fold_normalization, match_first_convolution
+from sw.networks.normalization import Normalization, fold_normalization, match_first_convolution
 from sw.quantization.quantize import quantize
 
 NETWORK = "vit:dim=12,depth=2,heads=2,tokens=5,classes=10,mlp_ratio=2,patch=14"
@@ -46,6 +46,7 @@ def pair(images):
     return Pair(
         model=NETWORK,
         image_size=None,
+        classes=None,
         preset="made",
         config=config,
         threshold=int(np.median(alone.entropy)),
@@ -78,7 +79,7 @@ def test_pairs_that_are_not_there_or_not_whole(directory, tmp_path):
     head = json.loads((directory / "pair" / "pair.json").read_text())
     assert head["kinds"] == [["mlp", "full"], ["full", "full"]]
     for change, message in (
-        ({"format": "pivot-pair-1"}, "must have format pivot-pair-2; for another version's, run search.cosearch again"),
+        ({"format": "pivot-pair-2"}, "must have format pivot-pair-3; for another version's, run search.cosearch again"),
         ({"costs": {}}, "whole pair: KeyError"),
         ({"kinds": [["half", "full"], ["full", "full"]]}, "whole pair: ValueError: 'half' is not a valid Kind"),
         ({"kinds": [["full"], ["full", "full"]]}, "Path must be of 2 encoders, not 1"),
@@ -142,7 +143,7 @@ def test_weights_with_a_folded_normalisation_are_loaded(images):
     from sw.networks.lv_vit import create_lv_vit
 
     made, fresh = (create_lv_vit(**spec.arguments(), stem_channels=8).eval() for _ in range(2))
-    fold_normalization(made, (0.3,), (0.4,))
+    fold_normalization(made, Normalization((0.3,), (0.4,)))
     match_first_convolution(fresh, made.state_dict())
     fresh.load_state_dict(made.state_dict())
     inputs = to_input(fitted(images[:2], (2, 32, 32)))

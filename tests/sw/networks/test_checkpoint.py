@@ -10,8 +10,9 @@ from hw.errors import InputError
 from sw.data.fashion_mnist import load_fashion_mnist
 from sw.graph.path_vit import PathVit
 from sw.networks.checkpoint import load_run_state, load_tensors, save_run_state, save_tensors
-from sw.networks.network import CHECKPOINTS, build_network, load_weights
+from sw.networks.network import CHECKPOINTS, build_network
 from sw.networks.plain_vit import create_from_arguments
+from sw.networks.weights import load_weights
 from sw.training.trainer import accuracy, evaluate_fp32
 
 TINY = "vit:dim=12,depth=3,heads=2,tokens=5,classes=10,patch=14"

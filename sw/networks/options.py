@@ -1,0 +1,102 @@
+"""Which network a command runs: the one group of options of all commands, and the value that it becomes."""
+
+import argparse
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sw.networks.network import PRETRAINED, RANDOM, build_network, import_shape, parse_image_size, parse_network
+from sw.networks.normalization import Normalization
+from sw.networks.spec import NetworkSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sw.graph.float_network import FloatNetwork
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """A network with its weights, as a user names it.
+
+    Attributes:
+        model: See `sw.networks.network`.
+        weights: ``random``, ``pretrained`` or a file; None for those that the repository ships, and random ones for ``vit:...``.
+        image_size: Height and width in place of a timm model's own.
+        classes: Number of logits in place of a timm model's own.
+        strip_prefix: What the file's names have before the network's; tensors without it are left out.
+        normalization: Of the images that the weights of a file were trained on; None for the timm model's own.
+        seed: Of random weights.
+    """
+
+    model: str
+    weights: str | None = None
+    image_size: tuple[int, int] | None = None
+    classes: int | None = None
+    strip_prefix: str = ""
+    normalization: Normalization | None = None
+    seed: int = 0
+
+    @staticmethod
+    def of(options: argparse.Namespace) -> "NetworkOptions":
+        """Return what the options of `add_network_options` say.
+
+        Raises:
+            InputError: an image size or a normalisation is malformed.
+        """
+        return NetworkOptions(
+            model=options.model,
+            weights=options.weights,
+            image_size=parse_image_size(options.image_size),
+            classes=options.classes,
+            strip_prefix=options.strip_prefix,
+            normalization=Normalization.parse(options.mean, options.std),
+            seed=options.seed,
+        )
+
+    @property
+    def spec(self) -> NetworkSpec:
+        """The network's shape; errors are those of `sw.networks.network.parse_network`."""
+        return parse_network(self.model, self.image_size, self.classes)
+
+    @property
+    def uses_files(self) -> bool:
+        """Whether the weights are in a file of the user's."""
+        return self.weights not in (None, RANDOM, PRETRAINED)
+
+    def build(self) -> "nn.Module":
+        """Return the network in eval mode; errors are those of `sw.networks.network.build_network`."""
+        made = self.weights is None and self.model.startswith("vit:")
+        return build_network(
+            self.model,
+            RANDOM if made else self.weights,
+            self.seed,
+            image_size=self.image_size,
+            classes=self.classes,
+            strip_prefix=self.strip_prefix,
+            normalization=self.normalization,
+        )
+
+    def import_shape(self) -> "FloatNetwork":
+        """Return what `sw.networks.network.import_shape` does."""
+        return import_shape(
+            self.model, self.weights, image_size=self.image_size, classes=self.classes, normalization=self.normalization
+        )
+
+
+def add_network_options(parser: argparse.ArgumentParser, weights: str = "--weights") -> None:
+    """Add the group to a command's line.
+
+    Args:
+        parser: of the command.
+        weights: the option's name, for a command in which it means where to begin.
+    """
+    group = parser.add_argument_group("network")
+    add = group.add_argument
+    add("--model", default="fmnist_vit_tiny", metavar="NAME", help="shipped, of timm, or vit:dim=24,depth=2,... (%(default)s)")
+    add(weights, dest="weights", metavar="random|pretrained|FILE", help="a checkpoint's own by default; pretrained are timm's")
+    add("--strip-prefix", default="", metavar="PREFIX", help="what the file's names have before the network's, such as module.")
+    add("--image-size", metavar="HxW", help="height and width in pixels; the network's own by default")
+    add("--classes", type=int, metavar="N", help="of a fine-tuned head; the network's own by default")
+    add("--mean", metavar="X,...", help="of the training images, by channel, of pixels as 0 to 1; by default the timm model's")
+    add("--std", metavar="X,...", help="their standard deviation; goes with --mean")
+    add("--seed", type=int, default=0, help="of random weights and whatever else is drawn (default: %(default)s)")
