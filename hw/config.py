@@ -91,7 +91,7 @@ class AcceleratorConfig:
             least = 0 if field.name == "exp_units" else 1
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"{field.name} must be {'0 or ' if not least else ''}a positive integer, not {value!r}")
-        for name, low, high in _RANGES:
+        for name, (low, high) in RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"{name} must be between {low} and {high}, not {getattr(self, name)}")
         if self.pe_depth % self.norm_elements:
@@ -180,22 +180,23 @@ class AcceleratorConfig:
         return replace(self, **dict(parse_assignments(assignments, kinds, "--set")))
 
 
-_RANGES = (
-    ("rows", 1, 64),
-    ("cols", 1, 64),
-    ("pe_depth", 1, 64),
-    ("activation_words", 2, 1 << 16),
-    ("residual_words", 2, 1 << 16),
-    ("normalized_words", 2, 1 << 16),
-    ("weight_words", 2, 1 << 15),
-    ("kv_words", 2, 1 << 15),
-    ("parameter_tiles", 2, 1 << 12),
-    ("row_tiles", 1, 256),
-    ("classes", 1, 1024),
-    ("weight_ports", 1, 8),
-    ("burst_beats", 1, 256),
-    ("outstanding", 1, 64),
-    ("queue_depth", 2, 64),
-    ("address_width", 16, 64),
-    ("clock_mhz", 1, 1000),
-)
+RANGES = {
+    "rows": (1, 64),
+    "cols": (1, 64),
+    "pe_depth": (1, 64),
+    "activation_words": (2, 1 << 16),
+    "residual_words": (2, 1 << 16),
+    "normalized_words": (2, 1 << 16),
+    "weight_words": (2, 1 << 15),
+    "kv_words": (2, 1 << 15),
+    "parameter_tiles": (2, 1 << 12),
+    "row_tiles": (1, 256),
+    "classes": (1, 1024),
+    "weight_ports": (1, 8),
+    "burst_beats": (1, 256),
+    "outstanding": (1, 64),
+    "queue_depth": (2, 64),
+    "address_width": (16, 64),
+    "clock_mhz": (1, 1000),
+}
+"""Least and greatest value of fields."""

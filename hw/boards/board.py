@@ -17,6 +17,7 @@ class Board:
         preset: the machine that is built without ``--preset``.
         capacity: cells of the device by the names of the report's ``resources``.
         cells: what the device calls them, by the same names.
+        multiplier_dsps: DSP cells of one packed product of a PE pair, 27 by 8 bits.
         check: raises InputError for a machine that the board cannot carry, whatever its size.
         project: files of the vendor project by path within the output directory; none where open tools build.
         build: from (machine, whether to make a bitstream) to (fields of the report, files by path within the output directory);
@@ -28,6 +29,7 @@ class Board:
     preset: str
     capacity: dict[str, int]
     cells: dict[str, str]
+    multiplier_dsps: int
     check: Callable[[AcceleratorConfig], None]
     project: Callable[[AcceleratorConfig], dict[str, str]] = lambda config: {}
     build: Callable[[AcceleratorConfig, bool], tuple[dict[str, Any], dict[str, bytes]]] | None = None

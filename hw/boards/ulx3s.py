@@ -76,6 +76,7 @@ ULX3S = Board(
     preset="edge",
     capacity=CAPACITY,
     cells=CELLS | {"lut": "LUT4", "ff": "FF"},
+    multiplier_dsps=2,
     check=_check,
     build=_build,
 )

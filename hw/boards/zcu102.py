@@ -60,6 +60,7 @@ ZCU102 = Board(
     preset="zcu102",
     capacity={"lut": 274_080, "ff": 548_160, "dsp": 2_520, "bram36": 912},
     cells={"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram36": "BRAM36"},
+    multiplier_dsps=1,
     check=_check,
     project=_project,
 )

@@ -184,6 +184,7 @@ def build(options: argparse.Namespace) -> None:
         InputError: bad arguments, a machine that does not fit, or tools that are missing.
         RuntimeError: when a tool fails, or the routed machine is slower than its clock.
     """
+    from hw.build.resources import check_capacity
     from hw.presets import find_preset
 
     start = time.monotonic()
@@ -192,6 +193,8 @@ def build(options: argparse.Namespace) -> None:
     preset = options.preset or board.preset
     config = find_preset(preset).with_fields(options.overrides)
     board.check(config)
+    multipliers = config.rows * config.pairs * config.pe_depth
+    check_capacity({"dsp": multipliers * board.multiplier_dsps}, board.capacity, board.device)  # before synthesis takes its minutes
     directory = options.out or Path("build") / board.name
     if directory.exists() and not directory.is_dir():
         raise InputError(f"--out must be a directory, not the file {directory}")

@@ -75,13 +75,13 @@ def check_capacity(needed: Mapping[str, float], capacity: Mapping[str, int], dev
     """Check that a machine fits.
 
     Args:
-        needed: by the machine, by name of the resource.
+        needed: by the machine, by name of the resource; what is not named is not checked.
         capacity: of the device, by the same names.
         device: its name, for the message.
 
     Raises:
         InputError: naming every resource that does not fit, with need and capacity.
     """
-    over = [f"{needed[name]:,} {name} of {limit:,}" for name, limit in capacity.items() if needed[name] > limit]
+    over = [f"{needed[name]:,} {name} of {limit:,}" for name, limit in capacity.items() if needed.get(name, 0) > limit]
     if over:
         raise InputError(f"The machine must fit {device}, but needs " + " and ".join(over))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from hw.config import AcceleratorConfig, ceil_div
+from hw.config import RANGES, AcceleratorConfig, ceil_div
 from hw.errors import InputError
 from sw.compiler.stem_geometry import StemGeometry
 from sw.compiler.stem_layout import StemPlan, least_plan, most_k_words
@@ -180,7 +180,9 @@ def checked_layout(shapes: Shapes, config: AcceleratorConfig) -> MemoryMap:
         if value > limit:
             raise InputError(f"Network must have {name} of at most {limit}, not {value}")
     for field, need in required_config(shapes, config.rows, config.cols, config.pe_depth).items():
-        have = getattr(config, field)
+        have, most = getattr(config, field), RANGES[field][1]
+        if need > most:
+            raise InputError(f"Network needs {field} of {need}, and no machine has more than {most}")
         if have < need:
             raise InputError(f"{field} must be at least {need} for this network, not {have}")
     return allocate(shapes, config.rows, config.cols, config.pe_depth)

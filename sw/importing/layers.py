@@ -87,6 +87,14 @@ def cat(parts: "list[Value | Tensor]", dim: int = 0) -> Value:
     return whole(extended, (1, *extended.size))
 
 
+def stack(parts: "list[Value | Tensor]", dim: int = 0) -> Value:
+    """Nothing of a plain ViT: parallel blocks stack their branches' outputs, rotary positions the channels of queries and keys."""
+    linears = [as_linear(part).source for part in parts if isinstance(part, Value)]
+    if linears and all(isinstance(part, Linear) and isinstance(part.source, Context | Elementwise) for part in linears):
+        raise Unsupported("an encoder must add its branches one after the other, not several of the same stream at once")
+    raise Unsupported("an attention must use its queries and keys as they are, without rotary positions")
+
+
 def layer_norm(
     inputs: Value, shape: list[int], weight: "Tensor | None" = None, bias: "Tensor | None" = None, eps: float = 1e-5,
     cudnn: bool = True,

@@ -127,8 +127,11 @@ class _Walk:
         import torch
 
         first = args[0]
-        if name in _UNCHANGED or name == "_assert_tensor_metadata":
+        if name in _UNCHANGED:
             return first
+        asked = [part.dtype if name == "type_as" else part for part in (*args[1:], *kwargs.values())]
+        if any(isinstance(part, torch.dtype) and not part.is_floating_point for part in asked):
+            raise Unsupported("numbers must stay floats: a cast to integers would round them")
         if name in ("to", "_to_copy", "type_as", "float"):
             return first  # float32 throughout, or the machine's own precision where a network would lower it
         if name in _LAYOUT and isinstance(first, Value):
@@ -148,7 +151,7 @@ _HANDLERS: dict[str, Callable[..., Value]] = {
     function.__name__: function
     for function in (
         layers.conv2d, layers.batch_norm, layers.cat, layers.layer_norm, layers.linear, layers.matmul, layers.softmax,
-        layers.scaled_dot_product_attention, layers.dropout,
+        layers.scaled_dot_product_attention, layers.dropout, layers.stack,
         arithmetic.mul, arithmetic.div, arithmetic.add, arithmetic.sub, arithmetic.neg,
     )
 }  # fmt: skip
@@ -162,7 +165,7 @@ _LAYOUT = frozenset(
 )  # fmt: skip
 """Operations that only move numbers, executed on the places."""
 
-_UNCHANGED = frozenset(["contiguous", "clone", "detach", "alias", "lift_fresh_copy", "detach_"])
+_UNCHANGED = frozenset(["contiguous", "clone", "detach", "alias", "lift_fresh_copy", "detach_", "_assert_tensor_metadata"])
 """Operations that return their first argument."""
 
 _UNTAGGED_POINTWISE = frozenset(["hardswish", "log_sigmoid"])
@@ -174,7 +177,6 @@ _PLAIN = (
 )
 _HINTS = {
     "mean": "a network must answer from its class token, not from a mean of tokens",
-    "stack": "an attention must use its queries and keys as they are, without rotary positions",
     "index": "an attention must have no position bias on its scores",
 }
 """What would be right in place of operations that are often met."""

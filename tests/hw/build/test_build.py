@@ -173,12 +173,23 @@ def test_a_tiny_machine_from_end_to_end(tmp_path: Path, monkeypatch: pytest.Monk
         parts = report["components"].values()
         assert report["resources"][name] == sum(part["instances"] * part["resources"][name] for part in parts)
         assert 0 < report["utilization"][name] < 0.2
-    small = replace(find_board("zcu102"), capacity={**report["capacity"], "dsp": 5})
-    monkeypatch.setitem(BOARDS, "zcu102", small)
-    assert build.main([*arguments, "--out", f"{tmp_path}/other"]) == 2
-    message = capsys.readouterr().err.splitlines()[-1]
-    assert message == f"error: The machine must fit XCZU9EG, but needs {report['resources']['dsp']} dsp of 5"
-    assert not (tmp_path / "other").exists()
+    dsps, multipliers = report["resources"]["dsp"], 8
+    for capacity, needed in ((dsps - 1, dsps), (multipliers - 1, multipliers)):  # the latter is told without synthesis
+        small = replace(find_board("zcu102"), capacity={**report["capacity"], "dsp": capacity})
+        monkeypatch.setitem(BOARDS, "zcu102", small)
+        assert build.main([*arguments, "--out", f"{tmp_path}/other"]) == 2
+        message = capsys.readouterr().err.splitlines()[-1]
+        assert message == f"error: The machine must fit XCZU9EG, but needs {needed} dsp of {capacity}"
+        assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(("board", "fields"), [("zcu102", "rows=64,cols=64,pe_depth=8"), ("ulx3s", "rows=8,cols=7,pe_depth=4")])
+def test_multipliers_that_do_not_fit_are_told_before_synthesis(board, fields, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")  # no tool can be called
+    monkeypatch.delattr("hw.build.synthesis.machine_parts")
+    assert build.main(["--board", board, "--set", fields, "--out", str(tmp_path / "out")]) == 2
+    assert re.fullmatch(r"error: The machine must fit \S+, but needs [\d,]+ dsp of [\d,]+\n", capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

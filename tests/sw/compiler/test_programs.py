@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hw.config import AcceleratorConfig
+from hw.config import RANGES, AcceleratorConfig
 from hw.errors import InputError
 from hw.golden import GoldenDevice
 from hw.isa import (
@@ -182,6 +182,13 @@ def test_a_machine_that_is_too_small_is_refused(network, field):
     need = required_config(network, 4, 4, 4)[field]
     with pytest.raises(InputError, match=f"{field} must be at least {need} for this network, not {need - 1}"):
         compile_network(network, minimal_config(network, **{field: need - 1}))
+
+
+def test_what_no_machine_holds_is_refused(network):
+    most = RANGES["classes"][1]
+    large, _ = make_network(NETWORK.replace("classes=7", f"classes={most + 1}"), 1)
+    with pytest.raises(InputError, match=f"Network needs classes of {most + 1}, and no machine has more than {most}"):
+        compile_network(large, minimal_config(network))
 
 
 def test_too_few_address_bits_are_refused(network):

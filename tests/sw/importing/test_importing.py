@@ -160,6 +160,24 @@ class Parallel(Encoder):
         return stream + self.mixer(self.first(stream)) + self.down(self.up(self.second(stream)).relu())
 
 
+class Stacked(Encoder):
+    def forward(self, stream):
+        branches = [self.mixer(self.first(stream)), self.down(self.up(self.second(stream)).relu())]
+        return stream + torch.stack(branches).sum(0)
+
+
+class Activated(Encoder):
+    """An encoder with a function of one's own between the layers of its MLP."""
+
+    def __init__(self, function) -> None:
+        super().__init__(12, 3)
+        self.function = function
+
+    def forward(self, stream):
+        stream = stream + self.mixer(self.first(stream))
+        return stream + self.down(self.function(self.up(self.second(stream))))
+
+
 class Overlapping(OtherVit):
     def __init__(self):
         super().__init__()
@@ -189,6 +207,7 @@ def with_encoder(kind: type[nn.Module]) -> nn.Module:
         (lambda: with_encoder(Rolled), r"aten\.roll\.default at encoders\.1 "),
         (Dilated, r"aten\.conv2d\.default at stem\.3 .*dilation 1"),
         (lambda: with_encoder(Parallel), r"aten\.add\.Tensor at encoders\.1 .*reads the same residual stream"),
+        (lambda: with_encoder(Stacked), r"aten\.stack\.default at encoders\.1 .*branches one after the other"),
         (Overlapping, r"aten\.add\.Tensor at the top level .*not kernel 3x3, stride 2, padding 1"),
         (TwoAnswers, r"one tensor \[n, classes\]"),
         (Branching, r"must go through torch\.export"),
@@ -198,6 +217,28 @@ def test_what_does_not_run_is_named_with_its_place(make, message):
     with pytest.raises(InputError, match=message) as caught:
         import_network(make().eval(), (2, 8, 12))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "rounding",
+    [
+        lambda x: (x * 8).to(torch.int32).float() / 8,
+        lambda x: (x * 8).int() / 8,
+        lambda x: x.type(torch.int8).to(x.dtype),
+        lambda x: x.type_as(torch.zeros(1, dtype=torch.int64)).float(),
+        lambda x: x.view(torch.int32).float(),
+        lambda x: torch.empty_like(x, dtype=torch.int16).copy_(x).float(),
+    ],
+)
+def test_casts_to_integers_are_refused_with_their_place(rounding):
+    with pytest.raises(InputError, match=r"aten\.\w+\.\w+ at encoders\.1 does not run"):
+        import_network(with_encoder(lambda *_: Activated(rounding)).eval(), (2, 8, 12))
+
+
+@pytest.mark.parametrize("exact", [lambda x: x * (x > 0), lambda x: x * (x > 0.5).to(x.dtype), lambda x: (x * 8).round() / 8])
+def test_functions_that_pass_through_booleans_or_round_in_floats(exact):
+    module = with_encoder(lambda *_: Activated(exact)).eval()
+    assert_same(module, import_network(module, (2, 8, 12)))
 
 
 @pytest.mark.parametrize("array", [(4, 4, 4), (3, 4, 5), (1, 2, 8)])
