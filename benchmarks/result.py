@@ -1,30 +1,45 @@
-"""A benchmark's name, command line and result."""
+"""A benchmark's name, command line and result, and where the result comes from."""
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hw.errors import InputError
 from hw.files import read_json, write_json
+from hw.provenance import ROOT, commit, source_digest, versions
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 DOCS = ROOT / "docs"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Benchmark:
     """A script of this package and the file that holds what it found last.
 
     Attributes:
         module: name below `benchmarks`, as ``machine.flagship``.
+        sources: files and folders, from the checkout's root, that the figures depend on, beside the script itself.
         file: stem of the result's file; the last part of the module's name where it is empty.
     """
 
     module: str
+    sources: tuple[str, ...] = ()
     file: str = ""
+    _run: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    _started: float = field(default=0.0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Add the script, and drop what lies in another part."""
+        parts = {*self.sources, f"benchmarks/{self.module.replace('.', '/')}.py"}
+        self.sources = tuple(sorted(part for part in parts if not parts & {str(folder) for folder in Path(part).parents}))
 
     @property
     def command(self) -> str:
@@ -42,14 +57,39 @@ class Benchmark:
             prog=self.command, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
         )
 
-    def save(self, content: Mapping[str, Any], options: str = "") -> None:
-        """Write the result with the command that makes it.
+    def begin(self, parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
+        """Parse the command line and begin a run: its time counts from here, and its sources are what they are now.
+
+        Args:
+            parser: of `parser`, with the script's options.
+            arguments: without the command; None for those of the process.
+        """
+        options = parser.parse_args(arguments)
+        self._started = time.monotonic()
+        self._run = {
+            "command": f"{self.command} {shlex.join(sys.argv[1:] if arguments is None else arguments)}".strip(),
+            "commit": commit(self.sources),
+            "versions": versions(),
+            "cores": os.cpu_count(),
+            "digest": source_digest(self.sources),
+            "sources": part_digests(self.sources),
+        }
+        return options
+
+    @property
+    def digest(self) -> str:
+        """Of the sources of the run that was begun, hexadecimal digits."""
+        return self._run["digest"]
+
+    def save(self, content: Mapping[str, Any], seed: int | list[int] | None = None) -> None:
+        """Write the result of the run that was begun, with its provenance.
 
         Args:
             content: the fields.
-            options: of the command.
+            seed: what random draws began with; None where nothing was drawn.
         """
-        write_json(self.path, {"command": f"{self.command} {options}".strip(), **content})
+        made = {"date": date.today().isoformat(), "wall_s": round(time.monotonic() - self._started, 1)}
+        write_json(self.path, {**content, "provenance": made | ({} if seed is None else {"seed": seed}) | self._run})
 
     def load(self) -> Any:
         """The last result.
@@ -61,6 +101,34 @@ class Benchmark:
             raise InputError(f"{self.path.name} must be there; make it with {self.command}")
         return read_json(self.path)
 
-    def last(self) -> dict[str, Any]:
-        """The last result, for a run that goes on with it; empty where there is none."""
-        return self.load() if self.path.is_file() else {}
+    def last(self, *parts: str) -> dict[str, Any]:
+        """The last result, for a run that goes on with it; empty where there is none, or where it is of other sources.
+
+        Args:
+            parts: the sources that what is taken over depends on; by default all.
+        """
+        result = self.load() if self.path.is_file() else {}
+        changed = changed_parts(result)
+        if changed is None or set(changed) & set(parts or changed):
+            return {}
+        # What the runs before took is this one's, too.
+        self._started -= result["provenance"]["wall_s"]
+        return result
+
+
+def part_digests(parts: Iterable[str]) -> dict[str, str]:
+    """Digest of each part, 16 hexadecimal digits, as it was when this process first asked."""
+    return {part: _part_digest(part) for part in parts}
+
+
+@cache
+def _part_digest(part: str) -> str:
+    return source_digest([part])[:16]
+
+
+def changed_parts(result: Mapping[str, Any]) -> list[str] | None:
+    """The parts that a result depends on and that are no longer what they were; None where it does not name its parts."""
+    recorded = result.get("provenance", {}).get("sources")
+    if recorded is None:
+        return None
+    return [part for part, digest in part_digests(recorded).items() if digest != recorded[part]]

@@ -8,6 +8,7 @@ stopped.
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from dataclasses import replace
@@ -143,16 +144,17 @@ def _weights_digest(network: "PathVit") -> str:
 
 def _provenance(options: argparse.Namespace, digest: str) -> dict[str, Any]:
     """What a reader needs to repeat the run."""
-    from search.experiment import code_digest, commit, versions
+    from hw.provenance import commit, source_digest, versions
+    from search.experiment import CODE
 
     return {
-        "command": "python -m search.cosearch " + " ".join(sys.argv[1:]),
-        "commit": commit(),
+        "command": shlex.join(["python", "-m", "search.cosearch", *sys.argv[1:]]),
+        "commit": commit(CODE),
         "seed": options.seed,
         "threads": options.threads,
         "versions": versions(),
         "data_digest": digest,
-        "code_digest": code_digest(),
+        "code_digest": source_digest(CODE),
     }
 
 

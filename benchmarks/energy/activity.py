@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.result import Benchmark
+from benchmarks.sources import GOLDEN, RTL, WORKLOAD
 from hw.config import AcceleratorConfig
 from hw.device import mismatches
 from hw.golden import GoldenDevice
@@ -25,7 +26,7 @@ from sim.energy.saif import read_saif
 from sim.rtl.device import RtlDevice, accelerator_verilog
 from sim.stimulus.workload import prepare
 
-BENCHMARK = Benchmark("energy.activity", "energy_activity")
+BENCHMARK = Benchmark("energy.activity", (*GOLDEN, *RTL, *WORKLOAD, "sim/energy", "sim/program_counts.py"), file="energy_activity")
 TOLERANCE = 0.15
 """Greatest error of a validated network's total."""
 BASE = "nano"
@@ -126,7 +127,7 @@ def print_result(result: dict) -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run everything, write the result and print the tables; 1 when a validated network is out of tolerance."""
-    BENCHMARK.parser(__doc__).parse_args(arguments)
+    BENCHMARK.begin(BENCHMARK.parser(__doc__), arguments)
     configs = {name: find_preset(BASE).with_fields(fields) for name, fields in MACHINES.items()}
     runs = [
         {"machine": machine} | record(configs[machine], network)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from benchmarks.energy.activity import BENCHMARK as ACTIVITY
 from benchmarks.result import Benchmark
+from benchmarks.sources import ENERGY
 from hw.config import milliseconds
 from hw.presets import find_preset
 from hw.tables import text_table
@@ -21,7 +22,10 @@ from sim.measurement import energy_fields
 from sim.stimulus.workload import prepare
 from sw.networks.options import NetworkOptions
 
-BENCHMARK = Benchmark("energy.deit_s", "energy_deit_s")
+SOURCES = (
+    *ACTIVITY.sources, *ENERGY, "benchmarks/results/energy_activity.json", "sim/engines.py", "sim/measurement.py",
+)  # fmt: skip
+BENCHMARK = Benchmark("energy.deit_s", SOURCES, file="energy_deit_s")
 MODEL = "deit_small_patch16_224"
 PRESET = "zcu102"
 
@@ -84,7 +88,7 @@ def print_result(result: dict) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, write the result and print it."""
-    BENCHMARK.parser(__doc__).parse_args(arguments)
+    BENCHMARK.begin(BENCHMARK.parser(__doc__), arguments)
     result = measure()
     BENCHMARK.save(result)
     print_result(result)

@@ -18,10 +18,14 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.result import Benchmark
+from benchmarks.sources import ENERGY, GOLDEN, RTL, WORKLOAD
 from hw.files import read_json
 from hw.tables import text_table
 
-BENCHMARK = Benchmark("importing.unseen_models")
+SOURCES = (
+    *GOLDEN, *RTL, *ENERGY, *WORKLOAD, "sim/engines.py", "sim/measure.py", "sim/measurement.py", "sim/timeline",
+)  # fmt: skip
+BENCHMARK = Benchmark("importing.unseen_models", SOURCES)
 PRESET = "zcu102"
 LEAST_SQNR_DB = 20.0
 MODELS = {
@@ -63,7 +67,7 @@ def passed(entry: dict[str, Any]) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run all; returns 1 where one did not show what it should."""
-    BENCHMARK.parser(__doc__).parse_args(arguments)
+    BENCHMARK.begin(BENCHMARK.parser(__doc__), arguments)
     runs = {name: measure(name, size) for name, size in track(MODELS.items(), description="models")}
     refused = {name: measure(name, None) for name in REFUSED}
     BENCHMARK.save({"preset": PRESET, "models": runs, "refused": refused})

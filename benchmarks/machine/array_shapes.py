@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.result import Benchmark
+from benchmarks.sources import CYCLES, SYNTHESIS
 from hw.boards import find_board
 from hw.build.resources import composed
 from hw.build.synthesis import machine_parts, synthesize_parts
@@ -28,7 +29,7 @@ from sim.program_counts import count_program
 from sw.compiler.memory_map import required_config
 from sw.networks.network import parse_network
 
-BENCHMARK = Benchmark("machine.array_shapes")
+BENCHMARK = Benchmark("machine.array_shapes", (*CYCLES, *SYNTHESIS, "hw/boards"))
 MEASURED, LARGEST = "deit_small_patch16_224", "deit_base_patch16_224"
 BOARD = "zcu102"
 CLOCK_MHZ = 300
@@ -146,7 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--compose", type=int, default=3, metavar="N", help="shapes to synthesize (default: %(default)s)")
     parser.add_argument("--workers", type=int, metavar="N", help="syntheses at a time (default: the machine's cores)")
-    options = parser.parse_args(arguments)
+    options = BENCHMARK.begin(parser, arguments)
     capacity, network = find_board(BOARD).capacity, quantized()
     rows = [measure(network, shape, LIMITS["dsp"] * capacity["dsp"]) for shape in track(SHAPES, description="shapes")]
     rows.sort(key=lambda row: row.get("cycles", float("inf")))

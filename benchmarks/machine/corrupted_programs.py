@@ -17,13 +17,17 @@ from collections import Counter
 from rich.progress import track
 
 from benchmarks.result import Benchmark
+from benchmarks.sources import GOLDEN, RTL, WORKLOAD
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
 from sim.rtl.device import RtlDevice
 from sim.stimulus.corruption import START_CYCLES, draw_case, run_cases
 from sim.stimulus.random_machines import random_timing
 
-BENCHMARK = Benchmark("machine.corrupted_programs")
+SOURCES = (
+    *GOLDEN, *RTL, *WORKLOAD, "sim/stimulus/corruption.py", "sim/stimulus/random_machines.py",
+)  # fmt: skip
+BENCHMARK = Benchmark("machine.corrupted_programs", SOURCES)
 CHUNK = 500
 MACHINE = "nano"
 
@@ -82,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--cases", type=int, default=10_000, metavar="N", help="cases (default: %(default)s)")
     parser.add_argument("--again", action="store_true", help="forget the results that are there")
-    options = parser.parse_args(arguments)
+    options = BENCHMARK.begin(parser, arguments)
     known = [] if options.again else BENCHMARK.last().get("chunks", [])
     chunks = {chunk["first"]: chunk for chunk in known if chunk["first"] < options.cases}
     sizes = {first: min(CHUNK, options.cases - first) for first in range(0, options.cases, CHUNK)}

@@ -13,6 +13,7 @@ import numpy as np
 from rich.progress import Progress
 
 from benchmarks.result import Benchmark
+from benchmarks.sources import CYCLES, GOLDEN, RTL
 from hw.device import RunResult, mismatches
 from hw.golden import GoldenDevice
 from hw.isa import FLAG_ATTENTION, Opcode
@@ -23,7 +24,7 @@ from sim.cycle_model import predict
 from sim.program_counts import count_program
 from sim.rtl.device import Job, RtlDevice, build_simulation
 
-BENCHMARK = Benchmark("machine.flagship")
+BENCHMARK = Benchmark("machine.flagship", (*GOLDEN, *RTL, *CYCLES))
 PRESET = "zcu102"
 DEIT_S = "deit_small_patch16_224"
 LV_VIT_S = "vit:dim=384,depth=16,heads=6,tokens=197,classes=1000,mlp_ratio=3,patch=16,channels=3"
@@ -95,7 +96,7 @@ def _skip(network, program: Program, images: np.ndarray, seed: int, device: RtlD
 
 def main(arguments: list[str] | None = None) -> None:
     """Run everything and write the result."""
-    BENCHMARK.parser(__doc__).parse_args(arguments)
+    BENCHMARK.begin(BENCHMARK.parser(__doc__), arguments)
     from sw.compiler.programs import compile_network
 
     config = find_preset(PRESET)

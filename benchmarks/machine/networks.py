@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.result import Benchmark
+from benchmarks.sources import CYCLES, SYNTHESIS, WORKLOAD
 from hw.build.resources import composed
 from hw.build.synthesis import machine_parts, synthesize_parts
 from hw.config import milliseconds
@@ -22,7 +23,7 @@ from sim.program_counts import count_program
 from sim.stimulus.workload import prepare
 from sw.networks.options import NetworkOptions
 
-BENCHMARK = Benchmark("machine.networks")
+BENCHMARK = Benchmark("machine.networks", (*CYCLES, *SYNTHESIS, *WORKLOAD))
 CLOCKS_MHZ = (200, 300)
 NETWORKS = {
     "DeiT-T": "deit_tiny_patch16_224",
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, write the result and print the tables."""
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--preset", default="zcu102", help="machine (default: %(default)s)")
-    preset = parser.parse_args(arguments).preset
+    preset = BENCHMARK.begin(parser, arguments).preset
     config = find_preset(preset)
     parts = machine_parts(config)
     dsp = composed(parts, synthesize_parts(parts)).dsp

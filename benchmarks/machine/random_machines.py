@@ -17,6 +17,7 @@ from rich.progress import track
 
 from benchmarks.processes import pool
 from benchmarks.result import Benchmark
+from benchmarks.sources import ENERGY, GOLDEN, RTL, WORKLOAD
 from hw.config import AcceleratorConfig
 from hw.device import mismatches
 from hw.golden import GoldenDevice
@@ -27,7 +28,11 @@ from sim.stimulus.random_machines import ALL_SEEDS, random_case
 from sim.stimulus.workload import prepare
 from sw.networks.options import NetworkOptions
 
-BENCHMARK = Benchmark("machine.random_machines")
+SOURCES = (
+    *GOLDEN, *RTL, *ENERGY, *WORKLOAD, "benchmarks/processes.py", "sim/engines.py", "sim/measurement.py",
+    "sim/stimulus/random_machines.py",
+)  # fmt: skip
+BENCHMARK = Benchmark("machine.random_machines", SOURCES)
 IMAGES = 3
 
 
@@ -93,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=len(ALL_SEEDS), metavar="N", help="machines (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="machines at a time (default: %(default)s)")
     parser.add_argument("--again", action="store_true", help="forget the results that are there")
-    options = parser.parse_args(arguments)
+    options = BENCHMARK.begin(parser, arguments)
     known = [] if options.again else BENCHMARK.last().get("machines", [])
     current = (entry for entry in known if AcceleratorConfig(**entry["config"]) == random_case(entry["seed"]).config)
     machines = {entry["seed"]: entry for entry in current}

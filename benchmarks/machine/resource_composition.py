@@ -12,13 +12,14 @@ from dataclasses import asdict
 from rich.console import Console
 
 from benchmarks.result import Benchmark
+from benchmarks.sources import SYNTHESIS
 from hw.build.resources import Resources, composed
 from hw.build.synthesis import machine_parts, synthesize_parts, whole_machine
 from hw.config import AcceleratorConfig
 from hw.presets import find_preset
 from hw.tables import text_table
 
-BENCHMARK = Benchmark("machine.resource_composition")
+BENCHMARK = Benchmark("machine.resource_composition", SYNTHESIS)
 MACHINE = (
     "rows=8,cols=8,pe_depth=8,activation_words=1024,residual_words=256,normalized_words=256,weight_words=512,kv_words=256,"
     "parameter_tiles=64,row_tiles=8,classes=16,weight_ports=2"
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--set", dest="overrides", default=MACHINE, metavar="FIELD=N,...", help="zcu102 but for these (default: %(default)s)"
     )
     parser.add_argument("--workers", type=int, help="processes at a time (default: the machine's cores)")
-    options = parser.parse_args(arguments)
+    options = BENCHMARK.begin(parser, arguments)
     config = find_preset("zcu102").with_fields(options.overrides)
     total, took, digests = compose(config, options.workers)
     second = {change: compose(config.with_fields(change), options.workers, digests)[1] for change in CHANGES}

@@ -5,13 +5,14 @@ python -m benchmarks.pages.energy
 
 from typing import Any
 
+from benchmarks.freshness import Result
 from benchmarks.result import DOCS, Benchmark
 from hw.files import write_file
 from hw.tables import markdown_table
 from sim.energy.table import ENERGY_TABLE, STATIC, energy_line
 
 PAGE = DOCS / "energy.md"
-ACTIVITY, DEIT_S = Benchmark("energy.activity", "energy_activity"), Benchmark("energy.deit_s", "energy_deit_s")
+ACTIVITY, DEIT_S = (Benchmark(f"energy.{name}", file=f"energy_{name}") for name in ("activity", "deit_s"))
 
 _INTRODUCTION = """\
 # Energy
@@ -48,6 +49,8 @@ Nothing was tuned to them; what is below a published figure stays there.
 _ACTIVITY = """\
 
 ## Against switching activity
+
+{line}
 
 `{command}` records every toggle of small machines in RTL (SAIF) and adds them up by unit (`sim/energy/activity.py`): toggles of
 flip-flops, at what the fabric of an FPGA was measured to take per typical toggle, and accesses of memories. The measurement
@@ -108,7 +111,8 @@ def _deit_s(result: dict[str, Any]) -> str:
     published = [[entry["work"], entry["network"], f"{entry['power_w']} W"] for entry in result["published_on_zcu102"]]
     return (
         f"{_OPERATIONS}\n## DeiT-S on zcu102\n\n"
-        f"`{result['command']}`: one image, {result['cycles']:,} cycles, {time:.3f} ms at {result['clock_mhz']} MHz,\n"
+        f"{Result.read(DEIT_S.path.stem).line()}\n\n"
+        f"`{DEIT_S.command}`: one image, {result['cycles']:,} cycles, {time:.3f} ms at {result['clock_mhz']} MHz,\n"
         f"**{result['energy_mj']:.1f} mJ** ({result['energy_low_mj']:.1f} to {result['energy_high_mj']:.1f}), on average "
         f"**{power['total']:.1f} W** ({power['low']:.1f} to {power['high']:.1f}).\n\n"
         + markdown_table(["class", "mJ", "W", "W with the factors below"], rows)
@@ -140,7 +144,7 @@ def _activity(result: dict[str, Any]) -> str:
     machines = "; ".join(f"{name}: {f'`{fields}`' if fields else 'as it is'}" for name, fields in result["machines"].items())
     toggles = markdown_table(["toggle or access", "pJ"], [[name, f"{value:.3f}"] for name, value in result["toggle_pj"].items()])
     return (
-        _ACTIVITY.format(command=result["command"], toggles=toggles.rstrip())
+        _ACTIVITY.format(line=Result.read(ACTIVITY.path.stem).line(), command=ACTIVITY.command, toggles=toggles.rstrip())
         + "\n" + markdown_table(["class", "factor", "error of the line"], rows)
         + f"{errors}\nFitted:\n\n{_comparison(fitted)}\nValidated:\n\n{_comparison(validated)}"
         + _MACHINES.format(base=result["base"], machines=machines)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.freshness import Result
 from benchmarks.picture import save_picture
 from benchmarks.pivot.lv_vit_weights import BASELINE, FIGURES, WHOLE, effort_name
 from benchmarks.result import DOCS, ROOT, Benchmark
@@ -182,6 +183,9 @@ def page() -> str:
         "fmnist_vit_tiny": (tiny, tiny_steps, SEARCH_STEPS, SEARCH_BATCH),
         "fmnist_lvvit": (lv, whole["steps"] + whole["then"]["steps"], tuned["steps"], tuned["batch"]),
     }
+    split_line, scores_line, result_line = (
+        Result.read(benchmark.path.stem).line() for benchmark in (DELAY_SPLIT, PATH_SCORES, PIVOT_RESULT)
+    )
     draw_cka(scores["variants"]["class"]["cka"])
     pair, single = result["settings"][f"pair on {result['preset']}"], result["best_single"]
     low, high = (100 * bound for bound in single["loss_95"])
@@ -211,6 +215,8 @@ every counter), energy is modelled from the machine's counters, clocks are assum
 
 ## Where the delay goes (its Figure 1b)
 
+{split_line}
+
 `python -m benchmarks.pivot.delay_split`
 
 {delay_split(split)}
@@ -222,12 +228,16 @@ attention takes less than its share of the MACs.
 
 ## CKA between streams (its Figure 3a)
 
+{scores_line}
+
 `python -m benchmarks.pivot.path_scores`: `{scores['model']}`, 2,000 calibration images. Encoder 0's class token is constant
 before its attention, so its row has no similarity to anything.
 
 ![CKA matrix](images/cka.svg)
 
 ## Does Path-Score choose good paths? (its Figure 4a)
+
+{scores_line}
 
 `python -m benchmarks.pivot.path_scores`: random paths of effort {scores['effort']} of `{scores['model']}`, top-1 on
 {scores['test_images']:,} test images; Spearman's correlation of accuracy with Path-Score, 95 % bootstrap interval over the paths.
@@ -251,6 +261,8 @@ pass costs both alike. Answers of the teacher are computed once for all efforts.
 
 {training_cost(scratch, (3, 6, 9, 12))}
 ## Design points (its final table)
+
+{result_line}
 
 `python -m benchmarks.pivot.pivot_result` ({result['provenance']['wall_s']:.0f} s; every field is in
 [pivot_result.json](../benchmarks/results/pivot_result.json)): LV-ViT of 16 encoders on Fashion-MNIST, three seeds, int8 on the

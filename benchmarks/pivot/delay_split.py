@@ -15,6 +15,7 @@ import matplotlib
 
 from benchmarks.picture import save_picture
 from benchmarks.result import Benchmark
+from benchmarks.sources import CYCLES, GOLDEN, RTL, WORKLOAD
 from hw.tables import text_table
 
 matplotlib.use("svg")
@@ -32,7 +33,7 @@ from sim.rtl.device import RtlDevice
 from sim.stimulus.workload import Workload, prepare
 from sw.networks.options import NetworkOptions
 
-BENCHMARK = Benchmark("pivot.delay_split")
+BENCHMARK = Benchmark("pivot.delay_split", (*GOLDEN, *RTL, *CYCLES, *WORKLOAD))
 MACHINES = ("pivot", "zcu102")
 NETWORKS = {
     "DeiT-S": "deit_small_patch16_224",
@@ -136,16 +137,16 @@ def draw_roofline(entries: list[dict[str, Any]]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns 1 if RTL and model differ."""
     parser = BENCHMARK.parser(__doc__)
-    parser.add_argument("--rtl", action="store_true", help="run DeiT-S on pivot in RTL (minutes); else its last result is kept")
-    options = parser.parse_args(arguments)
-    entries, rtl = [], BENCHMARK.last().get("rtl")
+    parser.add_argument("--rtl", action="store_true", help="run DeiT-S on pivot in RTL, too (minutes)")
+    options = BENCHMARK.begin(parser, arguments)
+    entries, rtl = [], None
     for network, model in NETWORKS.items():
         for preset in MACHINES:
             workload = prepare(NetworkOptions(model, "random"), find_preset(preset), images=1)
             entries.append({"network": network, "model": model, "preset": preset} | measure(workload, preset))
             if options.rtl and (network, preset) == ("DeiT-S", "pivot"):
                 rtl = run_rtl(workload, preset)
-    BENCHMARK.save({"memory": vars(MemoryTiming()), "entries": entries, "rtl": rtl}, "--rtl")
+    BENCHMARK.save({"memory": vars(MemoryTiming()), "entries": entries, "rtl": rtl})
     draw_split(entries)
     draw_roofline(entries)
     columns = (f"{entry['network'].replace(' encoders', ', no stem')}\n{entry['preset']}" for entry in entries)

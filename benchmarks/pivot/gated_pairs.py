@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.result import Benchmark
+from benchmarks.sources import CYCLES, GOLDEN, RTL
 from hw.config import milliseconds
 from hw.device import EXIT_END, EXIT_LOW, mismatches
 from hw.golden import GoldenDevice
@@ -30,7 +31,7 @@ from sim.cycle_model import predict
 from sim.program_counts import count_program
 from sim.rtl.device import Job, RtlDevice
 
-BENCHMARK = Benchmark("pivot.gated_pairs")
+BENCHMARK = Benchmark("pivot.gated_pairs", (*GOLDEN, *RTL, *CYCLES))
 PRESET = "zcu102"
 NETWORKS = {"LV-ViT-S": "lvvit_s", "DeiT-S": "deit_small_patch16_224"}
 LOW_KEPT = (0, 1, 2, 3)
@@ -164,7 +165,7 @@ def print_table(entries: dict[str, Any], clock_mhz: int) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run everything and write the result; returns 1 where something is not exact."""
-    BENCHMARK.parser(__doc__).parse_args(arguments)
+    BENCHMARK.begin(BENCHMARK.parser(__doc__), arguments)
     config = find_preset(PRESET)
     device = RtlDevice(config)
     entries = {}

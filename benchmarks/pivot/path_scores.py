@@ -5,7 +5,7 @@
 Random paths of effort 6 of the 12-encoder ViT `fmnist_vit_tiny`: accuracy on all 10,000 test images as they are, after equal
 fine-tuning (100 steps of 128 images, same order and seed), and for every fourth or so after five times the steps; beside it
 each path's score from calibration images. Spearman's correlation with a bootstrap interval over the paths. A process for each core,
-half an hour on two; a killed run goes on where it stopped, by way of `runs/path_scores.json`.
+half an hour on two; a killed run goes on where it stopped, by way of a file in `runs/`.
 """
 
 import time
@@ -21,6 +21,7 @@ from rich.console import Console
 from benchmarks.picture import save_picture
 from benchmarks.processes import data_pool, worker_data
 from benchmarks.result import Benchmark
+from benchmarks.sources import TRAINING
 from hw.files import read_json, write_json
 from hw.tables import text_table
 from search.paths.cka import cka_matrix
@@ -34,8 +35,8 @@ from sw.training.finetune import finetune, teacher_answers
 from sw.training.recipe import finetuning
 from sw.training.trainer import accuracy, evaluate_fp32
 
-BENCHMARK = Benchmark("pivot.path_scores")
-WORK = Path("runs/path_scores.json")
+BENCHMARK = Benchmark("pivot.path_scores", (*TRAINING, "benchmarks/processes.py", "search/paths"))
+WORK = Path("runs")
 MODEL, EFFORT, PATHS, LONGER_PATHS = "fmnist_vit_tiny", 6, 44, 11
 STEPS, LONGER_STEPS, BATCH, LEARNING_RATE, SEED = 100, 500, 128, 5e-4, 0
 VARIANTS = {
@@ -84,7 +85,8 @@ def spearman(scores: np.ndarray, accuracies: np.ndarray) -> dict[str, float]:
 
 def measure(directory: str | None, paths: list[NetworkPath], longer: list[NetworkPath]) -> dict[str, Any]:
     """Accuracy of each path on all test images: ``before``, ``after``, and for some ``longer`` fine-tuning."""
-    found = read_json(WORK) if WORK.is_file() else {}
+    work = WORK / f"path_scores-{BENCHMARK.digest[:16]}.json"
+    found = read_json(work) if work.is_file() else {}
     wanted = [(path, "longer") for path in longer] + [(path, name) for name in ("after", "before") for path in paths]
     started = time.monotonic()
     with data_pool(directory) as pool:
@@ -93,7 +95,7 @@ def measure(directory: str | None, paths: list[NetworkPath], longer: list[Networ
         for number, task in enumerate(as_completed(tasks), 1):
             path, name = tasks[task]
             found.setdefault(str(path.mask), {})[name] = task.result()
-            write_json(WORK, found)
+            write_json(work, found)
             print(f"{number}/{len(tasks)} {path} {name} {task.result():.4f} {time.monotonic() - started:.0f} s", flush=True)
     return found
 
@@ -141,7 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the benchmark."""
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
-    options = parser.parse_args(arguments)
+    options = BENCHMARK.begin(parser, arguments)
     torch.set_num_threads(1)
     data, network = load_fashion_mnist(options.data), PathVit(build_network(MODEL)).eval()
     paths = random_paths(network.depth, EFFORT, PATHS, SEED)
@@ -178,7 +180,7 @@ def main(arguments: list[str] | None = None) -> None:
         "variants": variants,
         "paths": entries,
     }
-    BENCHMARK.save(result)
+    BENCHMARK.save(result, seed=SEED)
     draw(entries)
     title = f"Spearman of Path-Score and accuracy, {len(paths)} paths of effort {EFFORT}"
     table = text_table("variant", "before", "after", "longer", title=title)

@@ -29,12 +29,17 @@ from benchmarks.pivot.lv_vit_answers import Answerer, Network, answerer
 from benchmarks.pivot.lv_vit_costs import COSTED, Costs, costed_pair
 from benchmarks.pivot.lv_vit_weights import BASELINE, MODEL
 from benchmarks.result import Benchmark
+from benchmarks.sources import ENERGY, GOLDEN, LV_VIT
 from hw.tables import text_table
-from search.experiment import commit, versions
 from search.intervals import paired_difference
 from search.pairs import least_threshold, pareto_front
 
-BENCHMARK = Benchmark("pivot.pivot_result")
+SOURCES = (
+    *LV_VIT, *GOLDEN, *ENERGY, "benchmarks/pivot/lv_vit_answers.py", "benchmarks/pivot/lv_vit_costs.py",
+    "benchmarks/processes.py", "search/costs.py", "search/experiment.py", "search/intervals.py", "search/pairs.py",
+    "search/store.py",
+)  # fmt: skip
+BENCHMARK = Benchmark("pivot.pivot_result", SOURCES)
 MACHINES = ("pivot", "zcu102")
 CALIBRATION, TEST = "calibration", "test_all"
 LEAST_GAIN, FLAGSHIP_LOSS = 2.9, 0.002
@@ -299,7 +304,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Recompute the table."""
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
-    options = parser.parse_args(arguments)
+    options = BENCHMARK.begin(parser, arguments)
     started = time.monotonic()
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("networks", total=None)
@@ -311,11 +316,9 @@ def main(arguments: list[str] | None = None) -> int:
         "rules": " ".join((__doc__ or "").split("Rules, ")[1].split()),
         "sources": "Accuracy, exits, entropy: golden machine, which equals the RTL bit for bit. Cycles: cycle model, which equals "
         "the RTL in every counter. Energy: modelled from the counters. Clocks: assumed; nothing was run on a board.",
-        "provenance": {
-            "commit": commit(), "versions": versions(), "data_digest": digest, "wall_s": round(time.monotonic() - started, 1),
-        },
+        "data_digest": digest,
     }  # fmt: skip
-    BENCHMARK.save(head | result | tail)
+    BENCHMARK.save(head | result | tail, seed=result["seed"])
     print_table(result)
     print(f"{BENCHMARK.path}, {time.monotonic() - started:.0f} s")
     return 0

@@ -42,7 +42,7 @@ from sw.training.finetune import finetune
 from sw.training.recipe import finetuning
 from sw.training.trainer import evaluate_fp32
 
-BENCHMARK = Benchmark("pivot.throughput")
+BENCHMARK = Benchmark("pivot.throughput", (*CHOSEN.sources, "benchmarks/results/pivot_result.json", "sw/gated"))
 BATCHES = (1, 64)
 REPETITIONS = 7
 SHIPPED, SHIPPED_LOW = "fmnist_vit_tiny", (0, 2, 4, 6)
@@ -198,7 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
     parser.add_argument("--images", type=int, default=2000, metavar="N", help="test images that are timed (default: %(default)s)")
-    options = parser.parse_args(arguments)
+    options = BENCHMARK.begin(parser, arguments)
     data = load_fashion_mnist(options.data)
     pairs = shipped_vit_pair(data), lv_vit_pair(data)
     split = data.test_all
@@ -220,7 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
         "data_digest": data.digest,
         "pairs": entries,
     }
-    BENCHMARK.save(result)
+    BENCHMARK.save(result, seed=SEED)
     table = text_table(
         "", "F_low", "accuracy (%)", *(f"images/s, batch {batch}" for batch in BATCHES),
         title=f"torch, float32, {torch.get_num_threads()} threads; accuracy of {len(split):,} test images",

@@ -18,6 +18,7 @@ from rich.progress import track
 
 from benchmarks.pivot.lv_vit_weights import BASELINE, MODEL, effort_name, load_network, shipped_paths
 from benchmarks.result import Benchmark
+from benchmarks.sources import GOLDEN, LV_VIT
 from hw.errors import command
 from hw.golden import GoldenDevice
 from hw.presets import find_preset
@@ -34,7 +35,7 @@ from sw.quantization.quantize import logits_sqnr_db, quantize
 from sw.quantization.tensor_noise import report, worst
 from sw.training.trainer import evaluate_fp32
 
-BENCHMARK = Benchmark("quantization.int8_accuracy")
+BENCHMARK = Benchmark("quantization.int8_accuracy", (*LV_VIT, *GOLDEN, "search/intervals.py"))
 PRESET = "nano"
 """Every machine gives the same bits."""
 SHIPPED = "fmnist_vit_tiny"
@@ -83,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
     parser.add_argument("--images", type=int, metavar="N", help="only the first N test images; writes no result")
-    options = parser.parse_args(arguments)
+    options = BENCHMARK.begin(parser, arguments)
     data = load_fashion_mnist(options.data)
     test = data.test_all if options.images is None else data.test_all.take(options.images)
     console = Console(stderr=True)

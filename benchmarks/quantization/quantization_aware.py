@@ -12,6 +12,7 @@ import sys
 from rich.console import Console
 from rich.progress import Progress
 
+from benchmarks.quantization.int8_accuracy import BENCHMARK as INT8_ACCURACY
 from benchmarks.quantization.int8_accuracy import SHIPPED, measure
 from benchmarks.result import Benchmark
 from hw.errors import command
@@ -22,7 +23,7 @@ from sw.networks.network import build_network
 from sw.training.finetune import finetune, teacher_answers
 from sw.training.recipe import finetuning
 
-BENCHMARK = Benchmark("quantization.quantization_aware")
+BENCHMARK = Benchmark("quantization.quantization_aware", INT8_ACCURACY.sources)
 STEPS, BATCH, LEARNING_RATE, SEED = 200, 128, 1e-4, 0
 
 
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
     parser.add_argument("--steps", type=int, default=STEPS, metavar="N", help="of fine-tuning (default: %(default)s)")
-    options = parser.parse_args(arguments)
+    options = BENCHMARK.begin(parser, arguments)
     data = load_fashion_mnist(options.data)
     shipped = PathVit(build_network(SHIPPED)).eval()
     teacher = teacher_answers(shipped, data.train)
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
             )  # fmt: skip
     entries = {name: measure(network, data, data.test_all) for name, network in networks.items()}
     head = {"model": SHIPPED, "test_images": len(data.test_all)}
-    BENCHMARK.save(head | {"recipe": recipe, "data_digest": data.digest, "networks": entries})
+    BENCHMARK.save(head | {"recipe": recipe, "data_digest": data.digest, "networks": entries}, seed=SEED)
     table = text_table(
         "network", "fp32 (%)", "int8 (%)", "int8 - fp32 (points, 95 %)", "answers differ", "SQNR (dB)",
         title=f"{SHIPPED}: int8 on the golden machine against float32, {len(data.test_all):,} test images",

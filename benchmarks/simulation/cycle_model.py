@@ -14,6 +14,7 @@ import time
 import numpy as np
 
 from benchmarks.result import Benchmark
+from benchmarks.sources import ENERGY, WORKLOAD
 from hw.isa import COUNTERS
 from hw.presets import find_preset
 from hw.program import Program
@@ -22,7 +23,7 @@ from sim.energy.estimate import energy_matrix
 from sim.stimulus.workload import prepare
 from sw.networks.options import NetworkOptions
 
-BENCHMARK = Benchmark("simulation.cycle_model")
+BENCHMARK = Benchmark("simulation.cycle_model", (*ENERGY, *WORKLOAD))
 PRESET = "zcu102"
 NETWORKS = {
     "DeiT-S": "deit_small_patch16_224",
@@ -78,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns 1 if a sampled mask differs."""
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--sampled", type=int, default=200, metavar="N", help="masks compared with walks (default: %(default)s)")
-    options = parser.parse_args(arguments)
+    options = BENCHMARK.begin(parser, arguments)
     networks = {name: measure(model, options.sampled) for name, model in NETWORKS.items()}
     result = {"preset": PRESET, "networks": networks}
     BENCHMARK.save(result)

@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.result import Benchmark
+from benchmarks.sources import CYCLES, RTL, WORKLOAD
 from hw.errors import command
 from hw.presets import find_preset
 from hw.tables import text_table
@@ -27,7 +28,7 @@ from sim.timeline.chrome_trace import write_trace
 from sim.timeline.spans import model_timeline, track_title
 from sw.networks.options import NetworkOptions
 
-BENCHMARK = Benchmark("simulation.perfetto_check")
+BENCHMARK = Benchmark("simulation.perfetto_check", (*RTL, *CYCLES, *WORKLOAD, "sim/perfetto", "sim/timeline"))
 MODEL, PRESET = "deit_small_patch16_224", "zcu102"
 
 
@@ -79,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the check; returns 1 if Perfetto complains or holds something else than was written."""
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="a trace (.json, .json.gz); by default one of DeiT-S")
-    options = parser.parse_args(arguments)
+    options = BENCHMARK.begin(parser, arguments)
     if options.file:
         report = check_trace(options.file)
         result: dict[str, Any] = {"perfetto": report.version, "complaints": report.complaints, "units": units(report)}

@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result import Benchmark
+from benchmarks.sources import CYCLES, GOLDEN, RTL, WORKLOAD
 from hw.errors import command
 
-BENCHMARK = Benchmark("simulation.scale_sim")
+BENCHMARK = Benchmark("simulation.scale_sim", (*GOLDEN, *RTL, *CYCLES, *WORKLOAD))
 MODEL, PRESET = "deit_small_patch16_224", "zcu102"
 ARRAYS = (32, 64)
 PREDICTIONS = 3
@@ -325,7 +326,7 @@ def _split_table(result: dict[str, Any]) -> Any:
 
 def known_steps() -> dict[tuple[int, Gemm], dict[str, Any]]:
     """The steps of SCALE-Sim in scale_sim.json that are of this encoder and these arrays."""
-    result = BENCHMARK.last()
+    result = BENCHMARK.last(f"benchmarks/simulation/{Path(__file__).name}")
     if result.get("packages") != list(REQUIREMENTS):
         return {}
     steps = {}
@@ -377,7 +378,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--rtl", action="store_true", help=f"also simulate the RTL of {PRESET}: a large build, then minutes")
     parser.add_argument("--again", action="store_true", help="forget the steps that are in scale_sim.json")
-    options = parser.parse_args(arguments)
+    options = BENCHMARK.begin(parser, arguments)
     try:
         result = measure(options.rtl, options.again)
     except KeyboardInterrupt:

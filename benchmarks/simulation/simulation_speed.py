@@ -11,8 +11,9 @@ import os
 import tempfile
 
 from benchmarks.result import Benchmark
+from benchmarks.sources import GOLDEN, RTL, WORKLOAD
 
-BENCHMARK = Benchmark("simulation.simulation_speed")
+BENCHMARK = Benchmark("simulation.simulation_speed", (*GOLDEN, *RTL, *WORKLOAD, "sim/program_counts.py"))
 WORKLOADS = {
     "nano": "vit:dim=96,depth=12,heads=3,tokens=17,classes=10",
     "zcu102": "vit:dim=384,depth=2,heads=6,tokens=197,classes=100",
@@ -48,7 +49,7 @@ def measure(preset: str, model: str) -> dict[str, int | float | str]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure and write the result."""
-    BENCHMARK.parser(__doc__).parse_args(arguments)
+    BENCHMARK.begin(BENCHMARK.parser(__doc__), arguments)
     with tempfile.TemporaryDirectory(prefix="pivot-cache-") as cache:
         os.environ["PIVOT_CACHE"] = cache
         machines = [measure(preset, model) for preset, model in WORKLOADS.items()]

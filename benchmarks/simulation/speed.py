@@ -10,6 +10,7 @@ import os
 import time
 
 from benchmarks.result import Benchmark
+from benchmarks.sources import CYCLES, GOLDEN, RTL, WORKLOAD
 from hw.device import mismatches
 from hw.golden import GoldenDevice
 from hw.presets import find_preset
@@ -17,13 +18,13 @@ from sim.cycle_model import predict
 from sim.rtl.device import RtlDevice, build_simulation
 from sim.stimulus.workload import prepare
 
-BENCHMARK = Benchmark("simulation.speed")
+BENCHMARK = Benchmark("simulation.speed", (*GOLDEN, *RTL, *CYCLES, *WORKLOAD))
 GOLDEN_IMAGES, RTL_IMAGES, PREDICTIONS = 1000, 16, 5
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure and write the result."""
-    BENCHMARK.parser(__doc__).parse_args(arguments)
+    BENCHMARK.begin(BENCHMARK.parser(__doc__), arguments)
     config = find_preset("nano")
     workload = prepare("fmnist_vit_tiny", config, images=GOLDEN_IMAGES, data="embedded")
     golden = GoldenDevice(config)
