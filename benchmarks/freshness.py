@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.result import RESULTS, Benchmark, changed_parts
+from benchmarks.result import RESULTS, Benchmark, changed_parts, part_digest
 from hw.files import read_json, write_file
 from hw.provenance import ROOT
 
@@ -86,7 +86,8 @@ def scripts() -> dict[str, str]:
 
 
 def all_results() -> list[Result]:
-    """Of every benchmark, by name."""
+    """Of every benchmark, by name, against the sources as they are now."""
+    part_digest.cache_clear()
     return [Result.read(name) for name in scripts()]
 
 

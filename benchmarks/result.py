@@ -117,12 +117,13 @@ class Benchmark:
 
 
 def part_digests(parts: Iterable[str]) -> dict[str, str]:
-    """Digest of each part, 16 hexadecimal digits, as it was when this process first asked."""
-    return {part: _part_digest(part) for part in parts}
+    """`part_digest` of each part."""
+    return {part: part_digest(part) for part in parts}
 
 
 @cache
-def _part_digest(part: str) -> str:
+def part_digest(part: str) -> str:
+    """Digest of a file or folder, 16 hexadecimal digits, as it was when it was first asked for; ``cache_clear`` forgets that."""
     return source_digest([part])[:16]
 
 
