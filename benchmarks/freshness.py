@@ -42,7 +42,7 @@ class Result:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What `benchmarks.result.Benchmark.save` recorded; nothing of results from before it did."""
+        """What `benchmarks.result.Benchmark.save` recorded; little or nothing of results from before it did."""
         return self.content.get("provenance", {})
 
     @property
@@ -101,12 +101,19 @@ def marked(text: str) -> str:
     return MARK.sub(lambda match: Result.read(match[1]).line(), text)
 
 
-def mark(paths: Iterable[Path]) -> list[Path]:
-    """Rewrite the lines of results in documents; those that were not current."""
-    changed = []
+def mark(paths: Iterable[Path]) -> dict[Path, list[str]]:
+    """Rewrite the lines of results in documents.
+
+    Returns:
+        The documents that were changed, each with the results of which it told another run than the last one: with the line,
+        the figures may have to change.
+    """
+    changed = {}
     for path in paths:
         text = path.read_text(encoding="utf-8")
         if (current := marked(text)) != text:
+            pairs = zip(MARK.finditer(text), MARK.finditer(current), strict=True)
+            others = {new[1] for old, new in pairs if old[0].replace(OLD, "") != new[0].replace(OLD, "")}
             write_file(path, current)
-            changed.append(path)
+            changed[path] = sorted(others)
     return changed

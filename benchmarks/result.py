@@ -105,14 +105,14 @@ class Benchmark:
         """The last result, for a run that goes on with it; empty where there is none, or where it is of other sources.
 
         Args:
-            parts: the sources that what is taken over depends on; by default all.
+            parts: the sources that what is taken over depends on; by default all, and then the run counts the last one's time, too.
         """
         result = self.load() if self.path.is_file() else {}
         changed = changed_parts(result)
         if changed is None or set(changed) & set(parts or changed):
             return {}
-        # What the runs before took is this one's, too.
-        self._started -= result["provenance"]["wall_s"]
+        if not parts:
+            self._started -= result["provenance"]["wall_s"]
         return result
 
 

@@ -151,7 +151,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json is not None:
         write_json(options.json, [entry(result) for result in results])
     if options.mark:
-        print(*(f"{path.relative_to(ROOT)} marked" for path in mark(documents())), sep="\n")
+        for path, others in mark(documents()).items():
+            look = f"; of another run, so look at its figures: {', '.join(others)}" if others else ""
+            print(f"{path.relative_to(ROOT)} marked{look}")
     if failed:
         print(f"error: failed: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))

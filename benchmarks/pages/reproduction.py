@@ -172,7 +172,7 @@ def draw_cka(matrix: list[list[float]]) -> None:
 
 
 def page() -> str:
-    """The whole document."""
+    """The whole document, less its pictures."""
     split, scores = DELAY_SPLIT.load(), PATH_SCORES.load()
     trained, result = read_json(FIGURES), PIVOT_RESULT.load()
     networks = trained["seed0"]["networks"]
@@ -186,7 +186,6 @@ def page() -> str:
     split_line, scores_line, result_line = (
         Result.read(benchmark.path.stem).line() for benchmark in (DELAY_SPLIT, PATH_SCORES, PIVOT_RESULT)
     )
-    draw_cka(scores["variants"]["class"]["cka"])
     pair, single = result["settings"][f"pair on {result['preset']}"], result["best_single"]
     low, high = (100 * bound for bound in single["loss_95"])
     apart = single["minus_pair"]
@@ -283,6 +282,7 @@ images.
 def main(arguments: list[str] | None = None) -> int:
     """Write the page."""
     Benchmark("pages.reproduction").parser(__doc__).parse_args(arguments)
+    draw_cka(PATH_SCORES.load()["variants"]["class"]["cka"])
     write_file(PAGE, page())
     print(PAGE)
     return 0

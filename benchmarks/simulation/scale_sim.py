@@ -326,7 +326,7 @@ def _split_table(result: dict[str, Any]) -> Any:
 
 def known_steps() -> dict[tuple[int, Gemm], dict[str, Any]]:
     """The steps of SCALE-Sim in scale_sim.json that are of this encoder and these arrays."""
-    result = BENCHMARK.last(f"benchmarks/simulation/{Path(__file__).name}")
+    result = BENCHMARK.last("benchmarks/simulation/scale_sim.py")
     if result.get("packages") != list(REQUIREMENTS):
         return {}
     steps = {}

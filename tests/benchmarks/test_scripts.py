@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.freshness import scripts
+from benchmarks.freshness import marked, scripts
+from benchmarks.pages import reproduction
 from benchmarks.result import ROOT, Benchmark
 from hw.provenance import source_digest
 from tests.sources import PACKAGES, import_graph, reachable, sources
@@ -83,6 +84,10 @@ def test_help(name: str, capsys: pytest.CaptureFixture):
         module.main(["--help"])
     assert end.value.code == 0
     assert f"python -m {name}" in capsys.readouterr().out
+
+
+def test_the_page_of_the_reproduction_is_current():
+    assert marked(reproduction.PAGE.read_text()) == reproduction.page(), "run python -m benchmarks.pages.reproduction"
 
 
 @pytest.fixture(scope="module")
