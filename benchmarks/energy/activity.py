@@ -7,6 +7,7 @@ the others, and one machine that no fit saw, are then compared: total without th
 sides), total with it, and each unit. The result goes to energy_activity.json.
 """
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from benchmarks.result import Benchmark
 from benchmarks.sources import GOLDEN, RTL, WORKLOAD
 from hw.config import AcceleratorConfig
 from hw.device import mismatches
+from hw.errors import command
 from hw.golden import GoldenDevice
 from hw.presets import find_preset
 from hw.tables import text_table
@@ -125,6 +127,7 @@ def print_result(result: dict) -> float:
     return worst
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Run everything, write the result and print the tables; 1 when a validated network is out of tolerance."""
     BENCHMARK.begin(BENCHMARK.parser(__doc__), arguments)
@@ -152,4 +155,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

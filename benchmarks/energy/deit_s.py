@@ -7,6 +7,7 @@ them. The factors of energy_activity.json say what the same run takes if toggles
 rather than operations of an ASIC. The result goes to energy_deit_s.json.
 """
 
+import sys
 
 from rich.console import Console
 
@@ -14,6 +15,7 @@ from benchmarks.energy.activity import BENCHMARK as ACTIVITY
 from benchmarks.result import Benchmark
 from benchmarks.sources import ENERGY
 from hw.config import milliseconds
+from hw.errors import command
 from hw.presets import find_preset
 from hw.tables import text_table
 from sim.cycle_model import predict
@@ -86,13 +88,15 @@ def print_result(result: dict) -> None:
         console.print(f"published: {entry['power_w']} W, {entry['network']} ({entry['work']})")
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command()
+def main(arguments: list[str] | None = None) -> int:
     """Measure, write the result and print it."""
     BENCHMARK.begin(BENCHMARK.parser(__doc__), arguments)
     result = measure()
     BENCHMARK.save(result)
     print_result(result)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

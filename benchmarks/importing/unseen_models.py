@@ -19,6 +19,7 @@ from rich.progress import track
 
 from benchmarks.result import Benchmark
 from benchmarks.sources import ENERGY, GOLDEN, RTL, WORKLOAD
+from hw.errors import command
 from hw.files import read_json
 from hw.tables import text_table
 
@@ -48,8 +49,8 @@ def measure(model: str, image_size: str | None) -> dict[str, Any]:
     options += ["--image-size", image_size] if image_size else []
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "measure.json"
-        command = [sys.executable, "-m", "sim.measure", *options, "--json", str(file)]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        words = [sys.executable, "-m", "sim.measure", *options, "--json", str(file)]
+        run = subprocess.run(words, capture_output=True, text=True, check=False)
         entry = {"command": " ".join(["python -m sim.measure", *options]), "exit_code": run.returncode}
         if not file.exists():
             return entry | {"error": run.stderr.strip().splitlines()[-1]}
@@ -65,6 +66,7 @@ def passed(entry: dict[str, Any]) -> bool:
     return entry["mismatches"] == 0 and entry["counters_equal"] and entry["logits_sqnr_db"] >= LEAST_SQNR_DB
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Run all; returns 1 where one did not show what it should."""
     BENCHMARK.begin(BENCHMARK.parser(__doc__), arguments)

@@ -6,6 +6,7 @@ Every shape has buffers for DeiT-B; its cycles come from the cycle model on a Pr
 shape. The fastest that fit by DSP are synthesized until N of them fit by everything. The result goes to array_shapes.json.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
@@ -20,7 +21,7 @@ from hw.boards import find_board
 from hw.build.resources import composed
 from hw.build.synthesis import machine_parts, synthesize_parts
 from hw.config import AcceleratorConfig, ceil_div, milliseconds
-from hw.errors import InputError
+from hw.errors import InputError, command
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
 from hw.tables import text_table
@@ -142,7 +143,8 @@ def show(rows: list[dict[str, Any]]) -> None:
     Console(width=150).print(table)
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command()
+def main(arguments: list[str] | None = None) -> int:
     """Measure, choose, write the result and print the table."""
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--compose", type=int, default=3, metavar="N", help="shapes to synthesize (default: %(default)s)")
@@ -166,7 +168,8 @@ def main(arguments: list[str] | None = None) -> None:
     for _ in choose(rows, options.compose, options.workers):
         BENCHMARK.save(result)
     show(rows)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,6 +18,7 @@ from rich.progress import track
 
 from benchmarks.result import Benchmark
 from benchmarks.sources import GOLDEN, RTL, WORKLOAD
+from hw.errors import command
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
 from sim.rtl.device import RtlDevice
@@ -81,6 +82,7 @@ def summary(chunks: list[dict]) -> dict:
     }
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns 1 if a case did what it must not."""
     parser = BENCHMARK.parser(__doc__)

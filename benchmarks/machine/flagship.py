@@ -8,6 +8,7 @@ the skipped attentions' descriptors say. Weights are random. The result goes to 
 """
 
 import random
+import sys
 
 import numpy as np
 from rich.progress import Progress
@@ -15,6 +16,7 @@ from rich.progress import Progress
 from benchmarks.result import Benchmark
 from benchmarks.sources import CYCLES, GOLDEN, RTL
 from hw.device import RunResult, mismatches
+from hw.errors import command
 from hw.golden import GoldenDevice
 from hw.isa import FLAG_ATTENTION, Opcode
 from hw.memory_timing import MemoryTiming
@@ -94,7 +96,8 @@ def _skip(network, program: Program, images: np.ndarray, seed: int, device: RtlD
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command()
+def main(arguments: list[str] | None = None) -> int:
     """Run everything and write the result."""
     BENCHMARK.begin(BENCHMARK.parser(__doc__), arguments)
     from sw.compiler.programs import compile_network
@@ -133,7 +136,8 @@ def main(arguments: list[str] | None = None) -> None:
         )
     for entry in skips:
         print(entry)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,6 +6,7 @@ Cycles come from the cycle model, which equals the RTL cycle for cycle; the DeiT
 random: cycles do not depend on them. The result goes to networks.json.
 """
 
+import sys
 
 from rich.console import Console
 from rich.progress import track
@@ -15,6 +16,7 @@ from benchmarks.sources import CYCLES, SYNTHESIS, WORKLOAD
 from hw.build.resources import composed
 from hw.build.synthesis import machine_parts, synthesize_parts
 from hw.config import milliseconds
+from hw.errors import command
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
 from hw.tables import text_table
@@ -65,7 +67,8 @@ def measure(name: str, preset: str, dsp: int) -> dict:
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command()
+def main(arguments: list[str] | None = None) -> int:
     """Measure, write the result and print the tables."""
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--preset", default="zcu102", help="machine (default: %(default)s)")
@@ -101,7 +104,8 @@ def main(arguments: list[str] | None = None) -> None:
     for work in PUBLISHED:
         published.add_row(*work)
     console.print(published)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,6 +20,7 @@ from benchmarks.result import Benchmark
 from benchmarks.sources import ENERGY, GOLDEN, RTL, WORKLOAD
 from hw.config import AcceleratorConfig
 from hw.device import mismatches
+from hw.errors import command
 from hw.golden import GoldenDevice
 from sim.cycle_model import predict
 from sim.measurement import signal_to_noise_db
@@ -92,6 +93,7 @@ def _store(machines: list[dict]) -> None:
     BENCHMARK.save(summary | {"machines": machines})
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns 1 if anything differed."""
     parser = BENCHMARK.parser(__doc__)

@@ -5,6 +5,7 @@
 Seconds are those of the runs that filled the user's cache, one after the other. The result goes to resource_composition.json.
 """
 
+import sys
 import time
 from collections.abc import Collection
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from benchmarks.sources import SYNTHESIS
 from hw.build.resources import Resources, composed
 from hw.build.synthesis import machine_parts, synthesize_parts, whole_machine
 from hw.config import AcceleratorConfig
+from hw.errors import command
 from hw.presets import find_preset
 from hw.tables import text_table
 
@@ -39,7 +41,8 @@ def compose(config: AcceleratorConfig, workers: int | None, known: Collection[st
     return composed(parts, results), took, {part.digest for part in parts}
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command()
+def main(arguments: list[str] | None = None) -> int:
     """Measure, write the result and print the tables."""
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument(
@@ -76,7 +79,8 @@ def main(arguments: list[str] | None = None) -> None:
     for name, row in {"first": took, **second}.items():
         times.add_row(name, f"{row['emission_s']:.1f}", f"{row['synthesis_s']:.1f}", " ".join(row["synthesized"]) or "nothing")
     console.print(times)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,10 +3,12 @@
 python -m benchmarks.pages.energy
 """
 
+import sys
 from typing import Any
 
 from benchmarks.freshness import Result
 from benchmarks.result import DOCS, Benchmark
+from hw.errors import command
 from hw.files import write_file
 from hw.tables import markdown_table
 from sim.energy.table import ENERGY_TABLE, STATIC, energy_line
@@ -161,11 +163,13 @@ def generate_energy_docs(activity: dict[str, Any], deit_s: dict[str, Any]) -> st
     return _constants() + _deit_s(deit_s) + _activity(activity)
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command()
+def main(arguments: list[str] | None = None) -> int:
     """``python -m benchmarks.pages.energy``: write the page."""
     Benchmark("pages.energy").parser(__doc__).parse_args(arguments)
     write_file(PAGE, generate_energy_docs(ACTIVITY.load(), DEIT_S.load()))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

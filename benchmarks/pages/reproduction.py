@@ -17,6 +17,7 @@ from benchmarks.freshness import Result
 from benchmarks.picture import save_picture
 from benchmarks.pivot.lv_vit_weights import BASELINE, FIGURES, WHOLE, effort_name
 from benchmarks.result import DOCS, ROOT, Benchmark
+from hw.errors import command
 from hw.files import read_json, write_file
 from hw.tables import markdown_table
 from search.intervals import Z95
@@ -279,6 +280,7 @@ images.
 {seeds_table(result)}"""
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Write the page."""
     Benchmark("pages.reproduction").parser(__doc__).parse_args(arguments)

@@ -5,11 +5,13 @@
 Every cycle in it comes from `hw.timing`.
 """
 
+import sys
 
 import matplotlib
 
 from benchmarks.picture import save_picture
 from benchmarks.result import Benchmark
+from hw.errors import command
 
 matplotlib.use("svg")
 from matplotlib import pyplot
@@ -40,7 +42,8 @@ def spans(config: AcceleratorConfig, start: int, words: int, post: Post) -> list
     ]
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command()
+def main(arguments: list[str] | None = None) -> int:
     """Draw the picture."""
     Benchmark("pages.tile").parser(__doc__).parse_args(arguments)
     config = find_preset("zcu102")
@@ -67,7 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
     axes.grid(axis="x", alpha=0.3)
     figure.tight_layout()
     save_picture(figure, "tile", "tile")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

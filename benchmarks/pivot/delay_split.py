@@ -16,6 +16,7 @@ import matplotlib
 from benchmarks.picture import save_picture
 from benchmarks.result import Benchmark
 from benchmarks.sources import CYCLES, GOLDEN, RTL, WORKLOAD
+from hw.errors import command
 from hw.tables import text_table
 
 matplotlib.use("svg")
@@ -134,6 +135,7 @@ def draw_roofline(entries: list[dict[str, Any]]) -> None:
     save_picture(figure, "roofline", "delay split")
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns 1 if RTL and model differ."""
     parser = BENCHMARK.parser(__doc__)

@@ -22,6 +22,7 @@ from benchmarks.result import Benchmark
 from benchmarks.sources import CYCLES, GOLDEN, RTL
 from hw.config import milliseconds
 from hw.device import EXIT_END, EXIT_LOW, mismatches
+from hw.errors import command
 from hw.golden import GoldenDevice
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
@@ -163,6 +164,7 @@ def print_table(entries: dict[str, Any], clock_mhz: int) -> None:
     Console(width=110).print(table)
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Run everything and write the result; returns 1 where something is not exact."""
     BENCHMARK.begin(BENCHMARK.parser(__doc__), arguments)

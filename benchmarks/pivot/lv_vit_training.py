@@ -13,6 +13,7 @@ anew, in an hour on two cores, without the whole ViTs, which take half of that; 
 looks at a test image.
 """
 
+import sys
 import time
 from concurrent.futures import as_completed
 from dataclasses import asdict
@@ -26,6 +27,7 @@ import numpy as np
 from benchmarks.pivot.lv_vit_weights import FIGURES, SHIPPED, WHOLE, effort_name, load_network, save_network, untrained
 from benchmarks.processes import data_pool, worker_data
 from benchmarks.result import Benchmark
+from hw.errors import command
 from hw.files import read_json, write_json
 
 BENCHMARK = Benchmark("pivot.lv_vit_training")
@@ -37,7 +39,8 @@ LEARNING_RATE, FINETUNE_RATE = 1e-3, 5e-4
 CKA_BATCH = 250
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command()
+def main(arguments: list[str] | None = None) -> int:
     """Train all networks that are not shipped."""
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
@@ -59,6 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
             seed, effort = tasks[task]
             found[f"seed{seed}"]["networks"][effort_name(effort)] = task.result()
             write_json(FIGURES, dict(sorted(found.items())))
+    return 0
 
 
 @cache
@@ -170,4 +174,4 @@ def _progress(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

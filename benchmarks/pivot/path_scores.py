@@ -8,6 +8,7 @@ each path's score from calibration images. Spearman's correlation with a bootstr
 half an hour on two; a killed run goes on where it stopped, by way of a file in `runs/`.
 """
 
+import sys
 import time
 from concurrent.futures import as_completed
 from functools import cache
@@ -22,6 +23,7 @@ from benchmarks.picture import save_picture
 from benchmarks.processes import data_pool, worker_data
 from benchmarks.result import Benchmark
 from benchmarks.sources import TRAINING
+from hw.errors import command
 from hw.files import read_json, write_json
 from hw.tables import text_table
 from search.paths.cka import cka_matrix
@@ -139,7 +141,8 @@ def draw(entries: list[dict[str, Any]]) -> None:
     save_picture(figure, "path_scores", "path scores")
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command()
+def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark."""
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="directory of the full Fashion-MNIST")
@@ -188,7 +191,8 @@ def main(arguments: list[str] | None = None) -> None:
         cells = (part[name] for name in ("before", "after", "longer"))
         table.add_row(variant, *(f"{cell['spearman']:.2f} ({cell['low95']:.2f} to {cell['high95']:.2f})" for cell in cells))
     Console().print(table)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

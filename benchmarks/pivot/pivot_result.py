@@ -30,6 +30,7 @@ from benchmarks.pivot.lv_vit_costs import COSTED, Costs, costed_pair
 from benchmarks.pivot.lv_vit_weights import BASELINE, MODEL
 from benchmarks.result import Benchmark
 from benchmarks.sources import ENERGY, GOLDEN, LV_VIT
+from hw.errors import command
 from hw.tables import text_table
 from search.intervals import paired_difference
 from search.pairs import least_threshold, pareto_front
@@ -300,6 +301,7 @@ def print_table(result: dict[str, Any]) -> None:
     Console(width=150).print(table)
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Recompute the table."""
     parser = BENCHMARK.parser(__doc__)

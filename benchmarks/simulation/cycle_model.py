@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.result import Benchmark
 from benchmarks.sources import ENERGY, WORKLOAD
+from hw.errors import command
 from hw.isa import COUNTERS
 from hw.presets import find_preset
 from hw.program import Program
@@ -75,6 +76,7 @@ def measure(model: str, sampled: int) -> dict:
     }
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns 1 if a sampled mask differs."""
     parser = BENCHMARK.parser(__doc__)

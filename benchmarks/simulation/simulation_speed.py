@@ -8,10 +8,12 @@ simulations are built anew, in a cache that is thrown away. The result goes to s
 
 import json
 import os
+import sys
 import tempfile
 
 from benchmarks.result import Benchmark
 from benchmarks.sources import GOLDEN, RTL, WORKLOAD
+from hw.errors import command
 
 BENCHMARK = Benchmark("simulation.simulation_speed", (*GOLDEN, *RTL, *WORKLOAD, "sim/program_counts.py"))
 WORKLOADS = {
@@ -47,7 +49,8 @@ def measure(preset: str, model: str) -> dict[str, int | float | str]:
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command()
+def main(arguments: list[str] | None = None) -> int:
     """Measure and write the result."""
     BENCHMARK.begin(BENCHMARK.parser(__doc__), arguments)
     with tempfile.TemporaryDirectory(prefix="pivot-cache-") as cache:
@@ -56,7 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
     result = {"cores": os.cpu_count(), "machines": machines}
     BENCHMARK.save(result)
     print(json.dumps(result, indent=1))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,11 +7,13 @@ All three do the same work in one run: whole images of the shipped ViT. The resu
 
 import json
 import os
+import sys
 import time
 
 from benchmarks.result import Benchmark
 from benchmarks.sources import CYCLES, GOLDEN, RTL, WORKLOAD
 from hw.device import mismatches
+from hw.errors import command
 from hw.golden import GoldenDevice
 from hw.presets import find_preset
 from sim.cycle_model import predict
@@ -22,7 +24,8 @@ BENCHMARK = Benchmark("simulation.speed", (*GOLDEN, *RTL, *CYCLES, *WORKLOAD))
 GOLDEN_IMAGES, RTL_IMAGES, PREDICTIONS = 1000, 16, 5
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command()
+def main(arguments: list[str] | None = None) -> int:
     """Measure and write the result."""
     BENCHMARK.begin(BENCHMARK.parser(__doc__), arguments)
     config = find_preset("nano")
@@ -51,7 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
     }
     BENCHMARK.save(result)
     print(json.dumps(result, indent=1))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

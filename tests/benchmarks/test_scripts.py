@@ -21,6 +21,7 @@ from tests.sources import PACKAGES, import_graph, reachable, sources
 TEXTS = sources(ROOT, *PACKAGES, "benchmarks")
 GRAPH = import_graph(TEXTS)
 MAIN = '__name__ == "__main__"'
+COMMANDS = sorted(name for name, text in TEXTS.items() if name.startswith("benchmarks.") and MAIN in text)
 MODULES = {name: command.split()[2] for name, command in scripts().items()}
 """Of each result."""
 CARRIERS = ("hw.errors", "hw.files", "hw.provenance", "hw.tables", "search.report", "benchmarks.picture", "benchmarks.result",
@@ -77,7 +78,18 @@ def missing(parts: Iterable[str], files: Iterable[str]) -> list[str]:
     return sorted(file for file in files if not lies_in(file, parts))
 
 
-@pytest.mark.parametrize("name", sorted(name for name, text in TEXTS.items() if name.startswith("benchmarks.") and MAIN in text))
+def undecorated(text: str) -> bool:
+    """Whether errors of a script's main would be told by a traceback."""
+    mains = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == "main")
+    return not any(ast.unparse(decorator).startswith("command(") for main in mains for decorator in main.decorator_list)
+
+
+def test_every_script_tells_errors_in_one_line():
+    assert not [name for name in COMMANDS if undecorated(TEXTS[name])]
+    assert undecorated("def main(arguments): ...") and not undecorated("@command(RuntimeError)\ndef main(arguments): ...")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help(name: str, capsys: pytest.CaptureFixture):
     module = importlib.import_module(name)
     with pytest.raises(SystemExit) as end:
