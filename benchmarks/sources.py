@@ -1,6 +1,7 @@
 """What figures depend on, as files and folders from the checkout's root.
 
-Left out is what carries figures and makes none: `hw.errors`, `hw.files`, `hw.tables`, `hw.provenance`, `search.report`.
+Left out is what carries figures and makes none: `hw.errors`, `hw.files`, `hw.tables`, `hw.progress`, `hw.provenance`,
+`search.report`.
 """
 
 NETWORKS = (

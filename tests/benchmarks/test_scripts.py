@@ -24,8 +24,8 @@ MAIN = '__name__ == "__main__"'
 COMMANDS = sorted(name for name, text in TEXTS.items() if name.startswith("benchmarks.") and MAIN in text)
 MODULES = {name: command.split()[2] for name, command in scripts().items()}
 """Of each result."""
-CARRIERS = ("hw.errors", "hw.files", "hw.provenance", "hw.tables", "search.report", "benchmarks.picture", "benchmarks.result",
-            "benchmarks.sources")  # fmt: skip
+CARRIERS = ("hw.errors", "hw.files", "hw.progress", "hw.provenance", "hw.tables", "search.report", "benchmarks.picture",
+            "benchmarks.result", "benchmarks.sources")  # fmt: skip
 """What carries figures and makes none."""
 ASSETS = {
     "sw.networks.network": "sw/assets",
