@@ -44,7 +44,7 @@ RTL = (
     "sim/timeline/probe.py", "sim/timeline/probe.sv",
 )  # fmt: skip
 """Compiled networks on the simulated accelerator."""
-WORKLOAD = ("sim/stimulus/workload.py",)
+WORKLOAD = ("sim/program_counts.py", "sim/stimulus/workload.py")
 """A network with images, ready for a machine."""
 LV_VIT = (*TRAINING, "benchmarks/lv_vit", "benchmarks/pivot/lv_vit_weights.py")
 """The shipped LV-ViTs."""

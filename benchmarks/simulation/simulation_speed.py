@@ -15,7 +15,7 @@ from benchmarks.result import Benchmark
 from benchmarks.sources import GOLDEN, RTL, WORKLOAD
 from hw.errors import command
 
-BENCHMARK = Benchmark("simulation.simulation_speed", (*GOLDEN, *RTL, *WORKLOAD, "sim/program_counts.py"))
+BENCHMARK = Benchmark("simulation.simulation_speed", (*GOLDEN, *RTL, *WORKLOAD))
 WORKLOADS = {
     "nano": "vit:dim=96,depth=12,heads=3,tokens=17,classes=10",
     "zcu102": "vit:dim=384,depth=2,heads=6,tokens=197,classes=100",

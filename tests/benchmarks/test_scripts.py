@@ -33,7 +33,7 @@ ASSETS = {
     "benchmarks.pivot.lv_vit_weights": "benchmarks/lv_vit",
 }
 """Folders that modules read from."""
-WITH_ITS_GROUP = {"hw/presets.py", "sim/program_counts.py"}
+WITH_ITS_GROUP = {"hw/presets.py"}
 """Parts of a group that not all who declare the group need."""
 
 
