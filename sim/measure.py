@@ -138,7 +138,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     else:
         workload = prepare(network, config, images=options.images, data=options.data, **chosen)
 
-    fields = {"preset": options.preset, "network": asdict(network)} | measure(workload, config, engine=options.engine, timing=timing)
+    fields = {"preset": options.preset, "network": asdict(network)}
+    fields |= measure(workload, config, engine=options.engine, timing=timing)
     if options.trace:
         from sim.timeline.chrome_trace import write_trace
         from sim.timeline.spans import model_timeline, rtl_timeline

@@ -112,9 +112,9 @@ def measure(
         timing: Of the simulated memory.
 
     Returns:
-        The fields of measure.json but `preset` and `network` (docs/measure.md); cycles, energy and counters are of one image, `wall_s`
-        of the whole batch. What the engine does not know is None. ``both`` adds `model_run` and `rtl_run`, each with ``cycles``
-        and ``counters``, and `runs_equal`: all counters, on the path, with all attentions and with none.
+        The fields of measure.json but `preset` and `network` (docs/measure.md); cycles, energy and counters are of one image,
+        `wall_s` of the whole batch. What the engine does not know is None. ``both`` adds `model_run` and `rtl_run`, each with
+        ``cycles`` and ``counters``, and `runs_equal`: all counters, on the path, with all attentions and with none.
 
     Raises:
         InputError: For an unknown engine.

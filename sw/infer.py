@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hw.errors import InputError, command
 from hw.files import check_writable, write_json
+from hw.progress import progress, stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,8 +58,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     pair = Pair.load(options.pair)
     spec = pair.spec
-    pixels, names, labels, folders = _pictures(options, spec)
-    answers = _answer(options, pair, pixels)
+    with stage("images"):
+        pixels, names, labels, folders = _pictures(options, spec)
+    with stage(f"answers of {options.device} for {len(pixels)} images"):
+        answers = _answer(options, pair, pixels)
     known = class_names(spec) or folders
     order, probability = answers.best(min(_BEST, answers.logits.shape[1]))
     images = []
@@ -175,7 +178,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m sw.infer``; return the exit code."""
     options = _parser().parse_args(arguments)
     check_writable(options.json)
-    fields = run(options)
+    with progress():
+        fields = run(options)
     _print_tables(fields)
     if options.json:
         write_json(options.json, fields)
