@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from sw.graph.path_vit import PathVit
 
 
+_RTL_IMAGES = 64
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(prog="python -m search.cosearch", description=__doc__.splitlines()[0])
@@ -43,8 +46,8 @@ def parser() -> argparse.ArgumentParser:
                         help="peak rate, times the share of attentions skipped (default: %(default)s)")  # fmt: skip
     result.add_argument("--random-paths", type=int, default=16, metavar="N",
                         help="random paths to rank a path among (default: %(default)s)")  # fmt: skip
-    result.add_argument("--rtl-images", type=int, default=64, metavar="N",
-                        help="test images of the gated RTL run (default: %(default)s)")  # fmt: skip
+    result.add_argument("--rtl-images", type=int, metavar="N",
+                        help=f"test images of the gated RTL run (default: {_RTL_IMAGES}, or all of fewer)")  # fmt: skip
     result.add_argument("--efforts", default="", metavar="N,...", help="efforts to consider (default: all from 1 to the depth)")
     result.add_argument("--images", type=int, metavar="N", help="most calibration and test images (default: all)")
     result.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="torch threads (default: %(default)s)")
@@ -55,12 +58,16 @@ def parser() -> argparse.ArgumentParser:
 
 def _check(options: argparse.Namespace) -> None:
     """Raise InputError for a number out of range."""
+    from search.paths.cka import MINIMUM_BATCH
+
     for name, low, high in (("lec", 0.0, 1.0), ("max_loss", 0.0, 1.0)):
         if not low <= getattr(options, name) <= high:
             raise InputError(f"--{name.replace('_', '-')} must be between {low:g} and {high:g}, not {getattr(options, name)}")
     for name in ("steps", "batch", "random_paths", "rtl_images", "threads", "images"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(options, name)}")
+    if options.images is not None and options.images < MINIMUM_BATCH:
+        raise InputError(f"--images must be at least {MINIMUM_BATCH}, for CKA, not {options.images}")
     if not options.learning_rate > 0:
         raise InputError(f"--learning-rate must be positive, not {options.learning_rate}")
     if options.out is not None and options.out.exists() and not options.out.is_dir():
@@ -97,13 +104,14 @@ def search(options: argparse.Namespace, progress: "Progress") -> tuple[dict[str,
     if options.images is not None:
         data = replace(data, calibration=data.calibration.take(options.images), test=data.test.take(options.images))
     efforts = parse_efforts(options.efforts, network.depth)
-    if options.rtl_images > len(data.test):
-        raise InputError(f"--rtl-images must be at most {len(data.test)}, not {options.rtl_images}")
+    rtl_images = min(_RTL_IMAGES, len(data.test)) if options.rtl_images is None else options.rtl_images
+    if rtl_images > len(data.test):
+        raise InputError(f"--rtl-images must be at most {len(data.test)}, not {rtl_images}")
     arguments = Arguments(
         network=chosen, preset=options.preset, overrides=options.overrides, data=options.data,
         memory=options.memory, lec=options.lec, max_loss=options.max_loss, rows=options.rows,
         finetune_steps=options.steps, batch=options.batch, learning_rate=options.learning_rate,
-        random_paths=options.random_paths, rtl_images=options.rtl_images,
+        random_paths=options.random_paths, rtl_images=rtl_images,
         efforts=efforts, images=options.images, seed=options.seed, threads=options.threads,
     )  # fmt: skip
     out = options.out or Path("runs") / f"{options.model.replace('/', '_')}-{options.preset}"
@@ -174,7 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     started = time.perf_counter()
     try:
-        with Progress(*columns, console=console) as progress:
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
             result, out = search(options, progress)
         result["wall_s"] = time.perf_counter() - started
         result["provenance"] = _provenance(options, result.pop("data_digest"))

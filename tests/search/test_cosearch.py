@@ -198,6 +198,7 @@ def test_a_finished_search_is_not_run_again(whole_run, arguments):
         (("--set", "rows=99"), "rows must be between 1 and 64"),
         (("--memory", "latency=0"), "latency"),
         (("--rtl-images", "5000"), "--rtl-images must be at most"),
+        (("--images", "1"), "--images must be at least 4, for CKA, not 1"),
         (("--steps", "0"), "--steps must be at least 1, not 0"),
     ],
 )
