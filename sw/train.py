@@ -139,7 +139,7 @@ def _check(options: argparse.Namespace) -> None:
 def _networks(options: argparse.Namespace) -> tuple[Any, Any]:
     from sw.data.idx import CLASSES, IMAGE_SIDE
     from sw.graph.path_vit import PathVit
-    from sw.networks.network import untrained_network
+    from sw.networks.network import build_network, untrained_network
 
     chosen = NetworkOptions.of(options)
     spec = chosen.spec
@@ -151,9 +151,9 @@ def _networks(options: argparse.Namespace) -> tuple[Any, Any]:
     vit = untrained_network(spec, options.seed) if chosen.weights is None else chosen.build()
     if not options.teacher:
         return PathVit(vit), None
-    from_file = pathlib.Path(options.teacher).is_file()
-    teacher = replace(chosen, weights=options.teacher) if from_file else NetworkOptions(options.teacher)
-    return PathVit(vit), PathVit(teacher.build())
+    if pathlib.Path(options.teacher).is_file():
+        return PathVit(vit), PathVit(replace(chosen, weights=options.teacher).build())
+    return PathVit(vit), PathVit(build_network(options.teacher))
 
 
 def _recipe(options: argparse.Namespace, epoch_steps: int) -> Any:
