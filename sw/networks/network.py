@@ -153,17 +153,12 @@ def untrained_network(spec: NetworkSpec, seed: int = 0, *, device: str = "cpu") 
         spec: its shape.
         seed: of the weights.
         device: ``meta`` for the shapes alone.
-
-    Raises:
-        InputError: the seed is negative.
     """
     import torch
 
     from sw.networks.lv_vit import create_lv_vit
     from sw.networks.plain_vit import create_by_name, create_from_arguments
 
-    if seed < 0:
-        raise InputError(f"Seed must be at least 0, not {seed}")
     with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(seed)
         if spec.stem_channels is not None:
@@ -197,11 +192,12 @@ def import_shape(
     from sw.importing import import_network
 
     spec = parse_network(name, image_size, classes)
+    _check_pretrained(spec, weights)
     if weights in (None, RANDOM):
         if spec.timm_name is not None:
             return _timm_shape(name, image_size, classes)
         return import_network(untrained_network(spec, device="meta").eval())
-    if weights != PRETRAINED and not Path(weights).is_file():
+    if weights != PRETRAINED and not Path(str(weights)).is_file():
         raise InputError(f"Checkpoint file {weights} must exist")
     return import_network(_normalized(untrained_network(spec, device="meta"), spec, normalization).eval())
 
@@ -238,18 +234,10 @@ def build_network(
     from sw.networks.weights import load_weights
 
     spec = parse_network(name, image_size, classes)
-    named = weights not in (None, RANDOM, PRETRAINED)
-    if strip_prefix and not named:
-        raise InputError(f"--strip-prefix takes a file of weights, not {weights or 'those that are shipped'}")
-    if normalization is not None and not named and weights != PRETRAINED:
-        raise InputError(f"--mean and --std take a file of weights or '{PRETRAINED}', not {weights or 'those that are shipped'}")
+    _check_pretrained(spec, weights)
     if weights == PRETRAINED:
         from sw.networks.plain_vit import create_by_name
 
-        if spec.timm_name is None:
-            raise InputError(f"Weights 'pretrained' take a timm name, not {name!r}")
-        if classes is not None:
-            raise InputError(f"Weights 'pretrained' of {name!r} have their own classes: --classes takes a file, or random ones")
         vit = _unfused(create_by_name(name, spec.image_size, pretrained=True))
         return _normalized(vit, spec, normalization).eval()
     vit = untrained_network(spec, seed)
@@ -264,6 +252,11 @@ def build_network(
         weights = CHECKPOINTS / name / "model.safetensors"
     load_weights(vit, Path(weights), strip_prefix)
     return _normalized(vit, spec, normalization).eval()
+
+
+def _check_pretrained(spec: NetworkSpec, weights: str | Path | None) -> None:
+    if weights == PRETRAINED and spec.timm_name is None:
+        raise InputError(f"Weights '{PRETRAINED}' take a timm name, not {spec.name!r}")
 
 
 def _normalized(vit: "nn.Module", spec: NetworkSpec, normalization: Normalization | None) -> "nn.Module":

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hw.errors import InputError
 from sw.networks.network import PRETRAINED, RANDOM, build_network, import_shape, parse_image_size, parse_network
 from sw.networks.normalization import Normalization
 from sw.networks.spec import NetworkSpec
@@ -26,6 +27,9 @@ class NetworkOptions:
         strip_prefix: What the file's names have before the network's; tensors without it are left out.
         normalization: Of the images that the weights of a file were trained on; None for the timm model's own.
         seed: Of random weights.
+
+    Raises:
+        InputError: The seed is negative, or an option needs other weights.
     """
 
     model: str
@@ -35,6 +39,18 @@ class NetworkOptions:
     strip_prefix: str = ""
     normalization: Normalization | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what can be said without the network."""
+        if self.seed < 0:
+            raise InputError(f"--seed must be at least 0, not {self.seed}")
+        weights = self.weights or "none"
+        if self.strip_prefix and not self.uses_files:
+            raise InputError(f"--strip-prefix takes a file of weights, not {weights}")
+        if self.normalization is not None and not (self.uses_files or self.weights == PRETRAINED):
+            raise InputError(f"--mean and --std take a file of weights or '{PRETRAINED}' ones, not {weights}")
+        if self.classes is not None and self.weights == PRETRAINED:
+            raise InputError(f"--classes takes a file of weights or random ones, for '{PRETRAINED}' ones have classes of their own")
 
     @staticmethod
     def of(options: argparse.Namespace) -> "NetworkOptions":

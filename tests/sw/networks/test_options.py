@@ -31,9 +31,10 @@ def saved(path, tensors) -> str:
 
 @pytest.mark.parametrize("parser", [measure._parser(), cosearch.parser(), train.parser(), quantization_report._parser()])
 def test_every_command_has_the_whole_group(parser):
-    given = ["--model", TINY, "--strip-prefix", "a.", "--seed", "4", "--image-size", "8x4", "--classes", "3"]
+    weights = "--init" if parser.prog.endswith("train") else "--weights"
+    given = ["--model", TINY, weights, "w.pth", "--strip-prefix", "a.", "--seed", "4", "--image-size", "8x4", "--classes", "3"]
     given += ["--mean", ".5", "--std", ".2"]
-    expected = NetworkOptions(TINY, None, (8, 4), 3, "a.", Normalization((0.5,), (0.2,)), 4)
+    expected = NetworkOptions(TINY, "w.pth", (8, 4), 3, "a.", Normalization((0.5,), (0.2,)), 4)
     assert NetworkOptions.of(parser.parse_args(given)) == expected
 
 
@@ -87,16 +88,31 @@ def test_a_normalization_of_the_file(tmp_path):
         (["--mean", "1", "--std", "0"], "--std positive"),
         (["--mean", "nan", "--std", "1"], "finite"),
         (["--mean", "1,1", "--std", "1,1", "--weights", "FILE"], "must be 1 or 3 numbers, one for each channel, not 2"),
-        (["--mean", "1", "--std", "1", "--weights", RANDOM], "--mean and --std take a file of weights or 'pretrained', not random"),
+        (["--mean", "1", "--std", "1", "--weights", RANDOM], "--std take a file of weights or 'pretrained' ones, not random"),
         (["--strip-prefix", "module.", "--weights", RANDOM], "--strip-prefix takes a file of weights, not random"),
         (["--classes", "3"], "image size and classes in its name"),
         (["--image-size", "8x8"], "image size and classes in its name"),
         (["--classes", "0", "--model", "fmnist_vit_tiny"], "classes must be a positive integer, not 0"),
         (["--classes", "0", "--model", TIMM], "classes must be a positive integer, not 0"),
-        (["--classes", "9", "--model", TIMM, "--weights", "pretrained"], "--classes takes a file, or random ones"),
+        (["--classes", "9", "--model", TIMM, "--weights", "pretrained"], "--classes takes a file of weights or random ones"),
     ],
 )
 def test_what_does_not_fit_together(arguments, message, tmp_path):
     path = saved(tmp_path / "w.safetensors", NetworkOptions(TINY, RANDOM).build().state_dict()) if "FILE" in arguments else ""
     with pytest.raises(InputError, match=message):
         chosen("--model", TINY, *(path if part == "FILE" else part for part in arguments)).build()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--weights", "pretrained"], "'pretrained' take a timm name"),
+        (["--weights", "nowhere.pth"], r"nowhere\.pth must exist"),
+        (["--seed", "-1"], "--seed must be at least 0, not -1"),
+        (["--strip-prefix", "module."], "--strip-prefix takes a file of weights, not none"),
+    ],
+)
+@pytest.mark.parametrize("build", [NetworkOptions.build, NetworkOptions.import_shape])
+def test_a_shape_alone_has_the_errors_of_the_network(build, arguments, message):
+    with pytest.raises(InputError, match=message):
+        build(chosen("--model", TINY, *arguments))
