@@ -1,1 +1,9 @@
 """The network: models, data, training, quantization, compiler, runtime and gated inference."""
+
+import sys
+
+if sys.argv[:1] == ["-m"]:  # Python is looking for the command to run
+    from pathlib import Path
+    from runpy import run_path
+
+    run_path(str(Path(__file__).parents[1] / "hw" / "shadowing.py"))["refuse_others"]("hw", "sim")
