@@ -32,7 +32,7 @@ def quantize(
     Args:
         network: a plain ViT (see `sw.importing`), or a `sw.graph.path_vit.PathVit`, whose own path counts where `path` is None.
         calibration_inputs: float32 tensor [n, channels, height, width] of `sw.data.pixels.to_input`; a few hundred images
-            do.
+            do. They are the size of the images that the network takes.
         path: whose branches the integer network has; others are left out of it, for a path that was fine-tuned. None
             holds all of them, so that any path can be chosen at run time, at the scales of the whole network.
         options: how; None for the defaults.
@@ -41,7 +41,7 @@ def quantize(
         QuantizationError: a number does not fit, such as weights that are not finite.
         InputError: the path is of another depth.
     """
-    imported, path = _float_path(network, path)
+    imported, path = _float_path(network, calibration_inputs, path)
     options = options or Options()
     calibration = calibrate(imported, calibration_inputs, path, options.scales)
     return quantize_calibrated(imported, calibration, correct_bias=options.correct_bias)
@@ -67,7 +67,7 @@ def quantize_jointly(
         QuantizationError: a number does not fit.
         InputError: a network is not a plain ViT.
     """
-    imported, paths = zip(*(_float_path(network, None) for network in networks), strict=True)
+    imported, paths = zip(*(_float_path(network, calibration_inputs, None) for network in networks), strict=True)
     options = options or Options()
     alone = [calibrate(network, calibration_inputs, path, options.scales) for network, path in zip(imported, paths, strict=True)]
     calibrations = [
@@ -93,15 +93,16 @@ def _sharing(calibration: Calibration, other: Calibration, encoders: int | None)
     )
 
 
-def _float_path(network: "nn.Module", path: Path | None) -> tuple[FloatNetwork, Path]:
-    """A network as a float network, and the path that counts."""
+def _float_path(network: "nn.Module", inputs: "Tensor", path: Path | None) -> tuple[FloatNetwork, Path]:
+    """A network of such inputs as a float network, and the path that counts."""
     from sw.graph.path_vit import PathVit
     from sw.importing import import_network
 
     if isinstance(network, PathVit):
         path = path or network.path
         network = network.vit
-    imported = import_network(network)
+    channels, height, width = inputs.shape[1:]
+    imported = import_network(network, (channels, height, width))
     return imported, path_or_full(path, imported.depth)
 
 
