@@ -4,7 +4,9 @@ import ast
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,19 +73,25 @@ def test_changelog_names_the_version():
     assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_wheel_holds_packages_assets_and_notices_and_no_tests(tmp_path: Path):
-    source = tmp_path / "source"
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, source)
-    for name in (*PACKAGES, "tests"):
+    for name in (*PACKAGES, "tests", "examples"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    call = subprocess.run([*command, "-w", tmp_path, source], capture_output=True, text=True, timeout=300)
+    call = subprocess.run([*command, "-w", folder, source], capture_output=True, text=True, timeout=300)
     assert call.returncode == 0, call.stderr
-    with zipfile.ZipFile(next(tmp_path.glob("pivot_codesign-*.whl"))) as wheel:
-        names = set(wheel.namelist())
-    assert not [name for name in names if name.startswith(("tests", "benchmarks"))]
+    return next(folder.glob("pivot_codesign-*.whl"))
+
+
+def test_wheel_holds_packages_assets_and_notices_and_no_tests(wheel: Path):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert not [name for name in names if name.startswith(("tests", "benchmarks", "examples"))]
     assets = [path for path in (ROOT / "sw" / "assets").rglob("*") if path.is_file()]
     files = [path for package in ("hw", "sim") for path in (ROOT / package).rglob("*")]
     data = [path for path in files if path.suffix in (".sv", ".tcl", ".xdc")]
@@ -92,6 +100,35 @@ def test_wheel_holds_packages_assets_and_notices_and_no_tests(tmp_path: Path):
     assert expected <= names, expected - names
     licenses = {name.rpartition("/")[2] for name in names if ".dist-info/licenses/" in name}
     assert licenses >= {"LICENSE", "NOTICE"}
+
+
+@pytest.mark.slow
+def test_the_installed_wheel_runs_beside_files_named_as_its_packages(wheel: Path, tmp_path: Path):
+    """In an environment of its own, which sees this one's libraries and not the checkout."""
+    venv.create(tmp_path / "venv", symlinks=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel]
+    subprocess.run(pip, check=True, timeout=300)
+    site = Path(sysconfig.get_path("purelib", vars={"base": tmp_path / "venv"}))
+    (site / "libraries.pth").write_text("\n".join(path for path in sys.path if path.endswith("-packages")) + "\n")
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in PACKAGES:
+        (work / f"{name}.py").write_text("raise RuntimeError(__file__)\n")
+    network = "vit:dim=8,depth=1,heads=2,tokens=5,classes=3"
+    for command, said in (
+        (["measure", "--engine", "model", "--model", network, "--images", "1"], "cycles per image"),
+        (["build", "--help"], "--board"), (["infer", "--help"], "--pair"), (["search", "--help"], "--efforts"),
+        (["--version"], PROJECT["version"]),
+    ):  # fmt: skip
+        call = subprocess.run([python.with_name("pivot"), *command], cwd=work, capture_output=True, text=True, timeout=300)
+        assert (call.returncode, call.stderr) == (0, "") and said in call.stdout, (command, call.stderr)
+
+
+def test_every_command_is_a_subcommand_of_pivot():
+    from search.pivot import COMMANDS
+
+    assert sorted(load().__name__ for load, _ in COMMANDS.values()) == sorted(commands())
 
 
 def test_hw_imports_neither_torch_nor_the_other_packages():
