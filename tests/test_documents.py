@@ -7,8 +7,8 @@ import pytest
 
 from tests.sources import PACKAGES, ROOT
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-_FOLDERS = "|".join((*PACKAGES, "benchmarks", "tests", "docs"))
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_FOLDERS = "|".join((*PACKAGES, "benchmarks", "tests", "docs", "examples"))
 _PATH = re.compile(rf"(?<![\w/.-])(?:{_FOLDERS})/[\w/.-]*\w")
 _DOTTED = re.compile(rf"(?<![\w/.-])(?:{'|'.join((*PACKAGES, 'benchmarks'))})(?:\.\w+)+")
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")

@@ -18,7 +18,7 @@ KNOWN_WRITERS = {"sim.cpp_build"}
 
 SOURCES = [
     path
-    for folder in (*PACKAGES, "benchmarks", "tests")
+    for folder in (*PACKAGES, "benchmarks", "tests", "examples")
     for path in sorted((ROOT / folder).rglob("*"))
     if path.suffix in (".py", ".cpp", ".hpp", ".sv", ".v", ".tcl") and "sim_build" not in path.parts
 ]
