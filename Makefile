@@ -47,4 +47,4 @@ $(INSTALLED): pyproject.toml
 
 clean:
 	rm -rf build runs sim_build *.egg-info .pytest_cache .ruff_cache .mypy_cache
-	find hw sw sim search tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find hw sw sim search tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +

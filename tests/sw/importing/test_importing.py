@@ -131,6 +131,11 @@ def test_another_spelling_with_a_convolution_stem():
     assert_same(vit, network)
 
 
+def test_a_module_that_tells_no_size_is_quantized_at_that_of_its_calibration_images():
+    network = quantize(OtherVit().eval(), torch.rand(4, 2, 8, 12))
+    assert (network.image_size, network.channels) == ((8, 12), 2)
+
+
 def test_importing_leaves_the_module_in_its_mode():
     vit = create_from_arguments({**SHAPE, "proj_drop_rate": 0.5}).train()
     vit.blocks[0].eval()
