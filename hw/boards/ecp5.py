@@ -39,19 +39,19 @@ def synthesize(directory: Path, script: str) -> None:
     Raises:
         RuntimeError: when Yosys rejects the design.
     """
-    from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
+
+    from hw.processes import worker_pool
 
     try:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        with worker_pool(1) as pool:
             pool.submit(_synthesize, str(directory), script).result()
     except BrokenProcessPool:
         raise RuntimeError(f"Synthesis must end, but Yosys died; its last lines: {_tail(directory / 'synthesis.log')}") from None
 
 
 def _tail(path: Path) -> str:
-    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+    lines = path.read_text(errors="replace", encoding="utf-8").strip().splitlines() if path.exists() else []
     return " | ".join(lines[-3:]) or "none"
 
 
@@ -118,7 +118,7 @@ def build_design(
         for file, content in plan.files.items():
             (directory / file).write_bytes(content if isinstance(content, bytes) else content.encode())
         timed("synthesis", synthesize, directory, f"{NAME}.ys")
-        netlist = json.loads((directory / f"{NAME}.json").read_text())
+        netlist = json.loads((directory / f"{NAME}.json").read_text(encoding="utf-8"))
         fields |= {"resources": netlist_resources(netlist), "logic_levels": longest_path(netlist["modules"][NAME])}
         check_capacity(fields["resources"], CAPACITY, platform.device)
         files["constraints.lpf"] = (directory / f"{NAME}.lpf").read_bytes()
@@ -133,7 +133,7 @@ def build_design(
             timed("place and route", _run, tools["nextpnr-ecp5"], options, directory)
             packing = ["--compress", "--input", f"{NAME}.config", "--bit", f"{NAME}.bit"]
             timed("packing", _run, tools["ecppack"], packing, directory)
-            report = json.loads((directory / "report.json").read_text())
+            report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
             fields |= {
                 "resources": placed_resources(report),
                 "fmax_mhz": round(slowest_clock(report), 2),

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -118,18 +117,19 @@ def synthesize(part: Part) -> Synthesis:
         SystemExit: when Yosys rejects the part: it ends the process.
     """
     from hw.toolchain import require_pyosys
+    from hw.verilog import yosys_directory
 
     yosys = require_pyosys()
     start = time.monotonic()
     design = yosys.Design()
-    with tempfile.TemporaryDirectory() as directory:
-        sources = [Path(directory) / f"{number}.il" for number in range(len(part.modules))]
+    with yosys_directory() as directory:
+        sources = [directory / f"{number}.il" for number in range(len(part.modules))]
         for source, text in zip(sources, part.modules, strict=True):
-            source.write_text(text)
-        netlist = Path(directory) / "netlist.json"
+            source.write_text(text, encoding="utf-8")
+        netlist = directory / "netlist.json"
         for command in _script(part, sources, netlist):
             yosys.Pass.call(design, f"tee -q {command}")
-        module = json.loads(netlist.read_text())["modules"][part.top]
+        module = json.loads(netlist.read_text(encoding="utf-8"))["modules"][part.top]
     cells = Counter(cell["type"] for cell in module["cells"].values() if cell["type"] not in (*part.boxes, "$scopeinfo"))
     return Synthesis(dict(sorted(cells.items())), longest_path(module), round(time.monotonic() - start, 1))
 
@@ -151,7 +151,7 @@ def _cached(part: Part) -> Path:
 
 def _load(path: Path) -> Synthesis | None:
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text(encoding="utf-8"))
         return Synthesis(stored["cells"], stored["logic_levels"], stored["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # missing, or cut short by a crash: synthesized anew
@@ -174,9 +174,10 @@ def synthesize_parts(parts: Sequence[Part], *, workers: int | None = None) -> di
     Raises:
         RuntimeError: when Yosys rejects a part.
     """
-    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures import as_completed
     from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
+
+    from hw.processes import worker_pool
 
     found: dict[str, Synthesis] = {}
     missing: list[Part] = []
@@ -190,7 +191,7 @@ def synthesize_parts(parts: Sequence[Part], *, workers: int | None = None) -> di
         # the longest first, so that no process is left alone with it at the end; spawned, as Yosys keeps global state
         missing.sort(key=lambda part: -sum(map(len, part.modules)))
         count = min(workers or os.cpu_count() or 1, len(missing))
-        with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool, stage("synthesis") as rename:
+        with worker_pool(count) as pool, stage("synthesis") as rename:
             futures = {pool.submit(synthesized, part): part for part in missing}
             for future in as_completed(futures):
                 part = futures[future]

@@ -1,15 +1,14 @@
 """Whether two Verilog texts describe the same circuit, whatever it is called inside."""
 
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
-from pathlib import Path
 
 from hw.toolchain import require_pyosys
+from hw.verilog import yosys_directory
 
 BLACK_BOX_OUTPUTS = {"DSP48E2": ("P", "PCOUT")}
 """Output ports of cells without a module in the text."""
@@ -54,16 +53,16 @@ def _netlists(verilog: str, top: str) -> dict[str, dict]:
     however many names."""
     yosys = require_pyosys()
     design = yosys.Design()
-    with tempfile.TemporaryDirectory() as directory:
-        source, netlist = Path(directory) / "design.v", Path(directory) / "design.json"
-        source.write_text(verilog)
+    with yosys_directory() as directory:
+        source, netlist = directory / "design.v", directory / "design.json"
+        source.write_text(verilog, encoding="utf-8")
 
         def call(command: str) -> None:
             yosys.Pass.call(design, f"tee -q {command}")
 
         def written() -> dict[str, dict]:
             call(f"write_json {netlist}")
-            return json.loads(netlist.read_text())["modules"]
+            return json.loads(netlist.read_text(encoding="utf-8"))["modules"]
 
         call(f"read_verilog {source}")
         call(f"hierarchy -top {top}")

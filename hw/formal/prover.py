@@ -4,7 +4,6 @@ import importlib.util
 import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
@@ -12,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hw.files import write_file
 from hw.formal.proof import Mutant, Outcome, Proof
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def plant(mutant: Mutant) -> None:
     spec = importlib.util.find_spec(mutant.module)
     if spec is None or spec.origin is None:
         raise ValueError(f"{mutant.module} must be a module with a source")
-    source = Path(spec.origin).read_text()
+    source = Path(spec.origin).read_text(encoding="utf-8")
     if source.count(mutant.old) != 1:
         raise ValueError(f"{mutant.module} must hold {mutant.old!r} once, not {source.count(mutant.old)} times")
     module = importlib.util.module_from_spec(spec)
@@ -92,16 +92,19 @@ def check(proof: Proof, *, trace: Path | None = None, search: int = 0) -> Outcom
 def _solve(design, harness: "Harness", depth: int, *, bounded: bool, trace: Path | None) -> tuple[Outcome, str]:
     """One call of the solver: its verdict, and its log."""
     from hw.toolchain import require_pyosys
+    from hw.verilog import yosys_directory
 
     shown = " ".join(f"-show {signal.name}" for signal in harness.indicators)
     method = "-tempinduct-baseonly" if bounded else "-tempinduct"
-    dump = f"-dump_vcd {trace}" if trace else ""
-    with tempfile.TemporaryDirectory() as directory:
-        log = Path(directory) / "log"
+    with yosys_directory() as directory:
+        log, waveform = directory / "log", directory / "trace.vcd"
+        dump = f"-dump_vcd {waveform}" if trace else ""
         require_pyosys().Pass.call(
             design, f"tee -q -o {log} sat -prove-asserts -set-assumes {method} -maxsteps {depth} -timeout {TIMEOUT} {dump} {shown}"
         )
-        text = log.read_text()
+        text = log.read_text(encoding="utf-8")
+        if trace and waveform.exists():
+            write_file(trace, waveform.read_bytes())
     return _verdict(text, depth), text
 
 
@@ -163,8 +166,9 @@ def run_proofs(
     Returns:
         By proof, in the order of ``proofs``: its outcome, and those of its mutants by what they are.
     """
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
+    from concurrent.futures import as_completed
+
+    from hw.processes import worker_pool
 
     work: list[tuple[Proof, Mutant | None]] = [(proof, None) for proof in proofs]
     if mutants:
@@ -173,7 +177,7 @@ def run_proofs(
     outcomes: dict[str, Outcome] = {}
     caught: dict[str, dict[str, Outcome]] = {proof.name: {} for proof in proofs}
     count = min(workers or os.cpu_count() or 1, len(work))
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    with worker_pool(count, tasks_per_worker=1) as pool:
         futures = {}
         for proof, mutant in work:
             trace = traces / f"{proof.name}.vcd" if traces and mutant is None else None

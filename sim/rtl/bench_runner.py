@@ -4,7 +4,6 @@ A simulation returns normally when a bench fails, so the results are what counts
 single test is a failure too.
 """
 
-import ctypes
 import os
 import re
 import signal
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from hw.processes import parent_tie
 from hw.toolchain import find_libpython
 
 LOG_TAIL_LINES = 40
@@ -23,9 +23,6 @@ LOG_TAIL_LINES = 40
 _FOREIGN = ("COCOTB_", "GPI_", "PYGPI_", "PYTEST_", "PYTHON", "TOPLEVEL", "VERILATOR_", "VERILATED_")
 """Beginnings of variables by which a user's shell would choose tests, drop assertions (``PYTHONOPTIMIZE``) or replace libraries."""
 _KEPT = frozenset(("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"))
-
-_PR_SET_PDEATHSIG = 1
-"""Of Linux's ``prctl``: the signal that a process gets when its parent ends."""
 
 STEP_NS = {"fs": 1e-6, "ps": 1e-3, "ns": 1.0, "us": 1e3, "ms": 1e6, "sec": 1e9}
 """Cocotb's names of the time units, in nanoseconds."""
@@ -92,7 +89,6 @@ def _read_results(results: Path) -> tuple[list[BenchResult], list[str]]:
 def _simulate(command: list[str], env: dict[str, str], cwd: Path, log: Path, timeout_s: float) -> str | None:
     """Run the simulation in a process group of its own that ends with this process, however that ends; what went wrong with the
     process itself, or None."""
-    control = getattr(ctypes.CDLL(None), "prctl", None)  # found before the fork, after which little may be done
     with open(log, "w") as output:
         process = subprocess.Popen(
             command,
@@ -102,7 +98,7 @@ def _simulate(command: list[str], env: dict[str, str], cwd: Path, log: Path, tim
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=control and (lambda: control(_PR_SET_PDEATHSIG, signal.SIGKILL)),
+            preexec_fn=parent_tie(),
         )
         try:
             code = process.wait(timeout_s)
@@ -175,6 +171,6 @@ def run_bench(
     elif problem is None and not passed:
         problem = "ran no test" if testcase is None else f"ran no test: none is named {testcase}"
     if problem is not None:
-        tail = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+        tail = log.read_text(errors="replace", encoding="utf-8").splitlines()[-LOG_TAIL_LINES:]
         raise BenchFailure("\n".join([f"Bench {module} on {top}: {problem}", *tail]))
     return passed

@@ -138,7 +138,7 @@ def test_results_are_cached_until_the_part_changes(cache: Path, monkeypatch):
     counter = part(Counter())
     first = synthesize_parts([counter])
     with monkeypatch.context() as without_synthesis:
-        without_synthesis.delattr("concurrent.futures.ProcessPoolExecutor")
+        without_synthesis.setattr("hw.processes.worker_pool", None)
         assert synthesize_parts([replace(counter, name="again", instances=5)])["again"] == first["top"]
     next(cache.iterdir()).write_text('{"cells": {"FD')  # as a crash would leave it, were it not written aside
     assert synthesize_parts([counter])["top"].cells == first["top"].cells
