@@ -19,13 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from benchmarks.freshness import Result, all_results, documents, mark
 from hw.errors import InputError, command
 from hw.files import check_writable, write_json
 from hw.provenance import ROOT
-from hw.tables import text_table
+from hw.tables import terminal, text_table
 
 MOST_PARTS = 3
 """Changed sources that the table names of a result."""
@@ -71,7 +69,7 @@ def show(results: Sequence[Result]) -> None:
             why = ", ".join([*changed[:MOST_PARTS], *rest])
         minutes = "–" if row["minutes"] is None else f"{row['minutes']:.1f}"
         table.add_row(row["name"], row["state"], why, row["date"] or "–", minutes, row["command"])
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    terminal(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def choose(results: Sequence[Result], wanted: str, minutes: float | None) -> list[Result]:

@@ -5,9 +5,10 @@ Files are written beside their places and then moved there, so a killed run leav
 
 import json
 import os
+import re
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from hw.errors import InputError
 
 
 @contextmanager
-def _writable(path: Path) -> Iterator[None]:
-    """Turn an OSError into an InputError that names what could not be written."""
+def writable(path: Path) -> Iterator[None]:
+    """Turn an OSError of what runs inside into an InputError that names what could not be written."""
     try:
         yield
     except OSError as error:
@@ -25,7 +26,11 @@ def _writable(path: Path) -> Iterator[None]:
 
 
 def _bytes(content: str | bytes) -> bytes:
-    return content.encode() if isinstance(content, str) else content
+    """UTF-8 of a text. Names of files in it, whatever the locale made of them, are what they are on the disk; bytes of theirs that
+    are no UTF-8 become U+FFFD."""
+    if isinstance(content, bytes):
+        return content
+    return content.encode(errors="surrogateescape").decode(errors="replace").encode()
 
 
 def make_directory(path: Path) -> None:
@@ -34,26 +39,77 @@ def make_directory(path: Path) -> None:
     Raises:
         InputError: it cannot be made, or is a file.
     """
-    with _writable(path):
+    with writable(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 def _check_kind(path: Path) -> None:
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} must be a file, or not exist yet")
+    with writable(path):
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} must be a file, or not exist yet")
 
 
-def check_writable(*paths: Path | None) -> None:
+def _check_place(path: Path, directory: Path) -> None:
+    """Check that a file can be made in a directory, or in the nearest one above it that there is, for the sake of ``path``."""
+    with writable(path):
+        place = next(parent for parent in (directory, *directory.parents) if parent.exists())
+        with tempfile.TemporaryFile(dir=place):
+            pass
+
+
+def check_writable(*paths: Path | None, inputs: Iterable[Path | str | None] = ()) -> None:
     """Check before the work that its files can be written at the end; None is no file.
 
+    Args:
+        paths: of the files.
+        inputs: files and directories that the work reads.
+
     Raises:
-        InputError: one of them is something else than a file, or no file can be made in its place.
+        InputError: one of the files is something else, no file can be made in its place, or it is one that is read, or is written
+            twice.
     """
+    read = {Path(path).resolve() for path in inputs if path is not None}
+    written: set[Path] = set()
     for path in (path for path in paths if path is not None):
         _check_kind(path)
-        place = next(parent for parent in path.absolute().parents if parent.exists())
-        with _writable(path), tempfile.TemporaryFile(dir=place):
-            pass
+        _check_place(path, path.absolute().parent)
+        place = path.resolve()
+        if place in written:
+            raise InputError(f"{path} must be named for one output, not for two")
+        if path.exists() and read & {place, *place.parents}:
+            raise InputError(f"{path} must not be written, for it is read")
+        written.add(place)
+
+
+def check_directory(path: Path) -> None:
+    """Check before the work that files can be written to a directory, which need not exist, at the end.
+
+    Raises:
+        InputError: it is a file or below one, or no file can be made in it.
+    """
+    with writable(path):
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} must be a directory, not a file")
+    _check_place(path, path.absolute())
+
+
+@contextmanager
+def plain_directory(directory: Path) -> Iterator[Path]:
+    """A directory by a name for tools that expand variables, split at spaces or hand names to a shell: its own where that has none
+    of their characters, else one by way of this process's descriptors, good for it and its children within the ``with``."""
+    if re.fullmatch(r"[\w./+-]+", str(directory), re.ASCII):
+        yield directory
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def file_name(text: str) -> str:
+    """A name for a file that says what ``text`` says: letters, digits and ``.,=+-_`` stay, ``_`` stands for the rest."""
+    return re.sub(r"[^\w.,=+-]", "_", text)
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -69,7 +125,7 @@ def write_file(path: Path, content: str | bytes) -> None:
     _check_kind(path)
     make_directory(path.parent)
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    with _writable(path):
+    with writable(path):
         try:
             temporary.write_bytes(_bytes(content))
             os.replace(temporary, path)
@@ -88,7 +144,7 @@ def write_files(directory: Path, files: Mapping[str, str | bytes]) -> None:
         InputError: the directory cannot be written.
     """
     make_directory(directory)
-    with _writable(directory), tempfile.TemporaryDirectory(dir=directory, prefix=".new-") as staged:
+    with writable(directory), tempfile.TemporaryDirectory(dir=directory, prefix=".new-") as staged:
         for name, content in files.items():
             path = Path(staged) / name
             path.parent.mkdir(parents=True, exist_ok=True)

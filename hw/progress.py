@@ -17,11 +17,12 @@ _shown: ContextVar["Progress | None"] = ContextVar("progress", default=None)
 @contextmanager
 def progress() -> Iterator[None]:
     """Show the stages of what runs inside on stderr: on a terminal those that run, else a line for each that takes long."""
-    from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    from hw.tables import terminal
+
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as display:
         before = _shown.set(display)
         try:
@@ -38,7 +39,7 @@ def stage(name: str) -> Iterator[Callable[[str], None]]:
         yield lambda name: None
         return
     task = display.add_task(name, total=None)
-    told = Timer(PATIENCE_S, lambda: display.console.print(f"{name} ...", markup=False, highlight=False))
+    told = Timer(PATIENCE_S, lambda: display.console.print(f"{name} ..."))
     told.daemon = True
     if not display.console.is_terminal:
         told.start()

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 
@@ -15,7 +16,7 @@ def markdown_table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> 
 
 
 def text_table(*head: str, title: str | None = None, words: int = 1, unbroken: Collection[int] = ()) -> "Table":
-    """A table for the terminal, without rows yet.
+    """A table for the terminal, without rows yet. What is too long for its column goes on in the next line.
 
     Args:
         head: titles of the columns; not shown where all are empty.
@@ -27,5 +28,17 @@ def text_table(*head: str, title: str | None = None, words: int = 1, unbroken: C
 
     table = Table(title=title, show_header=any(head))
     for place, column in enumerate(head):
-        table.add_column(column, justify="left" if place < words else "right", no_wrap=place in unbroken)
+        table.add_column(column, justify="left" if place < words else "right", no_wrap=place in unbroken, overflow="fold")
     return table
+
+
+def terminal(*, stderr: bool = False, width: int | None = None) -> "Console":
+    """The terminal; every text is shown as it is, for there are names of the user's in it.
+
+    Args:
+        stderr: whether it is reached by stderr.
+        width: in characters; the terminal's own where None.
+    """
+    from rich.console import Console
+
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hw.errors import InputError, command
-from hw.files import write_file, write_json
+from hw.files import check_directory, file_name, write_file, write_json
 from sw.networks.options import NetworkOptions, add_network_options
 
 if TYPE_CHECKING:
@@ -70,8 +70,6 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError(f"--images must be at least {MINIMUM_BATCH}, for CKA, not {options.images}")
     if not options.learning_rate > 0:
         raise InputError(f"--learning-rate must be positive, not {options.learning_rate}")
-    if options.out is not None and options.out.exists() and not options.out.is_dir():
-        raise InputError(f"--out must be a directory, not the file {options.out}")
 
 
 def search(options: argparse.Namespace, progress: "Progress") -> tuple[dict[str, Any], Path]:
@@ -97,6 +95,8 @@ def search(options: argparse.Namespace, progress: "Progress") -> tuple[dict[str,
     _check(options)
     config = find_preset(options.preset).with_fields(options.overrides)
     memory = MemoryTiming.parse(options.memory)
+    out = options.out or Path("runs") / file_name(f"{options.model}-{options.preset}")
+    check_directory(out)
     torch.set_num_threads(options.threads)
     chosen = NetworkOptions.of(options)
     network = PathVit(chosen.build()).eval()
@@ -114,7 +114,6 @@ def search(options: argparse.Namespace, progress: "Progress") -> tuple[dict[str,
         random_paths=options.random_paths, rtl_images=rtl_images,
         efforts=efforts, images=options.images, seed=options.seed, threads=options.threads,
     )  # fmt: skip
-    out = options.out or Path("runs") / f"{options.model.replace('/', '_')}-{options.preset}"
     store = RunStore(out, run_key(arguments, data.digest, _weights_digest(network)))
     try:
         run = Run(arguments, config, store, Steps(progress, 3 * len(efforts) + 8), data, network, memory)
@@ -170,15 +169,15 @@ def _provenance(options: argparse.Namespace, digest: str) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from hw.tables import terminal
     from search.decision import NoPairQualifies
     from search.report.page import render
     from search.report.table import summary_table
     from search.stored_pair import DIRECTORY
 
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     started = time.perf_counter()
     try:
@@ -192,9 +191,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        return 1
-    Console().print(summary_table(result))
+        print("note: the same command goes on where this one stopped", file=sys.stderr)
+        raise
+    terminal().print(summary_table(result))
     print(f"{out / 'result.json'}\n{out / 'report.html'}\n{out / DIRECTORY}")
     return 0
 

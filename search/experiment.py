@@ -84,7 +84,7 @@ class Steps:
         """Show a step while it runs; yields ``update(done, total)``."""
         self._begun += 1
         if not self._progress.console.is_terminal:
-            self._progress.console.print(f"[{self._begun}/{self._total}] {name}", markup=False, highlight=False)
+            self._progress.console.print(f"[{self._begun}/{self._total}] {name}")
         task = self._progress.add_task(name, total=None)
         try:
             yield lambda done, total, *_: self._progress.update(task, completed=done, total=total)

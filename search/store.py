@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from hw.errors import InputError
-from hw.files import make_directory, write_file
+from hw.files import make_directory, writable, write_file
 
 
 class RunStore:
@@ -35,12 +35,16 @@ class RunStore:
         """
         self.path = directory / "steps" / key
         make_directory(self.path)
-        self._lock = _locked(directory)
+        with writable(directory):
+            self._lock = _locked(directory)
         file = self.path / "steps.sqlite"
         self._database = sqlite3.connect(file)
         try:
             self._database.execute("CREATE TABLE IF NOT EXISTS step (name TEXT PRIMARY KEY, value TEXT, wall_s REAL)")
             self._database.commit()
+        except sqlite3.OperationalError as error:
+            self.close()
+            raise InputError(f"{file} must be writable: {error}") from None
         except sqlite3.DatabaseError as error:
             self.close()
             raise InputError(f"{file} must be a database of finished steps; remove it to begin again: {error}") from None
@@ -95,8 +99,11 @@ class RunStore:
         self._lock.close()
 
     def _finish(self, name: str, text: str, wall_s: float) -> None:
-        self._database.execute("INSERT OR REPLACE INTO step VALUES (?, ?, ?)", (name, text, wall_s))
-        self._database.commit()
+        try:
+            self._database.execute("INSERT OR REPLACE INTO step VALUES (?, ?, ?)", (name, text, wall_s))
+            self._database.commit()
+        except sqlite3.OperationalError as error:
+            raise InputError(f"{self.path / 'steps.sqlite'} must be writable: {error}") from None
 
 
 def _locked(directory: Path) -> TextIO:

@@ -97,11 +97,9 @@ def _rows(fields: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _print_tables(fields: dict[str, Any]) -> None:
-    from rich.console import Console
+    from hw.tables import terminal, text_table
 
-    from hw.tables import text_table
-
-    console = Console()
+    console = terminal()
     table = text_table("", "", title=f"{fields['model']} on {fields['preset']} ({fields['engine']})", unbroken=(0,))
     for row in _rows(fields):
         table.add_row(*row)
@@ -160,7 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
         0; 1 when images or counters mismatch or the simulation failed; 2 for bad input.
     """
     options = _parser().parse_args(arguments)
-    check_writable(options.json, options.trace)
+    check_writable(options.json, options.trace, inputs=(options.weights, options.data))
     with progress():
         fields = run(options)
     _print_tables(fields)

@@ -141,11 +141,9 @@ def _answer(options: argparse.Namespace, pair: "Pair", pixels: "np.ndarray") -> 
 
 
 def _print_tables(fields: dict[str, Any]) -> None:
-    from rich.console import Console
+    from hw.tables import terminal, text_table
 
-    from hw.tables import text_table
-
-    console, images = Console(), fields["images"]
+    console, images = terminal(), fields["images"]
     table = text_table(
         "image", "exit", "first entropy", "answers", "delay, energy",
         title=f"{fields['model']} on {fields['device']} ({fields['preset']})", words=5, unbroken=(2, 4),
@@ -165,19 +163,19 @@ def _print_tables(fields: dict[str, Any]) -> None:
     console.print(
         f"{len(images)} images in {fields['wall_s']:.2f} s: {accuracy}F_low {fields['f_low']:.4f}, mean delay "
         f"{fields['delay_ms']:.4f} ms, mean energy {fields['energy_mj']:.4f} mJ",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        soft_wrap=True,
+    )
     from sw.gated.pair import Guarantee
 
     guarantee = Guarantee(**fields["guarantee"])
-    console.print(f"Threshold {fields['threshold_nats']:.4f} nat keeps, {guarantee}", highlight=False, soft_wrap=True)
+    console.print(f"Threshold {fields['threshold_nats']:.4f} nat keeps, {guarantee}", soft_wrap=True)
 
 
-@command(RuntimeError, OSError)
+@command(RuntimeError)
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m sw.infer``; return the exit code."""
     options = _parser().parse_args(arguments)
-    check_writable(options.json)
+    check_writable(options.json, inputs=(*options.images, options.pair, options.data))
     with progress():
         fields = run(options)
     _print_tables(fields)

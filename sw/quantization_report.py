@@ -76,9 +76,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print_table(fields: dict[str, Any]) -> None:
-    from rich.console import Console
-
-    from hw.tables import text_table
+    from hw.tables import terminal, text_table
 
     table = text_table(
         "tensor", "from the image on (dB)", "of its own (dB)",
@@ -87,7 +85,7 @@ def _print_table(fields: dict[str, Any]) -> None:
     for tensor in fields["tensors"]:
         style = "bold" if tensor["name"] == fields["worst"] else None
         table.add_row(tensor["name"], f"{tensor['sqnr_db']:.1f}", f"{tensor['own_db']:.1f}", style=style)
-    Console().print(table)
+    terminal().print(table)
     print(f"The worst layer is {fields['worst']}; the logits have {fields['logits_sqnr_db']:.2f} dB.")
 
 
@@ -99,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
         0; 2 for bad input.
     """
     options = _parser().parse_args(arguments)
-    check_writable(options.json)
+    check_writable(options.json, inputs=(options.weights, options.data))
     with progress():
         fields = run(options)
     _print_table(fields)

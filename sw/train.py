@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from hw.errors import InputError, command
-from hw.files import write_json
+from hw.files import check_directory, write_json
 from sw.graph.path import Path, parse_encoders
 from sw.networks.options import NetworkOptions, add_network_options
 
@@ -52,14 +52,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         train(options)
     except KeyboardInterrupt:
-        print(f"error: interrupted; continue with --resume --out {options.out}", file=sys.stderr)
-        return 1
+        print(f"note: continue with --resume --out {options.out}", file=sys.stderr)
+        raise
     return 0
 
 
 def train(options: argparse.Namespace) -> None:
     """Train as the command's options say; write ``model.safetensors``, ``config.json`` and ``log.jsonl``."""
     _check(options)
+    check_directory(options.out)
     import torch
 
     from sw.data.fashion_mnist import load_fashion_mnist

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from hw.boards import BOARDS, find_board
 from hw.errors import InputError, command
-from hw.files import check_writable, json_text, write_file, write_files
+from hw.files import check_directory, check_writable, json_text, write_file, write_files
 from hw.progress import progress, stage
 
 if TYPE_CHECKING:
@@ -154,9 +154,7 @@ def run_vivado(vivado: Path, directory: Path) -> None:
 
 
 def _show(report: dict[str, Any], directory: Path, seconds: float) -> None:
-    from rich.console import Console
-
-    from hw.tables import text_table
+    from hw.tables import terminal, text_table
 
     components = report.get("components", {})
     names = list(report["cells"].values())
@@ -170,7 +168,7 @@ def _show(report: dict[str, Any], directory: Path, seconds: float) -> None:
     table.add_row("machine", *blank, *(f"{report['resources'][name]:,}" for name in report["capacity"]), *levels)
     table.add_row("device", *blank, *(f"{value:,}" for value in report["capacity"].values()))
     table.add_row("share", *blank, *(f"{value:.1%}" for value in report["utilization"].values()))
-    console = Console()
+    console = terminal()
     console.print(table)
     if "fmax_mhz" in report:
         console.print(f"{report['bitstream']}: placed and routed for at most {report['fmax_mhz']} MHz")
@@ -188,7 +186,6 @@ def build(options: argparse.Namespace) -> None:
     from hw.presets import find_preset
 
     start = time.monotonic()
-    check_writable(options.json)
     board = find_board(options.board)
     preset = options.preset or board.preset
     config = find_preset(preset).with_fields(options.overrides)
@@ -196,8 +193,8 @@ def build(options: argparse.Namespace) -> None:
     multipliers = config.rows * config.pairs * config.pe_depth
     check_capacity({"dsp": multipliers * board.multiplier_dsps}, board.capacity, board.device)  # before synthesis takes its minutes
     directory = options.out or Path("build") / board.name
-    if directory.exists() and not directory.is_dir():
-        raise InputError(f"--out must be a directory, not the file {directory}")
+    check_directory(directory)
+    check_writable(options.json)
     vivado = require_vivado(board) if options.bitstream and board.build is None else None
     files: dict[str, bytes] = {}
     with progress():

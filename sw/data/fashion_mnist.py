@@ -79,7 +79,7 @@ def split_indices(*, full: bool) -> dict[str, np.ndarray]:
     Args:
         full: of the full data set; otherwise of the embedded subset.
     """
-    ranges = json.loads((ASSETS / "splits.json").read_text())["full" if full else "embedded"]
+    ranges = json.loads((ASSETS / "splits.json").read_text(encoding="utf-8"))["full" if full else "embedded"]
     return {
         name: np.concatenate([np.arange(start, stop, dtype=np.int64) for start, stop in spans])
         for name, spans in ranges.items()
@@ -140,7 +140,7 @@ def load_fashion_mnist(root: Path | str | None = None) -> FashionMnist:
 
 
 def _check_manifest(directory: Path) -> None:
-    manifest = json.loads((directory / "manifest.json").read_text())
+    manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
     for name, expected in manifest["sha256"].items():
         path = directory / name
         if not path.is_file():

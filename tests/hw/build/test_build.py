@@ -65,7 +65,7 @@ def test_help_loads_nothing_heavy():
         (("--board", "zcu102", "--set", "rows=0"), "rows must be a positive integer, not 0"),
         (("--board", "zcu102", "--set", "weight_ports=4"), "weight_ports must be at most 3 on zcu102, not 4"),
         (("--board", "zcu102", "--set", "address_width=50"), "address_width must be at most 49 on zcu102, not 50"),
-        (("--board", "zcu102", "--out", "README.md"), "--out must be a directory, not the file README.md"),
+        (("--board", "zcu102", "--out", "README.md"), "README.md must be a directory, not a file"),
         (("--board", "ulx3s", "--preset", "nano"), "clock_mhz must be 25 on ulx3s, the board's oscillator, not 200"),
         (("--board", "ulx3s", "--set", "address_width=16"), "address_width must be at least 17 for a memory of 131072 bytes"),
     ],
