@@ -63,7 +63,7 @@ def _git(root: Path, *arguments: str) -> str:
     """What git says; nothing where it fails or is not on PATH."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # as a hook has them, of another one
     try:
-        call = subprocess.run(["git", *arguments], cwd=root, env=env, capture_output=True, text=True, check=False)
+        call = subprocess.run(["git", *arguments], cwd=root, env=env, capture_output=True, check=False)
     except OSError:
         return ""
-    return call.stdout.strip() if call.returncode == 0 else ""
+    return os.fsdecode(call.stdout).strip() if call.returncode == 0 else ""

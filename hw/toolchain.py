@@ -14,11 +14,13 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from hw.errors import InputError, command
+from hw.files import plain_directory
 
 MINIMUM_VERILATOR = (5, 36)
 """Oldest Verilator (major, minor) that cocotb 2.1 compiles against."""
@@ -115,7 +117,7 @@ def _check_compiler(compiler: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="pivot check ") as directory:
         program = Path(directory) / "check"
         source = program.with_suffix(".cpp")
-        source.write_text("#include <coroutine>\nint main() { return std::suspend_never{}.await_ready() ? 0 : 1; }\n")
+        source.write_bytes(b"#include <coroutine>\nint main() { return std::suspend_never{}.await_ready() ? 0 : 1; }\n")
         steps: list[list[str | Path]] = [[compiler, *cpp20_flags(compiler), source, "-o", program], [program]]
         for step in steps:
             try:
@@ -174,10 +176,10 @@ def cache_root() -> Path:
 def _query(executable: Path, *arguments: str) -> str:
     """Standard output of one short Verilator call; empty when the call fails."""
     try:
-        call = subprocess.run([executable, *arguments], capture_output=True, text=True, timeout=60, check=True)
+        call = subprocess.run([executable, *arguments], capture_output=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return call.stdout.strip()
+    return os.fsdecode(call.stdout).strip()
 
 
 def _find_system_verilator() -> Verilator | None:
@@ -253,10 +255,22 @@ def require_pyosys():
         InputError: When the package is missing or its library does not load.
     """
     try:
+        import pyosys
+
+        directory = Path(pyosys.__file__).parent
+        if "pyosys.libyosys" not in sys.modules:  # which reads where its files are when it is loaded, and takes no odd names
+            plain = _NAMES.enter_context(plain_directory(directory))
+            for name, value in vars(sys).items():
+                if name.startswith("_pyosys_"):
+                    setattr(sys, name, value.replace(str(directory), str(plain)))
         from pyosys import libyosys
     except ImportError as error:
         raise InputError(f"Yosys must be importable: pip install 'pyosys==0.70.*' ({error})") from None
     return libyosys
+
+
+_NAMES = ExitStack()
+"""Of directories, as long as the process lives."""
 
 
 def find_vivado() -> Path | None:

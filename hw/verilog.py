@@ -12,6 +12,8 @@ from amaranth import ClockSignal, Instance, ResetSignal
 from amaranth.back import rtlil
 from amaranth.lib import wiring
 
+from hw.files import plain_directory
+
 
 class SharedModule(wiring.Component):
     """One instance of a module that is emitted once by `to_rtlil` and instantiated many times: Amaranth itself would emit
@@ -62,23 +64,30 @@ def read_design(modules: Sequence[str]):
         A ``pyosys.libyosys.Design``, processes not yet converted. Names such as ``word[0]``, which Amaranth gives to elements of
         arrays, are made private: synthesis takes them for bits of ``word``.
     """
-    from pyosys import libyosys
+    from hw.toolchain import require_pyosys
 
-    design = libyosys.Design()
-    with tempfile.TemporaryDirectory() as directory:
+    design = require_pyosys().Design()
+    with yosys_directory() as directory:
         for number, text in enumerate(modules):
-            source = Path(directory) / f"module_{number}.il"
-            source.write_text(text)
+            source = directory / f"module_{number}.il"
+            source.write_text(text, encoding="utf-8")
             run_pass(design, f"read_rtlil {source}")
     run_pass(design, "rename -hide w:*[*")
     return design
 
 
+@contextmanager
+def yosys_directory() -> Iterator[Path]:
+    """A temporary directory by a name that is one word in Yosys's commands and no pattern, whatever ``TMPDIR`` is called."""
+    with tempfile.TemporaryDirectory() as name, plain_directory(Path(name)) as directory:
+        yield directory
+
+
 def run_pass(design, command: str) -> None:
     """Run a Yosys command on a design from `read_design` without its log."""
-    from pyosys import libyosys
+    from hw.toolchain import require_pyosys
 
-    libyosys.Pass.call(design, f"tee -q {command}")
+    require_pyosys().Pass.call(design, f"tee -q {command}")
 
 
 def to_verilog(modules: Sequence[str]) -> str:
@@ -95,10 +104,10 @@ def to_verilog(modules: Sequence[str]) -> str:
     # fast as `proc -noopt` alone; `opt_expr`, which a plain `proc` runs too, costs a tenth.
     for command in ("proc -noopt", "pmuxtree", "opt_clean", "memory_collect"):
         run_pass(design, command)
-    with tempfile.TemporaryDirectory() as directory:
-        result = Path(directory) / "design.v"
+    with yosys_directory() as directory:
+        result = directory / "design.v"
         run_pass(design, f"write_verilog -noattr {result}")
-        return _fold_initials(result.read_text())
+        return _fold_initials(result.read_text(encoding="utf-8"))
 
 
 _INITIAL = re.compile(r"  initial begin\n((?:    (\S+ ?)\[\d+\] = (\d+'[hd]\w+);\n)(?:    \2\[\d+\] = \3;\n)*)  end\n")

@@ -157,7 +157,7 @@ def precompiled_headers(store: Path, revision: str, optimization: str, flags: Se
 
     def build(directory: Path) -> None:
         header = directory / "model.h"
-        header.write_text("".join(f"#include <{name}>\n" for name in MODEL_HEADERS))
+        header.write_text("".join(f"#include <{name}>\n" for name in MODEL_HEADERS), encoding="utf-8")
         run_tool([find_compiler(), optimization, *flags, "-x", "c++-header", header, "-o", f"{header}.gch"], cwd=directory)
 
     return cached_directory(store, f"headers-{digest(revision, optimization, *flags, *MODEL_HEADERS)}", build) / "model.h"

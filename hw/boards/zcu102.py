@@ -48,8 +48,8 @@ def _project(config: AcceleratorConfig) -> dict[str, str]:
         *(f"set {name} {value}" for name, value in settings.items()),
     ]
     return {
-        "vivado/build.tcl": "\n".join(lines) + "\n" + (folder / "zcu102.tcl").read_text(),
-        "constraints.xdc": (folder / "zcu102.xdc").read_text(),
+        "vivado/build.tcl": "\n".join(lines) + "\n" + (folder / "zcu102.tcl").read_text(encoding="utf-8"),
+        "constraints.xdc": (folder / "zcu102.xdc").read_text(encoding="utf-8"),
         "accelerator_board.v": wrapper(config),
     }
 

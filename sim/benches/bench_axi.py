@@ -102,7 +102,7 @@ class Machine:
 async def run_programs(dut) -> None:
     """Do every run of the job in order."""
     directory = Path(os.environ["PIVOT_JOB"]).parent
-    job = json.loads(Path(os.environ["PIVOT_JOB"]).read_text())
+    job = json.loads(Path(os.environ["PIVOT_JOB"]).read_text(encoding="utf-8"))
     rng = random.Random(int(os.environ["PIVOT_SEED"]))
     content = (directory / "memory.bin").read_bytes()
     dut.rst.value = 1
@@ -114,5 +114,5 @@ async def run_programs(dut) -> None:
     await RisingEdge(dut.clk)
     results = [await machine.run(settings, job["max_cycles"]) for settings in job["runs"]]
     (directory / "dump.bin").write_bytes(machine.memory.read(0, len(content)))
-    Path(os.environ["PIVOT_RESULT"]).write_text(json.dumps([asdict(report) for report, _ in results]))
-    (directory / "seen.json").write_text(json.dumps([seen for _, seen in results]))
+    Path(os.environ["PIVOT_RESULT"]).write_text(json.dumps([asdict(report) for report, _ in results]), encoding="utf-8")
+    (directory / "seen.json").write_text(json.dumps([seen for _, seen in results]), encoding="utf-8")

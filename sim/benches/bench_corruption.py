@@ -79,4 +79,4 @@ async def run_corrupted(dut) -> None:
             await host.write("interrupt_enable", 1)
     dut.dump.value = 1
     await FallingEdge(dut.clk)
-    Path(os.environ["PIVOT_RESULT"]).write_text(json.dumps(results))
+    Path(os.environ["PIVOT_RESULT"]).write_text(json.dumps(results), encoding="utf-8")

@@ -77,7 +77,7 @@ async def begin(dut) -> tuple[dict, RegisterHost]:
     dut.dump.value = dut.guard_clear.value = dut.guard_read_fault.value = dut.guard_write_fault.value = 0
     host = RegisterHost(dut)
     await hard_reset(dut)
-    return json.loads(Path(os.environ["PIVOT_JOB"]).read_text()), host
+    return json.loads(Path(os.environ["PIVOT_JOB"]).read_text(encoding="utf-8")), host
 
 
 @cocotb.test()
@@ -87,4 +87,4 @@ async def run_programs(dut) -> None:
     results = [await run_guarded(dut, host, settings, job["max_cycles"]) for settings in job["runs"]]
     dut.dump.value = 1
     await FallingEdge(dut.clk)
-    Path(os.environ["PIVOT_RESULT"]).write_text(json.dumps(results))
+    Path(os.environ["PIVOT_RESULT"]).write_text(json.dumps(results), encoding="utf-8")

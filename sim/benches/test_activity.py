@@ -56,7 +56,7 @@ def test_energy_is_where_the_work_is(runs):
     assert list(attention) == list(EVENTS) and all(value > 0 for value in attention.values())
     for unit in ("array", "feed", "weights", "lanes", "norm", "clock"):
         assert attention[unit] > none[unit]
-    registers = count_flip_flops(parse_modules(accelerator_verilog(TINY).read_text()))
+    registers = count_flip_flops(parse_modules(accelerator_verilog(TINY).read_text(encoding="utf-8")))
     cycles = full_saif.duration / (CLOCK_PERIOD_NS * 1000)
     assert attention["clock"] == pytest.approx(registers * cycles * CLOCK_PJ / 1e9)
     assert full.counters["attention_array_cycles"] > 0

@@ -30,7 +30,7 @@ def test_cascades_are_the_twin_in_every_cycle(fields, tmp_path):
             *(to_rtlil(ProcessingPair(config, count, True, link=Dsp48E2Model), pair_module_name(count)) for count in columns),
         ]
         path = tmp_path / "accelerator.v"
-        path.write_text(re.sub(r"\b([sm]\d*_axi)__", r"\1_", to_verilog(modules)))
+        path.write_text(re.sub(r"\b([sm]\d*_axi)__", r"\1_", to_verilog(modules)), encoding="utf-8")
         return path
 
     workload = prepare("vit:dim=24,depth=2,heads=3,tokens=11,classes=7", config, images=3)

@@ -30,7 +30,7 @@ COMPONENTS: dict[str, Callable[[], wiring.Component]] = {
 @pytest.mark.parametrize("name", list(COMPONENTS))
 def test_component_equals_its_model(name, tmp_path):
     source = tmp_path / f"{name}.v"
-    source.write_text(to_verilog([to_rtlil(COMPONENTS[name](), name)]))
+    source.write_text(to_verilog([to_rtlil(COMPONENTS[name](), name)]), encoding="utf-8")
     executable = verilate([source], name, timing=False)
     environment = {"PIVOT_CONFIG": json.dumps(vars(CONFIG))}
     results = run_bench(executable, name, "sim.benches.bench_components", testcase=name, env=environment, cwd=tmp_path)

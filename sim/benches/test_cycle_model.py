@@ -67,7 +67,7 @@ def test_small_network(device, small):
 def test_the_engine_both_compares_them(tmp_path):
     arguments = ["--model", SMALL_NETWORK, "--engine", "both", "--images", "2", "--skip", "1", "--json", str(tmp_path / "m.json")]
     assert main(arguments) == 0
-    fields = json.loads((tmp_path / "m.json").read_text())
+    fields = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))
     assert fields["runs_equal"] and fields["mismatches"] == 0
     assert fields["model_run"] == fields["rtl_run"] == {"cycles": fields["cycles"], "counters": fields["counters"]}
 

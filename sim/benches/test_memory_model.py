@@ -44,7 +44,7 @@ def test_source_has_no_lint_warnings(tmp_path):
     """And a warning would be seen: a signal that nobody reads is one."""
     lint([MEMORY_MODEL], "memory_model")
     unclean = tmp_path / "memory_model.sv"
-    unclean.write_text(MEMORY_MODEL.read_text().replace("endmodule", "    logic nobody;\nendmodule"))
+    unclean.write_bytes(MEMORY_MODEL.read_bytes().replace(b"endmodule", b"    logic nobody;\nendmodule"))
     with pytest.raises(BuildError, match="nobody"):
         lint([unclean], "memory_model")
 

@@ -113,7 +113,7 @@ endmodule
 def check(verilog, path):
     """Simulate both forms of the rows in ``verilog`` side by side."""
     source = path / "comparison.sv"
-    source.write_text(comparison(verilog))
+    source.write_text(comparison(verilog), encoding="utf-8")
     executable = verilate([source], "comparison", arguments=["--unroll-count", "1"])
     run_bench(
         executable, "comparison", "sim.benches.bench_row_lanes", plusargs=["+verilator+seed+7"],
@@ -139,4 +139,4 @@ def test_generated_rows(tmp_path):
     config = replace(
         find_preset("nano"), rows=5, cols=3, activation_words=64, residual_words=16, kv_words=16, weight_words=16,
     )  # fmt: skip
-    check(accelerator_verilog(config).read_text(), tmp_path)
+    check(accelerator_verilog(config).read_text(encoding="utf-8"), tmp_path)

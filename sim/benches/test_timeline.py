@@ -69,7 +69,7 @@ def test_the_file_is_what_the_format_says(small, tmp_path):
     plain, packed = tmp_path / "trace.json", tmp_path / "trace.json.gz"
     write_trace(plain, small.program, spans)
     write_trace(packed, small.program, spans)
-    trace = json.loads(plain.read_text())
+    trace = json.loads(plain.read_text(encoding="utf-8"))
     assert trace == json.loads(gzip.decompress(packed.read_bytes())) == chrome_trace(small.program, spans)
     assert not list(tmp_path.glob("*.tmp"))
     named: set[int] = set()

@@ -32,11 +32,11 @@ def _library() -> ctypes.CDLL:
 
     def build(directory: Path) -> None:
         for name, text in generated.items():
-            (directory / name).write_text(text)
+            (directory / name).write_text(text, encoding="utf-8")
         source, output = _SOURCES / "api.cpp", directory / "model.so"
         run_tool([compiler, *_FLAGS, f"-I{directory}", f"-I{_SOURCES}", source, "-o", output], cwd=directory)
 
-    parts = [str(compiler), *_FLAGS, *generated.values(), *(file.read_text() for file in sources)]
+    parts = [str(compiler), *_FLAGS, *generated.values(), *(file.read_text(encoding="utf-8") for file in sources)]
     directory = cached_directory(cache_root() / "cycle_model", f"model-{digest(*parts)}", build)
     return ctypes.CDLL(str(directory / "model.so"))
 

@@ -198,7 +198,7 @@ def activity_energy_mj(saif: Saif, verilog: Path) -> dict[str, float]:
     picoseconds = {"1ps": 1, "1ns": 1000}.get(saif.timescale.replace(" ", ""))
     if picoseconds is None:
         raise InputError(f"SAIF time unit must be 1ps or 1ns, not {saif.timescale!r}")
-    modules = parse_modules(Path(verilog).read_text())
+    modules = parse_modules(Path(verilog).read_text(encoding="utf-8"))
     try:
         machine = saif.top.child("fast_top", "machine")
     except KeyError:

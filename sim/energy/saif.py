@@ -134,7 +134,7 @@ def read_saif(path: Path) -> Saif:
         InputError: As `parse_saif`, and when there is no such file.
     """
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"SAIF file must be readable: {path}: {error.strerror}") from None
     return parse_saif(text, source=str(path))

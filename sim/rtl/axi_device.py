@@ -35,9 +35,9 @@ class AxiDevice(RtlDevice):
         """As `RtlDevice.simulate`, but the memory keeps no timing, and nothing is said of building."""
         with tempfile.TemporaryDirectory(prefix="pivot-top-") as name:
             top = Path(name) / "axi_top.sv"
-            top.write_text(axi_top(self.config))
+            top.write_text(axi_top(self.config), encoding="utf-8")
             executable = verilate([top, accelerator_verilog(self.config)], "axi_top")
         env = job_files(directory) | {"PIVOT_SEED": str(self.seed), "PIVOT_IDLE": str(self.idle)}
         run_bench(executable, "axi_top", bench, env=env, cwd=directory, timeout_s=self.timeout_s)
-        self.seen = json.loads((directory / "seen.json").read_text())
+        self.seen = json.loads((directory / "seen.json").read_text(encoding="utf-8"))
         return 0.0

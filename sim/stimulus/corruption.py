@@ -418,9 +418,9 @@ def run_cases(device: RtlDevice, cases: Sequence[Case], timing: MemoryTiming) ->
     with tempfile.TemporaryDirectory(prefix="pivot-corruption-") as name:
         directory = Path(name)
         (directory / "memory.bin").write_bytes(memory.data)
-        (directory / "job.json").write_text(json.dumps({"runs": runs}))
+        (directory / "job.json").write_text(json.dumps({"runs": runs}), encoding="utf-8")
         device.simulate(directory, len(memory.data), timing, "sim.benches.bench_corruption")
-        answers = json.loads((directory / "result.json").read_text())
+        answers = json.loads((directory / "result.json").read_text(encoding="utf-8"))
         dump = (directory / "dump.bin").read_bytes()
     return [
         _judge(case, runs[2 * i], answers[2 * i : 2 * i + 2], [dump[address:] for address in results[2 * i : 2 * i + 2]], fresh)

@@ -2,13 +2,12 @@
 
 import json
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from hw.verilog import run_pass
+from hw.toolchain import require_pyosys
+from hw.verilog import run_pass, yosys_directory
 from sim.cpp_build import BuildError
 
 CHUNK = 64
@@ -111,15 +110,13 @@ def modules_below(modules: dict[str, str], top: str) -> list[str]:
 
 def read_netlist(texts: Sequence[str], top: str, passes: Sequence[str]) -> dict[str, Any]:
     """Yosys' JSON netlist of module ``top`` of Verilog texts, after ``passes``."""
-    from pyosys import libyosys
-
-    design = libyosys.Design()
-    with tempfile.TemporaryDirectory() as directory:
-        source, result = Path(directory) / "source.v", Path(directory) / "netlist.json"
-        source.write_text("\n".join(texts))
+    design = require_pyosys().Design()
+    with yosys_directory() as directory:
+        source, result = directory / "source.v", directory / "netlist.json"
+        source.write_text("\n".join(texts), encoding="utf-8")
         for command in (f"read_verilog {source}", *passes, f"write_json {result}"):
             run_pass(design, command)
-        return dict(json.loads(result.read_text())["modules"][top])
+        return dict(json.loads(result.read_text(encoding="utf-8"))["modules"][top])
 
 
 def number(parameter: str) -> int:
