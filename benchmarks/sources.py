@@ -1,7 +1,7 @@
 """What figures depend on, as files and folders from the checkout's root.
 
-Left out is what carries figures and makes none: `hw.errors`, `hw.files`, `hw.tables`, `hw.progress`, `hw.provenance`,
-`search.report`.
+Left out is what carries figures and makes none: `hw.errors`, `hw.files`, `hw.tables`, `hw.processes`, `hw.progress`,
+`hw.provenance`, `search.report`.
 """
 
 NETWORKS = (
@@ -32,6 +32,9 @@ CYCLES = (
 """Counters of the cycle model."""
 ENERGY = (*CYCLES, "sim/energy/estimate.py", "sim/energy/table.py")
 """Estimates from the cycle model's counters."""
+
+STATUS = ("benchmarks/freshness.py", "benchmarks/result.py", "benchmarks/sources.py", "benchmarks/status.py")
+"""The command that tells how old results are."""
 
 MACHINE = (
     *CONTRACT, "hw/accelerator.py", "hw/control", "hw/memory", "hw/row", "hw/toolchain.py", "hw/verilog.py", "hw/weights",

@@ -13,6 +13,8 @@ MOST_LINES = 500
 MOST_ELABORATE_LINES = 100
 WRITER = "hw.files"
 """The one module that replaces files."""
+TERMINAL = "hw.tables"
+"""The one module that knows how text is shown."""
 KNOWN_WRITERS = {"sim.cpp_build"}
 """Modules that still replace files themselves; this set only shrinks."""
 
@@ -100,6 +102,28 @@ def test_one_module_replaces_files(path: Path):
 )  # fmt: skip
 def test_a_planted_second_writer_is_found(call: str):
     assert len(list(replacements(f"def f():\n    with lock:\n        {call}\n"))) == 1
+
+
+def locale_bound(source: str) -> Iterator[str]:
+    """The calls of a module that read or write text as the user's locale says, or show it as rich's markup."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            encoded = any(keyword.arg == "encoding" for keyword in node.keywords)
+            if (name in ("read_text", "write_text") and not encoded) or name == "Console":
+                yield f"line {node.lineno}: {name}"
+
+
+@pytest.mark.parametrize("path", python_files(*PACKAGES), ids=dotted)
+def test_text_is_utf_8_and_shown_as_it_is(path: Path):
+    if dotted(path) != TERMINAL:
+        assert not list(locale_bound(path.read_text()))
+
+
+@pytest.mark.parametrize("call", ["path.read_text()", "p.write_text(text)", "Console(stderr=True)", "rich.console.Console()"])
+def test_a_planted_locale_is_found(call: str):
+    assert len(list(locale_bound(f"def f():\n    return {call}\n"))) == 1
+    assert not list(locale_bound("a.read_text(encoding='utf-8')\nb.read_bytes()\nterminal()\n"))
 
 
 def test_replacing_no_file_is_allowed():

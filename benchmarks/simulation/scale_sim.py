@@ -170,13 +170,13 @@ def simulate(python: Path, array: int, gemm: Gemm) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory(prefix="pivot-scale-sim-") as name:
         directory = Path(name)
-        (directory / "array.cfg").write_text(CONFIGURATION.format(array=array))
+        (directory / "array.cfg").write_text(CONFIGURATION.format(array=array), encoding="utf-8")
         rows = [f"gemm{index},{gemm.m},{gemm.n},{gemm.k}," for index in range(gemm.count)]
-        (directory / "gemms.csv").write_text("\n".join(["Layer,M,N,K,", *rows]) + "\n")
-        (directory / "layout.csv").write_text("Layer,\n")  # must exist; the default layout has no entries
+        (directory / "gemms.csv").write_text("\n".join(["Layer,M,N,K,", *rows]) + "\n", encoding="utf-8")
+        (directory / "layout.csv").write_text("Layer,\n", encoding="utf-8")  # must exist; the default layout has no entries
         output = run_tool([python, "-c", RUNNER], cwd=directory)
         wall_s, cpu_s = map(float, output.splitlines()[-1].split())
-        report = read_report((directory / "run" / "COMPUTE_REPORT.csv").read_text(), gemm.macs, array)
+        report = read_report((directory / "run" / "COMPUTE_REPORT.csv").read_text(encoding="utf-8"), gemm.macs, array)
     load = round(os.getloadavg()[0], 2)
     return with_rates({**asdict(gemm), "macs": gemm.macs, **report, "wall_s": wall_s, "cpu_s": cpu_s}) | {"load": load}
 

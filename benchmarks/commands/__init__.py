@@ -1,0 +1,1 @@
+"""The commands as a user's machine meets them."""
