@@ -122,6 +122,8 @@ def _run_verilator(verilator: Verilator, options: Sequence[str], sources: Sequen
 
         root = names.enter_context(plain_directory(verilator.root))
         executable, env = plain(verilator.executable), verilator.env | {"VERILATOR_ROOT": str(root)}
+        if executable != verilator.executable:  # the front end finds its own real name, unless it is told where the program lies
+            env["VERILATOR_BIN"] = str(executable.with_name("verilator_bin"))
         return run_tool([executable, *options, *map(plain, sources)], cwd=cwd, env=env)
 
 
