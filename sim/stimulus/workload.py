@@ -154,12 +154,12 @@ def prepare_shape(
     Arguments and errors are those of `prepare`; of the weights it counts whether a normalisation gives the images a channel more.
     """
     from sw.compiler.programs import compile_network
-    from sw.quantization.shape import shape_network
+    from sw.networks.shape import shape_network
 
     network = NetworkOptions(network) if isinstance(network, str) else network
     spec, chosen = _checked(network, config, skip, path, loop_order)
     with stage("compilation"):
-        integer = shape_network(network.import_shape(), chosen.at_most())
+        integer = shape_network(network.machine_spec, chosen.at_most())
         program = compile_network(integer, config, path=chosen, loop_order=loop_order)
     none = np.zeros((0, *integer.image_size, integer.channels), np.int8)
     return Workload(network.model, chosen, program, none, np.zeros((0, spec.classes), np.float32), "shape alone")

@@ -12,7 +12,6 @@ All are torch modules of timm, their code unchanged; LV-ViT with another patch e
 
 import math
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +19,15 @@ from hw.assignments import parse_assignments
 from hw.errors import InputError
 from sw.networks.normalization import Normalization
 from sw.networks.spec import NetworkSpec
+from sw.networks.timm_shapes import timm_shape
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from sw.graph.float_network import FloatNetwork
-
 CHECKPOINTS = Path(__file__).parents[1] / "assets"
 SHIPPED = ("fmnist_vit_tiny",)
+COLOURS = 3
+"""Channels of images that ImageNet's normalisation is of."""
 RANDOM = "random"
 PRETRAINED = "pretrained"
 _MADE_PREFIX = "vit:"
@@ -58,9 +58,9 @@ def parse_network(name: str, image_size: tuple[int, int] | None = None, classes:
         if image_size is not None or classes is not None:
             raise InputError(f"Network {name!r} must be given its image size and classes in its name, by tokens, patch and classes")
         return _parse_made(name)
-    known = _KNOWN.get(name)
+    known = _KNOWN.get(name) or timm_shape(name)
     if known is None:
-        return _parse_timm(name, image_size, classes)
+        return parse_timm(name, image_size, classes)
     return replace(known, image_size=image_size or known.image_size, classes=known.classes if classes is None else classes)
 
 
@@ -111,10 +111,17 @@ def _grid(patches: int) -> tuple[int, int]:
     return rows, patches // rows
 
 
-def _parse_timm(name: str, image_size: tuple[int, int] | None, classes: int | None) -> NetworkSpec:
+def parse_timm(name: str, image_size: tuple[int, int] | None = None, classes: int | None = None) -> NetworkSpec:
+    """Return the shape of a timm model by importing it; arguments and errors are those of `parse_network`."""
     from sw.graph.float_network import FloatMlp
+    from sw.importing import import_network
+    from sw.networks.plain_vit import create_by_name
 
-    network = _timm_shape(name, image_size, classes)
+    vit = create_by_name(name, image_size, classes, device="meta")
+    try:
+        network = import_network(vit)
+    except InputError as error:
+        raise InputError(f"{error} (network {name!r})") from None
     dim = len(network.embedding.weight)
     hidden = next(len(branch.fc1.weight) for branch in network.encoders[0].branches if isinstance(branch, FloatMlp))
     sides, patches = network.image_size, len(network.positions) - network.prefix_tokens
@@ -134,39 +141,21 @@ def _parse_timm(name: str, image_size: tuple[int, int] | None, classes: int | No
     )
 
 
-@lru_cache(maxsize=8)
-def _timm_shape(name: str, image_size: tuple[int, int] | None, classes: int | None) -> "FloatNetwork":
-    """A timm model as a float network on torch's ``meta`` device."""
-    from sw.importing import import_network
-    from sw.networks.plain_vit import create_by_name
-
-    try:
-        return import_network(create_by_name(name, image_size, classes, device="meta"))
-    except InputError as error:
-        raise InputError(f"{error} (network {name!r})") from None
-
-
-def untrained_network(spec: NetworkSpec, seed: int = 0, *, device: str = "cpu") -> "nn.Module":
-    """Return the network's module in training mode with timm's own initial weights, drawn from ``seed``.
-
-    Args:
-        spec: its shape.
-        seed: of the weights.
-        device: ``meta`` for the shapes alone.
-    """
+def untrained_network(spec: NetworkSpec, seed: int = 0) -> "nn.Module":
+    """Return the network's module in training mode with timm's own initial weights, drawn from ``seed``."""
     import torch
 
     from sw.networks.lv_vit import create_lv_vit
     from sw.networks.plain_vit import create_by_name, create_from_arguments
 
-    with torch.random.fork_rng(devices=[]), torch.device(device):
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if spec.stem_channels is not None:
             vit = create_lv_vit(**spec.arguments(), stem_channels=spec.stem_channels)
         elif spec.timm_name is None:
             vit = create_from_arguments(spec.arguments())
         else:
-            vit = create_by_name(spec.timm_name, spec.image_size, spec.classes, device=device)
+            vit = create_by_name(spec.timm_name, spec.image_size, spec.classes)
     return _unfused(vit)
 
 
@@ -175,31 +164,6 @@ def _unfused(vit: "nn.Module") -> "nn.Module":
     for block in vit.blocks:
         block.attn.fused_attn = False
     return vit
-
-
-def import_shape(
-    name: str,
-    weights: str | Path | None = None,
-    *,
-    image_size: tuple[int, int] | None = None,
-    classes: int | None = None,
-    normalization: Normalization | None = None,
-) -> "FloatNetwork":
-    """Return the float network of the module that `build_network` would return, on torch's ``meta`` device: shapes, no numbers.
-
-    Arguments and errors are those of `build_network`; of a file of weights it only asks that it is there.
-    """
-    from sw.importing import import_network
-
-    spec = parse_network(name, image_size, classes)
-    _check_pretrained(spec, weights)
-    if weights in (None, RANDOM):
-        if spec.timm_name is not None:
-            return _timm_shape(name, image_size, classes)
-        return import_network(untrained_network(spec, device="meta").eval())
-    if weights != PRETRAINED and not Path(str(weights)).is_file():
-        raise InputError(f"Checkpoint file {weights} must exist")
-    return import_network(_normalized(untrained_network(spec, device="meta"), spec, normalization).eval())
 
 
 def build_network(
@@ -234,10 +198,11 @@ def build_network(
     from sw.networks.weights import load_weights
 
     spec = parse_network(name, image_size, classes)
-    _check_pretrained(spec, weights)
     if weights == PRETRAINED:
         from sw.networks.plain_vit import create_by_name
 
+        if spec.timm_name is None:
+            raise InputError(f"Weights '{PRETRAINED}' take a timm name, not {name!r}")
         vit = _unfused(create_by_name(name, spec.image_size, pretrained=True))
         return _normalized(vit, spec, normalization).eval()
     vit = untrained_network(spec, seed)
@@ -254,11 +219,6 @@ def build_network(
     return _normalized(vit, spec, normalization).eval()
 
 
-def _check_pretrained(spec: NetworkSpec, weights: str | Path | None) -> None:
-    if weights == PRETRAINED and spec.timm_name is None:
-        raise InputError(f"Weights '{PRETRAINED}' take a timm name, not {spec.name!r}")
-
-
 def _normalized(vit: "nn.Module", spec: NetworkSpec, normalization: Normalization | None) -> "nn.Module":
     """The network with its training images' normalisation in its weights."""
     from sw.networks.normalization import fold_normalization
@@ -268,7 +228,7 @@ def _normalized(vit: "nn.Module", spec: NetworkSpec, normalization: Normalizatio
     if normalization is None and spec.timm_name is not None:
         known = timm.get_pretrained_cfg(spec.timm_name)
         normalization = Normalization(tuple(known.mean), tuple(known.std))
-    elif normalization is None and spec.stem_channels is not None and spec.channels == len(timm.data.IMAGENET_DEFAULT_MEAN):
+    elif normalization is None and spec.stem_channels is not None and spec.channels == COLOURS:
         normalization = Normalization(timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD)
     if normalization is not None:
         fold_normalization(vit, normalization)

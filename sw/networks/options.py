@@ -1,18 +1,18 @@
 """Which network a command runs: the one group of options of all commands, and the value that it becomes."""
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw.errors import InputError
-from sw.networks.network import PRETRAINED, RANDOM, build_network, import_shape, parse_image_size, parse_network
+from sw.networks.network import COLOURS, PRETRAINED, RANDOM, build_network, parse_image_size, parse_network
 from sw.networks.normalization import Normalization
 from sw.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from sw.graph.float_network import FloatNetwork
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class NetworkOptions:
             seed=options.seed,
         )
 
-    @property
+    @cached_property
     def spec(self) -> NetworkSpec:
         """The network's shape; errors are those of `sw.networks.network.parse_network`."""
         return parse_network(self.model, self.image_size, self.classes)
@@ -92,11 +92,20 @@ class NetworkOptions:
             normalization=self.normalization,
         )
 
-    def import_shape(self) -> "FloatNetwork":
-        """Return what `sw.networks.network.import_shape` does."""
-        return import_shape(
-            self.model, self.weights, image_size=self.image_size, classes=self.classes, normalization=self.normalization
-        )
+    @property
+    def machine_spec(self) -> NetworkSpec:
+        """The shape as the machine has it, without a look at the weights: images of a normalised stem have one channel more.
+
+        Raises:
+            InputError: as for `spec`; or a file of weights is missing, or there are none such of this network.
+        """
+        spec = self.spec
+        if self.uses_files and not Path(str(self.weights)).is_file():
+            raise InputError(f"Checkpoint file {self.weights} must exist")
+        if self.weights == PRETRAINED and spec.timm_name is None:
+            raise InputError(f"Weights '{PRETRAINED}' take a timm name, not {self.model!r}")
+        normalized = self.normalization is not None or (self.uses_files and spec.channels == COLOURS)
+        return replace(spec, channels=spec.channels + 1) if spec.stem_channels is not None and normalized else spec
 
 
 def add_network_options(parser: argparse.ArgumentParser, weights: str = "--weights") -> None:

@@ -30,8 +30,9 @@ def stem_weights(folder) -> NetworkOptions:
         (COLOUR_STEM, NANO, {"path": "mlp,full"}),
         (stem_weights, NANO, {}),
         (NetworkOptions("test_vit", "random", image_size=(32, 48), classes=7), find_preset("zcu102"), {"skip": "2"}),
+        (NetworkOptions("deit_tiny_distilled_patch16_224", "random", image_size=(96, 112)), find_preset("zcu102"), {}),
     ],
-    ids=["small", "limited exp units", "stem", "normalised stem", "timm"],
+    ids=["small", "limited exp units", "stem", "normalised stem", "timm", "two head tokens"],
 )
 def test_a_shape_has_the_counters_of_its_networks(network, config: AcceleratorConfig, chosen, tmp_path):
     network = network(tmp_path) if callable(network) else network

@@ -1,14 +1,16 @@
+import json
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from benchmarks.importing.timm_shapes import shapes
 from hw.errors import InputError
 from sw.graph.path import Path
 from sw.graph.path_vit import PathVit
-from sw.networks import plain_vit
-from sw.networks.network import build_network, parse_image_size, parse_network
+from sw.networks import plain_vit, timm_shapes
+from sw.networks.network import build_network, parse_image_size, parse_network, parse_timm
 
 MADE = "vit:dim=24,depth=2,heads=3,tokens=11,classes=7"
 
@@ -72,13 +74,35 @@ def test_timm_names():
     assert (spec.tokens, spec.prefix_tokens, spec.head_tokens) == (198, 2, 2)
 
 
+@pytest.mark.parametrize(
+    ("name", "image_size", "classes"),
+    [("deit_tiny_distilled_patch16_224", None, 7), ("vit_small_patch14_reg4_dinov2", (98, 70), None)],
+)
+def test_known_shapes_are_what_importing_finds(name, image_size, classes, monkeypatch):
+    known = parse_network(name, image_size, classes)
+    assert known == parse_timm(name, image_size, classes)
+    monkeypatch.setattr(timm_shapes, "version", lambda package: "another")
+    assert timm_shapes.timm_shape(name) is None and parse_network(name, image_size, classes) == known
+
+
+@pytest.mark.slow
+def test_every_known_shape_is_what_importing_finds():
+    assert json.loads(timm_shapes.SHAPES.read_text(encoding="utf-8"))["shapes"] == json.loads(json.dumps(shapes()))
+
+
+def test_a_known_shape_loads_neither_torch_nor_timm():
+    code = "import sys; from sw.networks.network import parse_network; parse_network('deit_small_patch16_224')\n"
+    code += "assert not {'torch', 'timm'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_image_sizes():
     spec = parse_network("vit_small_patch14_dinov2", (98, 70))
     assert (spec.image_size, spec.patch_size, spec.tokens, spec.classes) == ((98, 70), 14, 36, 1000)
     assert parse_image_size("98x70") == (98, 70) and parse_image_size(None) is None
     with pytest.raises(InputError, match="98x98, not '98'"):
         parse_image_size("98")
-    with pytest.raises(InputError, match="multiples of the patch 14, not 100x98"):
+    with pytest.raises(InputError, match=r"multiples of patch 14, not \(100, 98\)"):
         parse_network("vit_small_patch14_dinov2", (100, 98))
     assert parse_network("lvvit_s", (288, 256), 10).tokens == 18 * 16 + 1
 

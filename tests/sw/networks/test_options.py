@@ -112,7 +112,7 @@ def test_what_does_not_fit_together(arguments, message, tmp_path):
         (["--strip-prefix", "module."], "--strip-prefix takes a file of weights, not none"),
     ],
 )
-@pytest.mark.parametrize("build", [NetworkOptions.build, NetworkOptions.import_shape])
+@pytest.mark.parametrize("build", [NetworkOptions.build, lambda network: network.machine_spec], ids=["network", "shape"])
 def test_a_shape_alone_has_the_errors_of_the_network(build, arguments, message):
     with pytest.raises(InputError, match=message):
         build(chosen("--model", TINY, *arguments))
