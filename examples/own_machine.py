@@ -11,9 +11,8 @@ from hw.golden import GoldenDevice
 from sim.cycle_model import predict
 from sim.rtl.device import Job, RtlDevice
 from sw.compiler.programs import compile_network
-from sw.data.pixels import to_input, to_pixels
-from sw.networks.network import build_network, parse_network
-from sw.quantization.quantize import quantize
+from sw.networks.network import parse_network
+from sw.networks.shape import shape_network
 
 MACHINE = AcceleratorConfig(
     rows=4,  # tokens at a time
@@ -36,9 +35,9 @@ MACHINE = AcceleratorConfig(
 def main() -> None:
     """Run a network with all attentions, without the first, and with none; hold the cycle model against the RTL."""
     spec = parse_network("vit:dim=24,depth=2,heads=3,tokens=11,classes=7")
-    images = np.random.default_rng(0).integers(0, 256, (32, *spec.image_size, spec.channels), dtype=np.uint8)
-    program = compile_network(quantize(build_network(spec.name, "random"), to_input(images)), MACHINE)
-    pixels, kept = to_pixels(images[:1]), ((0b11, 0b11), (0b10, 0b10), (0b00, 0b00))
+    program = compile_network(shape_network(spec), MACHINE)  # cycles need no weights but drawn ones
+    pixels = np.random.default_rng(0).integers(-128, 128, (1, *spec.image_size, spec.channels), dtype=np.int8)
+    kept = ((0b11, 0b11), (0b10, 0b10), (0b00, 0b00))
     jobs = [Job(program=program, images=pixels, path_masks=masks) for masks in kept]
     print(f"{MACHINE.macs_per_cycle} MAC a cycle at most")
     for masks, result in zip(kept, RtlDevice(MACHINE).run_jobs(jobs), strict=True):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-PATIENCE_S = 2.0
+PATIENCE_S = 5.0
 """Where there is no terminal, a stage is told when it has lasted so many seconds."""
 _shown: ContextVar["Progress | None"] = ContextVar("progress", default=None)
 

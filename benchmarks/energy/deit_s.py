@@ -21,8 +21,7 @@ from hw.tables import text_table
 from sim.cycle_model import predict
 from sim.energy.estimate import energy_line
 from sim.measurement import energy_fields
-from sim.stimulus.workload import prepare
-from sw.networks.options import NetworkOptions
+from sim.stimulus.workload import prepare_shape
 
 SOURCES = (
     *ACTIVITY.sources, *ENERGY, "benchmarks/results/energy_activity.json", "sim/engines.py", "sim/measurement.py",
@@ -41,7 +40,7 @@ PUBLISHED = (
 def measure() -> dict:
     """The result."""
     config = find_preset(PRESET)
-    program = prepare(NetworkOptions(MODEL, "random"), config, images=1).program
+    program = prepare_shape(MODEL, config).program
     counters = predict(program).counters
     fields = energy_fields(counters, program)
     scales = ACTIVITY.load()["scales"]

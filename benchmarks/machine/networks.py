@@ -22,8 +22,7 @@ from hw.presets import find_preset
 from hw.tables import text_table
 from sim.cycle_model import predict
 from sim.program_counts import count_program
-from sim.stimulus.workload import prepare
-from sw.networks.options import NetworkOptions
+from sim.stimulus.workload import prepare_shape
 
 BENCHMARK = Benchmark("machine.networks", (*CYCLES, *SYNTHESIS, *WORKLOAD))
 CLOCKS_MHZ = (200, 300)
@@ -48,7 +47,7 @@ PUBLISHED = (
 def measure(name: str, preset: str, dsp: int) -> dict:
     """One row of the table."""
     config, timing = find_preset(preset), MemoryTiming()
-    program = prepare(NetworkOptions(name, None if name.startswith("vit:") else "random"), config, images=1).program
+    program = prepare_shape(name, config).program
     everything = program.path_masks[0]
     counters = predict(program, timing).counters
     none = predict(program, timing, path_masks=(0, 0)).cycles

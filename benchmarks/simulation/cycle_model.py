@@ -21,8 +21,7 @@ from hw.presets import find_preset
 from hw.program import Program
 from sim.cycle_model import predict, predict_every_mask
 from sim.energy.estimate import energy_matrix
-from sim.stimulus.workload import prepare
-from sw.networks.options import NetworkOptions
+from sim.stimulus.workload import prepare_shape
 
 BENCHMARK = Benchmark("simulation.cycle_model", (*ENERGY, *WORKLOAD))
 PRESET = "zcu102"
@@ -45,7 +44,7 @@ def _walk_s(program: Program) -> list[float]:
 
 def measure(model: str, sampled: int) -> dict:
     """Speed on one network, and masks that differ from their walks."""
-    program = prepare(NetworkOptions(model, "random"), find_preset(PRESET), images=1).program
+    program = prepare_shape(model, find_preset(PRESET)).program
     cycles = predict(program).cycles
     walks = _walk_s(program)
     started = time.perf_counter()

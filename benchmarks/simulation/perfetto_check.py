@@ -23,10 +23,9 @@ from hw.tables import text_table
 from sim.cycle_model import predict
 from sim.perfetto.check import PerfettoReport, check_trace
 from sim.perfetto.trace_processor import find_trace_processor
-from sim.stimulus.workload import prepare
+from sim.stimulus.workload import prepare_shape
 from sim.timeline.chrome_trace import write_trace
 from sim.timeline.spans import model_timeline, track_title
-from sw.networks.options import NetworkOptions
 
 BENCHMARK = Benchmark("simulation.perfetto_check", (*RTL, *CYCLES, *WORKLOAD, "sim/perfetto", "sim/timeline"))
 MODEL, PRESET = "deit_small_patch16_224", "zcu102"
@@ -52,7 +51,7 @@ def measure() -> dict[str, Any]:
         InputError: When the packages are not installed.
     """
     find_trace_processor()  # before the long work
-    program = prepare(NetworkOptions(MODEL, "random"), find_preset(PRESET), images=1).program
+    program = prepare_shape(MODEL, find_preset(PRESET)).program
     spans, counters = model_timeline(program), predict(program).counters
     with tempfile.TemporaryDirectory(prefix="pivot-trace-") as directory:
         path = Path(directory) / "trace.json.gz"

@@ -25,14 +25,16 @@ def stem_weights(folder) -> NetworkOptions:
 @pytest.mark.parametrize(
     ("network", "config", "chosen"),
     [
-        (SMALL_NETWORK, NANO, {}),
         (SMALL_NETWORK, replace(NANO, rows=3, cols=5, exp_units=1), {"skip": "0", "loop_order": "token_major"}),
         (COLOUR_STEM, NANO, {"path": "mlp,full"}),
         (stem_weights, NANO, {}),
         (NetworkOptions("test_vit", "random", image_size=(32, 48), classes=7), find_preset("zcu102"), {"skip": "2"}),
-        (NetworkOptions("deit_tiny_distilled_patch16_224", "random", image_size=(96, 112)), find_preset("zcu102"), {}),
+        pytest.param(
+            NetworkOptions("deit_tiny_distilled_patch16_224", "random", image_size=(96, 112)), find_preset("zcu102"), {},
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["small", "limited exp units", "stem", "normalised stem", "timm", "two head tokens"],
+    ids=["limited exp units", "stem", "normalised stem", "timm", "two head tokens"],
 )
 def test_a_shape_has_the_counters_of_its_networks(network, config: AcceleratorConfig, chosen, tmp_path):
     network = network(tmp_path) if callable(network) else network

@@ -10,7 +10,7 @@ from hw.isa import COUNTERS
 from hw.memory_timing import MemoryTiming
 from hw.presets import find_preset
 from sim.cycle_model import predict, predict_every_mask
-from sim.stimulus.workload import prepare
+from sim.stimulus.workload import prepare_shape
 
 NAMES = [name for name, _ in COUNTERS]
 
@@ -25,7 +25,7 @@ def check(program, timing, masks):
 
 @pytest.fixture(scope="module")
 def program():
-    return prepare("fmnist_vit_tiny", find_preset("nano"), images=1).program
+    return prepare_shape("fmnist_vit_tiny", find_preset("nano")).program
 
 
 @pytest.mark.parametrize("memory", ["", "latency=200,bytes_per_cycle=5,outstanding=1", "latency=1,bytes_per_cycle=7"])

@@ -13,7 +13,7 @@ from sim.energy.table import STATIC, flip_flops
 from sim.measurement import energy_fields
 from sim.program_counts import count_operations, count_program
 from sim.rtl.device import accelerator_verilog
-from sim.stimulus.workload import prepare
+from sim.stimulus.workload import prepare_shape
 
 NETWORK = "vit:dim=24,depth=2,heads=3,tokens=11,classes=7"
 NANO = find_preset("nano")
@@ -25,7 +25,7 @@ COUNTERS_OF_A_RUN = {
 
 @pytest.fixture(scope="module")
 def program():
-    return prepare(NETWORK, NANO, images=1).program
+    return prepare_shape(NETWORK, NANO).program
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_macs_by_operation_are_the_matrices(program):
 
 def test_exps_of_a_pass_are_tokens_times_keys():
     config = replace(NANO, exp_units=1)
-    program = prepare(NETWORK, config, images=1).program
+    program = prepare_shape(NETWORK, config).program
     parts = count_operations(program)
     assert parts["softmax"].exps == 2 * 3 * 11 * 11 and parts["context"].exps == 0
     counters = predict(program).counters

@@ -14,7 +14,7 @@ from sim.perfetto.check import check_trace
 from sim.perfetto.emscripten import ModuleStopped
 from sim.perfetto.protobuf import field, fields, signed_integers
 from sim.perfetto.trace_processor import TraceError, TraceProcessor
-from sim.stimulus.workload import prepare
+from sim.stimulus.workload import prepare_shape
 from sim.timeline.chrome_trace import write_trace
 from sim.timeline.spans import model_timeline, track_title
 
@@ -23,7 +23,7 @@ CLOCKS_MHZ = (200, 300, 7, 1000)  # the last is the fastest that a configuration
 
 @pytest.fixture(scope="module")
 def program():
-    return prepare("vit:dim=24,depth=2,heads=3,tokens=11,classes=7", find_preset("nano"), images=1).program
+    return prepare_shape("vit:dim=24,depth=2,heads=3,tokens=11,classes=7", find_preset("nano")).program
 
 
 @pytest.fixture(scope="module")

@@ -219,7 +219,7 @@ def test_command_trains_and_continues(tmp_path, capsys, monkeypatch):
         return step(self)
 
     monkeypatch.setattr(Trainer, "step", killed_after_ten)
-    assert train.main([*COMMAND, *path, "--epochs", "2", "--out", str(cut)]) == 1
+    assert train.main([*COMMAND, *path, "--epochs", "2", "--out", str(cut)]) == 130
     monkeypatch.setattr(Trainer, "step", step)
     assert train.main([*COMMAND, *path, "--epochs", "2", "--out", str(cut)]) == 2
     assert "--resume" in capsys.readouterr().err
