@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from hw.provenance import ROOT
@@ -181,7 +181,7 @@ class Case:
             process = subprocess.Popen(
                 [*self.prefix, self.python, "-m", self.command.module, *self.arguments], cwd=self.work, env=environment,
                 stdin=subprocess.DEVNULL, stdout=write, stderr=errors, start_new_session=True,
-                preexec_fn=None if self.stdin else _close_stdin,
+                preexec_fn=partial(_begin, self.stdin),
             )  # fmt: skip
         os.close(write)
         try:
@@ -294,8 +294,11 @@ def marked_processes(mark: str) -> list[str]:
         time.sleep(0.05)
 
 
-def _close_stdin() -> None:
-    os.close(0)
+def _begin(stdin: bool) -> None:
+    """Let Ctrl-C end a process, which a shell may have in the background and so ignoring it; close its stdin or not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if not stdin:
+        os.close(0)
 
 
 @cache
