@@ -67,7 +67,7 @@ COMMANDS = (
     Command("sw.train", (*_NETWORK, "--epochs=1", "--batch=2000", "--threads=1", "--data", "{inputs}/data"), "{inputs}/data",
             folder="--out", longer=(*_NETWORK, "--threads=1")),
     Command("sw.quantization_report", (*_NETWORK, "--images=1", "--weights", "{inputs}/weights.safetensors"),
-            "{inputs}/weights.safetensors", file="--json", longer=(*_NETWORK, "--weights=random", "--images=2000")),
+            "{inputs}/weights.safetensors", file="--json", longer=(*_NETWORK, "--weights=random", "--images=20000")),
     Command("sw.data", ("show", "--data", "{inputs}/data"), "{inputs}/data"),
     Command("hw.build", ("--board=zcu102", "--preset=nano"), file="--json", folder="--out",
             longer=("--board=zcu102", "--set=cols=3")),
